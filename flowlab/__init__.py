@@ -1,0 +1,1 @@
+"""Experiment databases for people who train small heads on big frozen encoders."""

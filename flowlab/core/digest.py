@@ -1,0 +1,38 @@
+"""Content hashes. Everything that the ledger compares is compared by one of these."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+DIGEST_CHARS = 16
+
+
+def canonical_json(value: Any) -> str:
+    """`value` as JSON in one spelling only: sorted keys, no spaces, no NaN. Floats keep their shortest round-trip form."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def digest_json(value: Any) -> str:
+    """16 hex digits that name `value` by its content."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def digest_bytes(*parts: bytes | memoryview) -> str:
+    """16 hex digits of BLAKE2b over the parts, in order."""
+    state = hashlib.blake2b(digest_size=DIGEST_CHARS // 2)
+    for part in parts:
+        state.update(part)
+    return state.hexdigest()
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """16 hex digits over the names and bytes of files, in the order given. Raises OSError if one cannot be read."""
+    state = hashlib.blake2b(digest_size=DIGEST_CHARS // 2)
+    for path in paths:
+        state.update(path.name.encode() + b"\0")
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                state.update(block)
+    return state.hexdigest()

@@ -1,0 +1,53 @@
+"""Errors that a user can act on: what, got, expected, next step, in one sentence. The CLI prints them and exits with 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FlowlabError(Exception):
+    """A promise that was broken by input or by the state on disk, never by a defect in flowlab."""
+
+
+class StudyError(FlowlabError):
+    """experiments.toml cannot be read as a study."""
+
+
+class UnknownNameError(FlowlabError):
+    """A name that is not in its list; the message carries the nearest one that is."""
+
+
+class MissingError(FlowlabError):
+    """Something that an earlier command makes is not there yet."""
+
+
+class DriveError(FlowlabError):
+    """A recording cannot be read as a drive."""
+
+
+class CacheMismatchError(FlowlabError):
+    """A cache is not the one that the recipe names."""
+
+
+class CacheCorruptError(FlowlabError):
+    """A cache's files are not the ones that were written."""
+
+
+class RuleChangedError(FlowlabError):
+    """A sealed rule and the rule in experiments.toml differ."""
+
+
+class LedgerError(FlowlabError):
+    """The ledger cannot be opened, or refuses a question."""
+
+
+class BusyError(FlowlabError):
+    """Another process holds what this one needs."""
+
+
+def unknown_name(kind: str, got: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for `got` not being one of `known`, with the nearest name first and all names after it."""
+    names = sorted(known)
+    near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    listed = ", ".join(names) if names else "none"
+    return UnknownNameError(f"unknown {kind} {got!r}: {hint}Known: {listed}.")

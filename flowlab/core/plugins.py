@@ -1,0 +1,91 @@
+"""The protocols that others may implement, and how a name becomes an object.
+
+A name is looked up in one literal table, then among the entry points of the group `flowlab.<kind>`, then as `module:attr`.
+"""
+
+import importlib
+import importlib.metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowlab.core.errors import UnknownNameError, unknown_name
+from flowlab.core.types import ConditionSpec, Drive
+
+if TYPE_CHECKING:
+    import torch
+
+TABLE: dict[str, dict[str, str]] = {
+    "sources": {
+        "carracing": "flowlab.drives.carracing:CarRacingSource",
+        "udacity": "flowlab.drives.udacity:UdacitySource",
+        "synthetic": "flowlab.drives.synthetic:SyntheticSource",
+    },
+    "encoders": {"drive-vit": "flowlab.encoder.drive_vit:DriveViT"},
+}
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where drives come from. Built as `Source(settings, folder)`; everything it returns is deterministic."""
+
+    channels: tuple[str, ...]
+    has_waypoints: bool
+
+    def drive_ids(self) -> list[str]:
+        """The drives there are, sorted. Raises DriveError if there is nothing to read, with the next step."""
+
+    def load(self, drive_id: str) -> Drive:
+        """One drive without its images. Raises DriveError if it cannot be read at all."""
+
+    def images(self, drive: Drive, rows: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
+        """RGB images (len(rows), height, width, 3) of those rows of `drive`, resized if need be."""
+
+    def digest(self, drive_id: str) -> str:
+        """16 hex digits over the recording's content; part of the cache's identity."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A frozen function from a window to its condition. The image part runs once per frame, the rest once per window."""
+
+    spec: ConditionSpec
+    digest: str  # of the weights and the architecture
+    image_height: int
+    image_width: int
+
+    def encode_frames(self, images: "torch.Tensor") -> "torch.Tensor":
+        """(N, height, width, 3) uint8 -> (N, F) features in float32, on the images' device."""
+
+    def encode_windows(
+        self,
+        features: "torch.Tensor",  # (B, T, F)
+        history_action: "torch.Tensor",  # (B, T, A) raw
+        speed_mps: "torch.Tensor",  # (B, T)
+        waypoints: "torch.Tensor | None",  # (B, 10, 2) metres
+    ) -> "torch.Tensor":
+        """The condition (B, S, D) in float32."""
+
+
+def resolve(kind: str, name: str) -> Any:
+    """The object called `name` among the `kind` plug-ins. Raises UnknownNameError with the nearest name."""
+    table = TABLE[kind]
+    target = table.get(name)
+    if target is None:
+        entries = {entry.name: entry.value for entry in importlib.metadata.entry_points(group=f"flowlab.{kind}")}
+        target = entries.get(name, name)
+        if ":" not in target:
+            raise unknown_name(kind.removesuffix("s"), name, [*table, *entries])
+    module_name, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"{kind.removesuffix('s')} {name!r} cannot be loaded: {error}.") from error
+
+
+def study_path(root: Path, text: str) -> Path:
+    """`text` as a path; a relative one starts at the study's folder."""
+    path = Path(text).expanduser()
+    return path if path.is_absolute() else root / path

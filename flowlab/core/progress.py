@@ -1,0 +1,47 @@
+"""How long work tells that it moves, without knowing who looks. The CLI hands in a bar; tests and workers hand in nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One piece of work under way."""
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more units are done."""
+
+
+class Progress(Protocol):
+    """Opens tasks and passes messages on."""
+
+    def task(self, what: str, total: int, unit: str) -> "TaskContext":
+        """A context manager that yields a Task of `total` units named `unit` ("frames", "steps")."""
+
+    def say(self, message: str) -> None:
+        """One line for the person who waits."""
+
+
+class TaskContext(Protocol):
+    def __enter__(self) -> Task: ...
+    def __exit__(self, *exc: object) -> bool | None: ...
+
+
+class _SilentTask:
+    def advance(self, count: int = 1) -> None:
+        del count
+
+
+class Silent:
+    """Progress that nobody sees."""
+
+    @contextmanager
+    def task(self, what: str, total: int, unit: str) -> Iterator[Task]:
+        del what, total, unit
+        yield _SilentTask()
+
+    def say(self, message: str) -> None:
+        del message
+
+
+SILENT = Silent()

@@ -1,0 +1,217 @@
+"""The tables of experiments.toml other than the recipe: drives, split, windows, encoder, cache, levers, rules."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+from flowlab.core.plugins import TABLE
+from flowlab.core.types import VARIANTS
+from flowlab.study.recipe import Frozen, Recipe
+
+KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9.]+)*$")]
+
+
+class CarRacingDrives(Frozen):
+    """Drives recorded from Gymnasium's CarRacing-v3 by a scripted driver; kept in caches/drives."""
+
+    source: Literal["carracing"]
+    count: int = Field(12, ge=1)
+    seconds: float = Field(60.0, gt=0)
+    hz: float = Field(10.0, gt=0, le=50)
+    seed: int = Field(0, ge=0)
+
+
+class UdacityDrives(Frozen):
+    """Folders written by the recorder of the Udacity simulator, found anywhere below `root` by their driving_log.csv."""
+
+    source: Literal["udacity"]
+    root: str
+
+
+class SyntheticDrives(Frozen):
+    """Drives whose action distribution is known: two steering modes at `mean` -/+ `gap`/2, the right one with `mass`."""
+
+    source: Literal["synthetic"]
+    count: int = Field(6, ge=1)
+    frames: int = Field(200, ge=1)
+    seed: int = Field(0, ge=0)
+    mass: float = Field(0.7, ge=0, le=1)
+    gap: float = Field(1.0, ge=0, le=2)
+    mean: float = Field(0.0, ge=-1, le=1)
+
+
+class PluginDrives(Frozen):
+    """A source from an entry point `flowlab.sources` or a `module:attr`, with its own options."""
+
+    source: str
+    options: dict[str, Any] = {}
+
+    @field_validator("source")
+    @classmethod
+    def _not_a_built_in(cls, value: str) -> str:
+        if value in TABLE["sources"]:
+            raise ValueError("a built-in source must not fall through to the plug-ins")
+        return value
+
+
+DrivesSettings = CarRacingDrives | UdacityDrives | SyntheticDrives | PluginDrives
+DRIVES_BY_SOURCE: dict[str, type[Frozen]] = {
+    "carracing": CarRacingDrives,
+    "udacity": UdacityDrives,
+    "synthetic": SyntheticDrives,
+}
+
+
+class SplitSettings(Frozen):
+    """Whole drives on one side each. `val` names the validation drives, or `num_val` has the last ones of the source chosen.
+
+    `scale` and `choice` pick the train drives among the rest: overfit (one drive, train = val), pilot (30), corpus (all);
+    the first ones by name, or stratified (the same number from every track and driver).
+    """
+
+    scale: Literal["overfit", "pilot", "corpus"] = "corpus"
+    choice: Literal["first", "stratified"] = "first"
+    val: tuple[str, ...] | None = Field(None, strict=False)
+    num_val: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_way_to_choose_val(self) -> Self:
+        if self.scale == "overfit":
+            if self.val is not None or self.num_val is not None:
+                raise ValueError("scale 'overfit' uses one drive for both sides; it takes neither val nor num_val")
+        elif (self.val is None) == (self.num_val is None):
+            raise ValueError("give either val (names of drives) or num_val (a number), and not both")
+        return self
+
+
+class WindowSettings(Frozen):
+    """History of `history` frames up to now, then a chunk of `horizon` slots; no step inside a window exceeds `max_gap_s`."""
+
+    history: int = Field(6, ge=1)
+    horizon: int = Field(6, ge=1)
+    max_gap_s: float = Field(0.5, gt=0)
+
+
+class EncoderSettings(Frozen):
+    """flowlab's own compact encoder, and how it is pretrained on the train drives before it is frozen."""
+
+    kind: str = "drive-vit"
+    width: int = Field(384, ge=8)
+    image_height: int = Field(64, ge=8)
+    image_width: int = Field(64, ge=8)
+    patch: int = Field(8, ge=1)
+    image_width_tokens: int = Field(128, ge=8)
+    image_layers: int = Field(4, ge=1)
+    temporal_layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    train_steps: int = Field(2000, ge=1)
+    train_batch: int = Field(64, ge=1)
+    train_lr: float = Field(1e-3, gt=0)
+    history_dropout: float = Field(0.3, ge=0, lt=1)
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _sizes_divide(self) -> Self:
+        if self.image_height % self.patch or self.image_width % self.patch:
+            raise ValueError(f"patch {self.patch} must divide {self.image_height} x {self.image_width}")
+        for name in ("width", "image_width_tokens"):
+            if getattr(self, name) % (2 * self.heads):
+                raise ValueError(f"{name} {getattr(self, name)} must be a multiple of twice the heads ({self.heads})")
+        return self
+
+
+class CacheSettings(Frozen):
+    """Which variants of the condition are computed."""
+
+    variants: tuple[Literal["normal", "no-history"], ...] = Field(VARIANTS, min_length=1, strict=False)  # type: ignore[assignment]
+
+    @field_validator("variants")
+    @classmethod
+    def _normal_is_there(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "normal" not in value or len(set(value)) != len(value):
+            raise ValueError("variants must hold 'normal', and each name once")
+        return value
+
+
+class LeverSettings(Frozen):
+    """One named change to the control recipe. An empty `set` is a placebo: it must come out as exactly the control."""
+
+    set: dict[str, Any]
+    hypothesis: str = ""
+    tags: tuple[str, ...] = Field((), strict=False)
+
+
+class MetricKey(Frozen):
+    """Which number of a run: metric, channel, slice, readout."""
+
+    metric: str = "l1"
+    channel: str = "steering"
+    slice: str
+    readout: str = "meank"
+
+
+class StageSettings(Frozen):
+    """One hurdle of a rule. The improvement over the first `num_seeds` judged seeds must exceed `bar`.
+
+    `paired`: mean of (control - lever) at the same seeds. `panel`: panel mean - mean of the lever.
+    """
+
+    name: KebabName
+    statistic: Literal["paired", "panel"]
+    num_seeds: int = Field(ge=1)
+    bar: float
+
+
+class Guardrail(MetricKey):
+    """A non-inferiority test: the lever's mean may exceed the panel's by `margin` at most."""
+
+    margin: float = Field(gt=0)
+
+
+class RuleSettings(Frozen):
+    """A rule as it stands in experiments.toml: a preset, or stages of one's own."""
+
+    preset: Literal["panel"] | None = None
+    stages: tuple[StageSettings, ...] | None = Field(None, strict=False, min_length=1)
+    panel_seeds: tuple[int, ...] = Field(strict=False, min_length=2)
+    judged_seeds: tuple[int, ...] = Field(strict=False, min_length=1)
+    guardrails: tuple[Guardrail, ...] = Field((), strict=False)
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if (self.preset is None) == (self.stages is None):
+            raise ValueError("give either a preset or stages, and not both")
+        for name in ("panel_seeds", "judged_seeds"):
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} names a seed twice")
+        return self
+
+
+class StudyTable(Frozen):
+    """The study's name, its primary metric and the rule that judges it."""
+
+    name: KebabName
+    rule: str
+    primary: MetricKey
+
+
+class StudyFile(Frozen):
+    """experiments.toml, whole."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    study: StudyTable
+    drives: Frozen
+    split: SplitSettings
+    windows: WindowSettings = WindowSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    cache: CacheSettings = CacheSettings()
+    control: Recipe = Recipe()
+    levers: dict[KebabName, LeverSettings] = {}
+    rules: dict[KebabName, RuleSettings]
+
+    @field_validator("drives", mode="before")
+    @classmethod
+    def _drives_by_source(cls, value: Any) -> Frozen:
+        source = value.get("source") if isinstance(value, dict) else None
+        return DRIVES_BY_SOURCE.get(source, PluginDrives).model_validate(value)  # type: ignore[arg-type]
