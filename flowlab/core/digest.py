@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ DIGEST_CHARS = 16
 
 
 def canonical_json(value: Any) -> str:
-    """`value` as JSON in one spelling only: sorted keys, no spaces, no NaN. Floats keep their shortest round-trip form."""
+    """`value` as JSON in one spelling only: sorted keys, no spaces, shortest round-trip floats. ValueError for NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
 
 
@@ -31,8 +32,7 @@ def digest_files(paths: Iterable[Path]) -> str:
     """16 hex digits over the names and bytes of files, in the order given. Raises OSError if one cannot be read."""
     state = hashlib.blake2b(digest_size=DIGEST_CHARS // 2)
     for path in paths:
-        state.update(path.name.encode() + b"\0")
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                state.update(block)
+            content = hashlib.file_digest(file, hashlib.blake2b).digest()
+        state.update(os.fsencode(path.name) + b"\0" + content)
     return state.hexdigest()

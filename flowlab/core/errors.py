@@ -1,4 +1,4 @@
-"""Errors that a user can act on: what, got, expected, next step, in one sentence. The CLI prints them and exits with 2."""
+"""Errors that a user can act on: what, got, expected, next step, in one sentence. The CLI prints them, exits with 2."""
 
 import difflib
 from collections.abc import Iterable
@@ -30,6 +30,10 @@ class CacheMismatchError(FlowlabError):
 
 class CacheCorruptError(FlowlabError):
     """A cache's files are not the ones that were written."""
+
+
+class DivergedError(FlowlabError):
+    """A run's numbers have stopped being finite."""
 
 
 class RuleChangedError(FlowlabError):

@@ -1,6 +1,7 @@
 """The protocols that others may implement, and how a name becomes an object.
 
-A name is looked up in one literal table, then among the entry points of the group `flowlab.<kind>`, then as `module:attr`.
+A name is looked up in one literal table, then among the entry points of the group `flowlab.<kind>`, then as
+`module:attr`.
 """
 
 import importlib
@@ -49,7 +50,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """A frozen function from a window to its condition. The image part runs once per frame, the rest once per window."""
+    """A frozen function from a window to its condition: the image part once per frame, the rest once per window."""
 
     spec: ConditionSpec
     digest: str  # of the weights and the architecture
@@ -69,16 +70,20 @@ class Encoder(Protocol):
         """The condition (B, S, D) in float32."""
 
 
+def locate(kind: str, name: str) -> str:
+    """Where `name` among the `kind` plug-ins is, as `module:attr`, without importing it. Raises UnknownNameError."""
+    if name in TABLE[kind]:
+        return TABLE[kind][name]
+    entries = {entry.name: entry.value for entry in importlib.metadata.entry_points(group=f"flowlab.{kind}")}
+    target = entries.get(name, name)
+    if ":" not in target:
+        raise unknown_name(kind.removesuffix("s"), name, [*TABLE[kind], *entries])
+    return target
+
+
 def resolve(kind: str, name: str) -> Any:
     """The object called `name` among the `kind` plug-ins. Raises UnknownNameError with the nearest name."""
-    table = TABLE[kind]
-    target = table.get(name)
-    if target is None:
-        entries = {entry.name: entry.value for entry in importlib.metadata.entry_points(group=f"flowlab.{kind}")}
-        target = entries.get(name, name)
-        if ":" not in target:
-            raise unknown_name(kind.removesuffix("s"), name, [*table, *entries])
-    module_name, _, attribute = target.partition(":")
+    module_name, _, attribute = locate(kind, name).partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

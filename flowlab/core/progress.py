@@ -1,7 +1,7 @@
-"""How long work tells that it moves, without knowing who looks. The CLI hands in a bar; tests and workers hand in nothing."""
+"""How long work tells that it moves, without knowing who looks. The CLI hands in a bar; tests and workers nothing."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -15,16 +15,11 @@ class Task(Protocol):
 class Progress(Protocol):
     """Opens tasks and passes messages on."""
 
-    def task(self, what: str, total: int, unit: str) -> "TaskContext":
+    def task(self, what: str, total: int, unit: str) -> AbstractContextManager[Task]:
         """A context manager that yields a Task of `total` units named `unit` ("frames", "steps")."""
 
     def say(self, message: str) -> None:
         """One line for the person who waits."""
-
-
-class TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _SilentTask:

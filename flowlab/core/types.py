@@ -9,18 +9,23 @@ from numpy.typing import NDArray
 from flowlab.core.digest import digest_json
 
 CHANNELS = ("gas", "brake", "steering")
-"""The default names of the action channels, in their stored order. Everything but `drives/` finds a channel by its name."""
+"""The default names of the action channels, in their stored order. All but `drives/` finds a channel by its name."""
 
 NUM_WAYPOINTS = 10
 VARIANTS = ("normal", "no-history")
+
+# What a rule may name. Each of these metrics is an error: lower is better.
+ERROR_METRICS = ("l1", "chunk_mean_l1", "maneuver_l1", "flow_mse")
+SLICES = ("overall", "flat_frame", "spike_frame", "flat_slot", "spike_slot")  # and slot:<1..H>, drive:<drive_id>
+READOUTS = ("single", "meank")
 
 
 @dataclass(frozen=True)
 class Drive:
     """One recording, without its images (`Source.images` reads those). N frames in time order.
 
-    Units: time_us microseconds, speed_mps metres per second; action is raw: gas and brake in [0, 1], steering in [-1, 1],
-    one column per name in `channels`; waypoints are metres in the car's frame at that time, x forward, y left.
+    Units: time_us microseconds, speed_mps metres per second; action is raw: gas and brake in [0, 1], steering in
+    [-1, 1], one column per name in `channels`; waypoints are metres in the car's frame at that time, x forward, y left.
     """
 
     drive_id: str
@@ -40,7 +45,7 @@ class Drive:
 
 @dataclass(frozen=True)
 class Windows:
-    """Which frames of a drive form its windows: history of T frames up to now, then a chunk of H. Row numbers into the Drive."""
+    """Which rows of a Drive form its windows: history of T frames up to now, then a chunk of H."""
 
     history: NDArray[np.int64]  # (N, T), the last column is now
     chunk: NDArray[np.int64]  # (N, H), slot 1 = the frame after now
@@ -82,7 +87,7 @@ class ConditionSpec:
 
 
 class MetricRow(NamedTuple):
-    """One number, and what it is a number of. `channel` is "" for metrics over all channels; step -1 is the end of the run."""
+    """One number, and of what. `channel` is "" for metrics over all channels; step -1 is the end of the run."""
 
     metric: str
     channel: str

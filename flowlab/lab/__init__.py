@@ -1,0 +1,1 @@
+"""Which runs, in which cohorts, on which executor; ingest them. Start reading at run.py."""

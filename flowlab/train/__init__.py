@@ -1,0 +1,1 @@
+"""fit(cohort): optimiser, schedule, checkpoints."""

@@ -1,0 +1,163 @@
+"""Drives recorded from Gymnasium's CarRacing-v3 by a scripted driver; kept as one file each in caches/drives.
+
+Steering is -1 (full left) to +1 (full right), as in the simulator. What a frame's action and units mean: recording.py.
+"""
+
+import importlib.util
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from flowlab.core.digest import digest_json
+from flowlab.core.errors import DriveError, FlowlabError, MissingError, unknown_name
+from flowlab.core.progress import SILENT, Progress
+from flowlab.core.types import CHANNELS, Drive
+from flowlab.drives.recording import Recording, read_recording, record_drive, write_recording
+from flowlab.study.settings import CarRacingDrives
+
+RECORDER_VERSION = 1
+"""Raise it whenever the same settings would give other frames: old recordings are then left alone and not used."""
+
+
+class CarRacingSource:
+    """What `record` has written. `images` are the simulator's view from above, 84 x 96 before they are resized."""
+
+    channels = CHANNELS
+    has_waypoints = True
+
+    def __init__(self, settings: CarRacingDrives, folder: Path) -> None:
+        self._settings = settings
+        self._folder = recordings_folder(settings, folder)
+        self._latest: tuple[str, Recording] | None = None
+
+    def drive_ids(self) -> list[str]:
+        """drive_00, drive_01, ... Raises DriveError as long as one of them is not recorded."""
+        wanted = planned_drives(self._settings)
+        missing = [drive_id for drive_id in wanted if not _path(self._folder, drive_id).is_file()]
+        if missing:
+            raise DriveError(f"{len(missing)} of {len(wanted)} drives are not recorded yet: flowlab drives record")
+        return sorted(wanted)
+
+    def load(self, drive_id: str) -> Drive:
+        """One drive without its images; `driver` is the driver's style, `track` the seed of the track."""
+        recording = self._recording(drive_id)
+        return Drive(
+            drive_id=drive_id,
+            channels=CHANNELS,
+            frame_index=np.arange(len(recording.time_us), dtype=np.int64),
+            time_us=recording.time_us,
+            speed_mps=recording.speed_mps,
+            action=recording.action,
+            waypoints=recording.waypoints,
+            driver=recording.driver,
+            track=recording.track,
+        )
+
+    def images(self, drive: Drive, rows: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
+        """RGB (len(rows), height, width, 3)."""
+        chosen = self._recording(drive.drive_id).images[rows]
+        if chosen.shape[1:3] == (height, width):
+            return chosen
+        resized = np.empty((len(chosen), height, width, 3), np.uint8)
+        for row, image in enumerate(chosen):
+            resized[row] = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+        return resized
+
+    def digest(self, drive_id: str) -> str:
+        """16 hex digits over the frames and what was driven."""
+        return self._recording(drive_id).digest()
+
+    def _recording(self, drive_id: str) -> Recording:
+        """The drive from its file; the latest one is kept, since images are asked for in batches (11 MB a minute of 10 Hz)."""
+        if self._latest is None or self._latest[0] != drive_id:
+            planned = planned_drives(self._settings)
+            if drive_id not in planned:
+                raise unknown_name("drive", drive_id, planned)
+            path = _path(self._folder, drive_id)
+            if not path.is_file():
+                raise DriveError(f"{drive_id} is not recorded yet: flowlab drives record")
+            self._latest = (drive_id, read_recording(path))
+        return self._latest[1]
+
+
+def planned_drives(settings: CarRacingDrives) -> dict[str, int]:
+    """The number of each drive by its id. Known before anything is recorded."""
+    return {f"drive_{number:02d}": number for number in range(settings.count)}
+
+
+def recordings_folder(settings: CarRacingDrives, root: Path) -> Path:
+    """Where drives with these settings are kept. `count` is no part of the name: raising it records only the new ones."""
+    content = {"version": RECORDER_VERSION} | settings.model_dump(mode="json", exclude={"count"})
+    return root / "caches" / "drives" / f"carracing-{digest_json(content)}"
+
+
+def record(settings: CarRacingDrives, root: Path, progress: Progress = SILENT) -> list[str]:
+    """Record the drives that are missing, in parallel; returns their ids. A finished drive survives whatever comes after.
+
+    Raises MissingError if the simulator is not installed.
+    """
+    folder = recordings_folder(settings, root)
+    missing = [item for item in planned_drives(settings).items() if not _path(folder, item[0]).is_file()]
+    if not missing:
+        return []
+    for package in ("gymnasium", "Box2D", "pygame"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingError(f"recording needs {package}, which is not installed: pip install 'flowlab[sim]'")
+    folder.mkdir(parents=True, exist_ok=True)
+    with progress.task("record drives", len(missing), "drives") as task, _workers(len(missing)) as pool:
+        waiting = {
+            pool.submit(_record_one, settings, number, _path(folder, drive_id)) for drive_id, number in missing
+        }
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                task.advance()
+    return [drive_id for drive_id, _ in missing]
+
+
+def _path(folder: Path, drive_id: str) -> Path:
+    return folder / f"{drive_id}.npz"
+
+
+def _record_one(settings: CarRacingDrives, number: int, path: Path) -> None:
+    write_recording(path, record_drive(settings.seed, number, settings.seconds, settings.hz))
+
+
+@contextmanager
+def _workers(num_drives: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes started afresh: a fork would copy the locks of a torch that is at work."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ProcessPoolExecutor(
+        max_workers=min(max(2, cores), num_drives),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_prepare_worker,
+    )
+    try:
+        yield pool
+    except BrokenPipeError as error:
+        raise FlowlabError(f"a recording process ended early ({error}). Record again: flowlab drives record") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """No window, no banner on stdout, and no life of its own once the command that started it is gone."""
+    os.environ["SDL_VIDEODRIVER"] = "dummy"
+    os.environ["PYGAME_HIDE_SUPPORT_PROMPT"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

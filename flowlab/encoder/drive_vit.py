@@ -1,0 +1,138 @@
+"""flowlab's own compact encoder: a ViT on each frame, then a small transformer over the window's frames, speeds and actions."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowlab.core.digest import canonical_json, digest_bytes
+from flowlab.core.seeds import derive_seed
+from flowlab.core.types import NUM_WAYPOINTS, ConditionSpec, TokenGroup
+from flowlab.encoder.transformer import Block, RotaryAngles, initialise
+from flowlab.study.settings import EncoderSettings
+
+ARCHITECTURE_VERSION = 1
+SPEED_SCALE_MPS = 20.0
+WAYPOINT_SCALE_M = 20.0
+
+
+class FrameViT(nn.Module):
+    """One image -> F features: the class token beside the mean of the patch tokens, so F is twice the token width."""
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        super().__init__()
+        width = settings.image_width_tokens
+        self.patch = settings.patch
+        num_patches = (settings.image_height // settings.patch) * (settings.image_width // settings.patch)
+        self.embed = nn.Linear(3 * settings.patch**2, width)
+        self.position = nn.Parameter(torch.zeros(num_patches, width))
+        self.class_token = nn.Parameter(torch.zeros(width))
+        self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.image_layers))
+        self.norm = nn.LayerNorm(width)
+        self.num_features = 2 * width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, height, width, 3) floats about 0 -> (N, F)."""
+        num, height, width, _ = images.shape
+        side = self.patch
+        patches = images.reshape(num, height // side, side, width // side, side, 3).transpose(2, 3)
+        x = self.embed(patches.reshape(num, -1, 3 * side**2)) + self.position
+        x = torch.cat([self.class_token.expand(num, 1, -1), x], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        return torch.cat([x[:, 0], x[:, 1:].mean(dim=1)], dim=-1)
+
+
+class WindowTransformer(nn.Module):
+    """T frame tokens, T action-and-speed tokens, the waypoints and two learned queries attend to each other.
+
+    Rotary positions carry the time step; waypoints and queries stand at now. What leaves are the two queries (an observation
+    summary and an observation history) and the waypoint tokens. The history query also starts from all past actions and
+    speeds through one linear map: a decoder must be able to read the last action to a hundredth, and attention alone is slow
+    to learn to copy.
+    """
+
+    def __init__(self, settings: EncoderSettings, num_features: int, num_channels: int, history: int, waypoints: bool):
+        super().__init__()
+        width = settings.width
+        self.history = history
+        self.num_waypoints = NUM_WAYPOINTS if waypoints else 0
+        self.frame = nn.Linear(num_features, width)
+        self.state = nn.Linear(num_channels + 1, width)
+        self.past = nn.Linear(history * (num_channels + 1), width)
+        self.waypoint = nn.Linear(2, width) if waypoints else None
+        self.kind = nn.Parameter(torch.zeros(4, width))  # frame, state, summary, history
+        self.waypoint_index = nn.Parameter(torch.zeros(self.num_waypoints, width)) if waypoints else None
+        now = history - 1
+        steps = (now, now, *[now] * self.num_waypoints, *range(history), *range(history))
+        self.rotary = RotaryAngles(steps, width // settings.heads)
+        self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.temporal_layers))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, features: Tensor, action: Tensor, speed: Tensor, waypoints: Tensor | None) -> Tensor:
+        """(B, T, F), (B, T, A), (B, T) about 1, (B, 10, 2) about 1 -> (B, S, D)."""
+        state = torch.cat([action, speed.unsqueeze(-1)], dim=-1)
+        queries = self.kind[2:].expand(len(state), -1, -1)
+        past = F.pad(self.past(state.flatten(1)).unsqueeze(1), (0, 0, 1, 0))  # for the second query only
+        tokens = [queries + past]
+        if self.waypoint is not None and waypoints is not None:
+            tokens.append(self.waypoint(waypoints) + self.waypoint_index)
+        tokens += [self.frame(features) + self.kind[0], self.state(state) + self.kind[1]]
+        x = torch.cat(tokens, dim=1)
+        for block in self.blocks:
+            x = block(x, self.rotary)
+        return self.norm(x[:, : 2 + self.num_waypoints])
+
+
+class DriveViT(nn.Module):
+    """The encoder `drive-vit` (core.plugins.Encoder). Its weights follow from `settings.seed` until it is trained or loaded."""
+
+    def __init__(
+        self, settings: EncoderSettings, channels: tuple[str, ...], has_waypoints: bool, history: int
+    ) -> None:
+        super().__init__()
+        self.settings, self.channels = settings, channels
+        self.has_waypoints, self.history = has_waypoints, history
+        self.image_height, self.image_width = settings.image_height, settings.image_width
+        groups = (TokenGroup("summary", 1), TokenGroup("history", 1))
+        if has_waypoints:
+            groups = (*groups, TokenGroup("waypoints", NUM_WAYPOINTS))
+        self.spec = ConditionSpec(settings.width, groups)
+        self.image = FrameViT(settings)
+        self.window = WindowTransformer(settings, self.image.num_features, len(channels), history, has_waypoints)
+        initialise(self, torch.Generator().manual_seed(derive_seed(settings.seed, "encoder", "init")))
+        self.summary: dict[str, Any] = {}
+
+    def encode_frames(self, images: Tensor) -> Tensor:
+        """(N, height, width, 3) uint8 -> (N, F) float32, on the images' device."""
+        return self.image(images.float() / 127.5 - 1.0)
+
+    def encode_windows(
+        self, features: Tensor, history_action: Tensor, speed_mps: Tensor, waypoints: Tensor | None
+    ) -> Tensor:
+        """(B, T, F), raw actions (B, T, A), metres per second (B, T), metres (B, 10, 2) -> condition (B, S, D) float32."""
+        scaled = None if waypoints is None else waypoints / WAYPOINT_SCALE_M
+        return self.window(features, history_action, speed_mps / SPEED_SCALE_MPS, scaled)
+
+    def architecture(self) -> dict[str, Any]:
+        """What it takes to build this module again, as plain JSON."""
+        return {
+            "kind": "drive-vit",
+            "version": ARCHITECTURE_VERSION,
+            "settings": self.settings.model_dump(mode="json"),
+            "channels": list(self.channels),
+            "has_waypoints": self.has_waypoints,
+            "history": self.history,
+        }
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over the architecture and every weight: what this function is, by content."""
+        weights = [part for name, value in sorted(self.state_dict().items()) for part in _named_bytes(name, value)]
+        return digest_bytes(canonical_json(self.architecture()).encode(), *weights)
+
+
+def _named_bytes(name: str, value: Tensor) -> tuple[bytes, bytes]:
+    return name.encode(), value.detach().cpu().contiguous().numpy().tobytes()

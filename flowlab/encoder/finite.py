@@ -1,0 +1,28 @@
+"""Which windows are made of finite numbers; asked once before anything is computed from them."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowlab.core.types import Drive, Dropped, Windows
+
+
+def keep_finite(drive: Drive, windows: Windows) -> tuple[Windows, Dropped]:
+    """The windows whose inputs and targets are finite, and how many are not, by field: each counts for its first fault.
+
+    A window reads the speed of its history, the action of its history and its chunk, and the waypoints of now.
+    """
+    now = windows.history[:, -1]
+    rows = np.concatenate([windows.history, windows.chunk], axis=1)
+    faults = {
+        "speed_mps": ~np.isfinite(drive.speed_mps)[windows.history].all(axis=1),
+        "action": ~np.isfinite(drive.action).all(axis=1)[rows].all(axis=1),
+    }
+    if drive.waypoints is not None:
+        faults["waypoints"] = ~np.isfinite(drive.waypoints).all(axis=(1, 2))[now]
+    good: NDArray[np.bool_] = np.ones(len(now), dtype=bool)
+    by_field = {}
+    for name, bad in faults.items():
+        if count := int((bad & good).sum()):
+            by_field[name] = count
+        good &= ~bad
+    return Windows(windows.history[good], windows.chunk[good]), Dropped(by_field)

@@ -1,0 +1,83 @@
+"""The train drives in memory: every frame once, and the windows over them. The only reader of drives in pretraining."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowlab.core.errors import DriveError
+from flowlab.core.plugins import Source
+from flowlab.core.progress import Progress
+from flowlab.core.types import Drive
+from flowlab.drives.windows import cut_windows
+from flowlab.encoder.finite import keep_finite
+from flowlab.study.settings import EncoderSettings, WindowSettings
+
+READ_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class TrainSet:
+    """M frames of all train drives, one after the other, and N windows whose entries are rows into them."""
+
+    images: Tensor  # (M, height, width, 3) uint8
+    speed_mps: Tensor  # (M,)
+    action: Tensor  # (M, A) raw
+    waypoints: Tensor | None  # (M, 10, 2) metres
+    history: Tensor  # (N, T)
+    chunk: Tensor  # (N, H)
+
+    def __len__(self) -> int:
+        return len(self.history)
+
+
+def read_train_set(
+    source: Source,
+    train_ids: Sequence[str],
+    settings: EncoderSettings,
+    windows: WindowSettings,
+    device: torch.device,
+    progress: Progress,
+) -> TrainSet:
+    """Read the drives `train_ids`, and no other. Raises DriveError if they hold no window of finite numbers."""
+    drives = [source.load(drive_id) for drive_id in train_ids]
+    first = np.cumsum([0, *(len(drive) for drive in drives)])
+    kept = [keep_finite(drive, cut_windows(drive, windows))[0] for drive in drives]
+    if not any(len(one.history) for one in kept):
+        raise DriveError(
+            f"the {len(drives)} train drives hold no window of {windows.history} + {windows.horizon} frames. "
+            f"Record longer drives, or shorten windows.history or windows.horizon."
+        )
+    with progress.task("read frames", int(first[-1]), "frames") as task:
+        images = np.empty((first[-1], settings.image_height, settings.image_width, 3), dtype=np.uint8)
+        for drive, start in zip(drives, first, strict=False):
+            for block in range(0, len(drive), READ_BLOCK):
+                rows = np.arange(block, min(block + READ_BLOCK, len(drive)))
+                images[start + rows] = source.images(drive, rows, settings.image_height, settings.image_width)
+                task.advance(len(rows))
+    return TrainSet(
+        images=torch.from_numpy(images).to(device),
+        speed_mps=_tensor([drive.speed_mps for drive in drives], device),
+        action=_tensor([drive.action for drive in drives], device),
+        waypoints=_waypoints(drives, device) if source.has_waypoints else None,
+        history=_rows([one.history for one in kept], first, device),
+        chunk=_rows([one.chunk for one in kept], first, device),
+    )
+
+
+def _waypoints(drives: Sequence[Drive], device: torch.device) -> Tensor:
+    for drive in drives:
+        if drive.waypoints is None:
+            raise DriveError(f"drive {drive.drive_id} has no waypoints, and its source says that it has. Record it again.")
+    return _tensor([drive.waypoints for drive in drives if drive.waypoints is not None], device)
+
+
+def _tensor(parts: Sequence[NDArray[np.float32]], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts).astype(np.float32)).to(device)
+
+
+def _rows(parts: Sequence[NDArray[np.int64]], first: NDArray[np.int64], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.concatenate([part + start for part, start in zip(parts, first, strict=False)])).to(device)

@@ -1,0 +1,118 @@
+"""One chunk per frame, and the truth, become rows of numbers: every metric over every slice that is not empty."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowlab.core.errors import DivergedError
+from flowlab.core.types import MetricRow
+from flowlab.evaluate.slices import drive_masks, frame_masks, maneuver_mask, slot_masks
+
+Masks = dict[str, NDArray[np.bool_]]
+
+
+def score(
+    prediction: NDArray,
+    truth: NDArray,
+    *,
+    channels: Sequence[str],
+    drive: NDArray,
+    drive_ids: Sequence[str],
+    readout: str,
+    thresholds: Mapping[str, float],
+) -> list[MetricRow]:
+    """Every metric of one readout, as rows in a fixed order. A slice without frames has no rows; no value is ever NaN.
+
+    `prediction` and `truth` are (N, H, A) in raw space, `drive` (N,) holds positions in `drive_ids`, `thresholds` has
+    the maneuver threshold of each channel (`slices.fit_thresholds`). Sums are in float64.
+
+    - l1: mean |prediction - truth| over frames and slots, per channel and, as channel "", over all channels;
+    - chunk_mean_l1, chunk_mean_correlation: the same, and Pearson's correlation over frames, of chunk means;
+    - maneuver_l1, maneuver_fraction: l1 over the frames that hold a maneuver of that channel, and the share of those;
+    - num_frames: how many frames a frame slice has.
+
+    Raises DivergedError if a prediction is not finite.
+    """
+    _require_shapes(prediction, truth, channels, drive)
+    _require_finite(prediction, readout)
+    prediction, truth_f64 = prediction.astype(np.float64), truth.astype(np.float64)
+    frames = frame_masks(truth, channels) | drive_masks(drive, drive_ids)
+    slots = slot_masks(truth, channels)
+    error = np.abs(prediction - truth_f64)
+    chunk_means = prediction.mean(axis=1), truth_f64.mean(axis=1)
+    found = [
+        *_num_frames(frames),
+        *_mean_errors("l1", error.mean(axis=1), frames, channels),
+        *_mean_errors("l1", error, slots, channels),
+        *_mean_errors("chunk_mean_l1", np.abs(chunk_means[0] - chunk_means[1]), frames, channels),
+        *_correlations(*chunk_means, frames, channels),
+        *_maneuvers(error, truth_f64, thresholds, channels),
+    ]
+    return [MetricRow(metric, channel, where, readout, value) for metric, channel, where, value in found]
+
+
+Found = tuple[str, str, str, float]  # metric, channel, slice, value
+
+
+def _num_frames(frames: Masks) -> Iterator[Found]:
+    for where, mask in frames.items():
+        if mask.any():
+            yield "num_frames", "", where, float(mask.sum())
+
+
+def _mean_errors(metric: str, error: NDArray, masks: Masks, channels: Sequence[str]) -> Iterator[Found]:
+    """The mean of `error` (..., A) over each mask (...), per channel and over all channels."""
+    for where, mask in masks.items():
+        if mask.any():
+            means = error[mask].mean(axis=0)
+            yield metric, "", where, float(means.mean())
+            yield from ((metric, name, where, float(mean)) for name, mean in zip(channels, means, strict=True))
+
+
+def _correlations(prediction: NDArray, truth: NDArray, masks: Masks, channels: Sequence[str]) -> Iterator[Found]:
+    """Correlation over frames of two (N, A) arrays, per channel; none where either does not vary."""
+    for where, mask in masks.items():
+        for index, name in enumerate(channels):
+            ours, theirs = _unit(prediction[mask, index]), _unit(truth[mask, index])
+            if ours is not None and theirs is not None:
+                yield "chunk_mean_correlation", name, where, float(np.clip(ours @ theirs, -1.0, 1.0))
+
+
+def _unit(values: NDArray) -> NDArray | None:
+    """`values` (N,) with mean 0 and length 1, or None if they do not vary."""
+    if not len(values) or values.min() == values.max():
+        return None
+    centred = values - values.mean()
+    length = float(np.linalg.norm(centred))
+    return centred / length if length > 0 else None
+
+
+def _maneuvers(
+    error: NDArray, truth: NDArray, thresholds: Mapping[str, float], channels: Sequence[str]
+) -> Iterator[Found]:
+    for index, name in enumerate(channels):
+        if not len(truth):
+            return
+        mask = maneuver_mask(truth[..., index], thresholds[name])
+        yield "maneuver_fraction", name, "overall", float(mask.mean())
+        if mask.any():
+            yield "maneuver_l1", name, "overall", float(error[mask, :, index].mean())
+
+
+def _require_shapes(prediction: NDArray, truth: NDArray, channels: Sequence[str], drive: NDArray) -> None:
+    if prediction.shape != truth.shape or truth.ndim != 3 or truth.shape[2] != len(channels):
+        raise ValueError(
+            f"prediction {prediction.shape} and truth {truth.shape} must both be (N, H, {len(channels)} channels)"
+        )
+    if drive.shape != truth.shape[:1]:
+        raise ValueError(f"drive {drive.shape} must hold one position for each of the {len(truth)} frames")
+
+
+def _require_finite(prediction: NDArray, readout: str) -> None:
+    bad = int((~np.isfinite(prediction)).any(axis=(1, 2)).sum())
+    if bad:
+        raise DivergedError(
+            f"readout {readout!r} is not finite on {bad} of {len(prediction)} frames: the run has diverged. "
+            f"Lower train.lr, or look at its flow_mse."
+        )

@@ -1,0 +1,45 @@
+"""Where a run took place: recorded with every run, so that a difference between machines can be found later."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("flowlab", "torch", "numpy", "zarr", "duckdb")
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device for "auto", "cpu" or "cuda". Raises MissingError for cuda where there is none."""
+    from flowlab.core.errors import MissingError
+
+    if wanted == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise MissingError("--device cuda: torch finds no CUDA device here. Use --device cpu, or auto.")
+    return torch.device(wanted)
+
+
+def describe_environment(device: torch.device) -> dict[str, str]:
+    """Versions and hardware as plain text."""
+    found = {"python": platform.python_version(), "platform": platform.platform(), "cpu": platform.processor() or "unknown"}
+    found |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    if device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def git_revision(folder: Path) -> str:
+    """The commit checked out at `folder`, with "+dirty" when files differ from it; "" where there is no git."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        return commit + ("+dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", os.fspath(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,79 @@
+"""Which runs a comparison needs, and which of them the ledger lacks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from flowlab.core.digest import digest_json
+from flowlab.study.recipe import Recipe
+from flowlab.study.study import CONTROL, Study
+from flowlab.train.cohort import Run
+
+TERMINAL = ("finished", "crashed")
+
+
+@dataclass(frozen=True)
+class Base:
+    """What runs are compared on: the cache, the stats fitted on it, the validation drives."""
+
+    cache_id: str
+    stats_digest: str
+    val_digest: str
+
+    def recipe_digest(self, recipe: Recipe) -> str:
+        """The name of `recipe` trained here; two runs with one digest and one seed are the same run."""
+        return digest_json({"recipe": recipe.digest(self.cache_id), "stats": self.stats_digest})
+
+    def evaluation(self, recipe: Recipe) -> dict:
+        """Everything that must agree before two numbers may be compared."""
+        return {
+            "cache_id": self.cache_id,
+            "val_digest": self.val_digest,
+            **recipe.evaluation.model_dump(mode="json"),
+        }
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run, why it is wanted, and what the ledger has of it ("" for nothing)."""
+
+    run: Run
+    replicate: int
+    why: str
+    status: str
+
+    @property
+    def done(self) -> bool:
+        return self.status in TERMINAL
+
+
+def plan_runs(
+    study: Study, base: Base, lever: str, seeds: Sequence[int], statuses: Mapping[str, str], *, again: bool
+) -> list[PlannedRun]:
+    """The lever at `seeds`, the control at the same seeds, and the rest of the rule's panel, in that order of need.
+
+    `statuses` maps run ids to their status in the ledger. With `again`, the lever's runs that are done are replicated.
+    """
+    wanted = [(lever, seed, "asked for") for seed in seeds]
+    if lever != CONTROL:
+        wanted += [(CONTROL, seed, f"pairs with {lever}") for seed in seeds]
+    wanted += [(CONTROL, seed, f"panel of rule {study.rule.name}") for seed in study.rule.panel_seeds]
+    planned: dict[str, PlannedRun] = {}
+    for name, seed, why in wanted:
+        run_id = identify(study, base, name, seed)
+        replicate = 0
+        while again and why == "asked for" and statuses.get(replicate_id(run_id, replicate)) in TERMINAL:
+            replicate += 1
+        run_id = replicate_id(run_id, replicate)
+        run = Run(run_id, name, seed, study.recipe(name))
+        planned.setdefault(run_id, PlannedRun(run, replicate, why, statuses.get(run_id, "")))
+    return list(planned.values())
+
+
+def identify(study: Study, base: Base, lever: str, seed: int) -> str:
+    """A readable run id that changes with anything that makes it another run."""
+    digest = digest_json([study.name, lever, seed, base.recipe_digest(study.recipe(lever))])
+    return f"{lever}-{seed}-{digest[:8]}"
+
+
+def replicate_id(run_id: str, replicate: int) -> str:
+    return f"{run_id}-again{replicate}" if replicate else run_id

@@ -1,0 +1,99 @@
+"""The only place that opens DuckDB. Connections are held for milliseconds.
+
+DuckDB lets in either one process that writes or many that read, and turns everybody else away at once. So every opening is
+tried again for about ten seconds before anyone hears of it.
+"""
+
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowlab.core.errors import BusyError, LedgerError, MissingError
+
+if TYPE_CHECKING:
+    import duckdb
+
+PATIENCE_S = 10.0
+BUSY_SIGNS = ("set lock on file", "different configuration", "Conflicting lock", "being used by another process")
+READING = ("SELECT", "EXPLAIN")
+
+
+class Table(NamedTuple):
+    """The answer to a question: names and DuckDB types of the columns, and the rows."""
+
+    columns: list[str]
+    types: list[str]
+    rows: list[tuple[Any, ...]]
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as one dict each, keyed by column."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
+def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
+    """The answer of the ledger to one reading statement, `?` standing for `params` in order.
+
+    Raises MissingError if there is no ledger yet, LedgerError in one sentence for anything but one reading statement and for
+    what DuckDB finds wrong with it, BusyError if another process keeps the ledger for more than ten seconds.
+    """
+    import duckdb
+
+    with open_ledger(ledger_path, read_only=True) as connection:
+        try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1:
+                raise LedgerError(f"got {len(statements)} SQL statements, expected one. Ask one question at a time.")
+            if statements[0].type.name not in READING:
+                raise LedgerError(
+                    f"the ledger only answers questions, got a {statements[0].type.name} statement: it changes through "
+                    f"journals alone. Ask with SELECT, or open a copy of {ledger_path.name} with any DuckDB client."
+                )
+            answer = connection.execute(statements[0], list(params))
+            columns = [column[0] for column in answer.description or []]
+            types = [str(column[1]) for column in answer.description or []]
+            return Table(columns, types, answer.fetchall())
+        except duckdb.Error as error:
+            raise LedgerError(f"DuckDB cannot answer this: {one_line(error)}") from None
+
+
+@contextmanager
+def open_ledger(ledger_path: Path, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """A connection to the ledger, closed at the end. Raises MissingError, BusyError or LedgerError if it cannot be opened."""
+    connection = connect(ledger_path, read_only)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def connect(ledger_path: Path, read_only: bool) -> "duckdb.DuckDBPyConnection":
+    """An open connection, tried again while another process holds the file. The caller closes it."""
+    import duckdb
+
+    config = {"threads": min(4, os.cpu_count() or 1), "autoinstall_known_extensions": False}
+    jitter = random.Random(os.getpid() ^ time.monotonic_ns())
+    deadline, pause_s = time.monotonic() + PATIENCE_S, 0.002
+    while True:
+        if not ledger_path.exists():
+            raise MissingError(f"there is no ledger at {ledger_path} yet. Start a run first: flowlab run --lever NAME.")
+        try:
+            return duckdb.connect(str(ledger_path), read_only=read_only, config=config)
+        except duckdb.Error as error:
+            if not any(sign in str(error) for sign in BUSY_SIGNS):
+                raise LedgerError(f"{ledger_path} cannot be opened as a ledger: {one_line(error)}") from None
+            if time.monotonic() > deadline:
+                raise BusyError(
+                    f"another process has held {ledger_path} open for more than {PATIENCE_S:.0f} s; flowlab needs it for "
+                    f"some milliseconds. Close the other DuckDB client and try again."
+                ) from None
+        time.sleep(pause_s * jitter.uniform(0.5, 1.5))
+        pause_s = min(0.05, pause_s * 1.5)
+
+
+def one_line(error: Exception) -> str:
+    """DuckDB's message without its picture of the statement."""
+    return " ".join(str(error).split("\n\n")[0].split())

@@ -1,0 +1,160 @@
+"""Journals: append-only files of JSON lines. Workers write these; only the ingester turns them into ledger rows.
+
+A line is whole or it is not there: it is fsynced before `append` returns, and a tail without its newline (a process was
+killed while writing) is ignored by readers and cut off by the next writer.
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, NoReturn, Self
+
+from flowlab.core.errors import LedgerError
+
+RUN_JOURNAL = "journal.jsonl"
+STUDY_JOURNAL = "study.jsonl"
+
+
+class Journal:
+    """One journal, open for appending. Several processes may append to the same one: each line is written under a lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        is_new = not path.exists()
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        with _locked(self._file):
+            _cut_torn_tail(self._file)
+        if is_new:
+            _sync_folder(path.parent)
+
+    def append(self, kind: str, **fields: Any) -> None:
+        """Write one line, durable on return. Raises LedgerError for a number that is not finite: no reader could judge it."""
+        record = {"kind": kind, "time_us": time.time_ns() // 1000} | fields
+        try:
+            line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        except ValueError:
+            raise LedgerError(
+                f"a {kind!r} line for {self.path} holds NaN or infinity; the ledger expects finite numbers. "
+                f"Record the run as crashed instead."
+            ) from None
+        with _locked(self._file):
+            _cut_torn_tail(self._file)
+            _write_whole(self._file, line)
+            os.fsync(self._file)
+
+    def close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class Line(NamedTuple):
+    """One complete line: its byte offset in the journal, and what it says, or why it cannot be read."""
+
+    position: int
+    fields: dict[str, Any]
+    problem: str = ""
+
+
+def read_lines(path: Path, offset: int = 0) -> tuple[list[Line], int]:
+    """The complete lines from byte `offset` on, and the offset after the last of them. A torn tail is left for later."""
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read()
+    except FileNotFoundError:
+        return [], offset
+    except OSError as error:
+        raise LedgerError(f"the journal {path} cannot be read: {error.strerror}.") from None
+    content = content[: content.rfind(b"\n") + 1]
+    lines, position = [], offset
+    for raw in _split_at_newlines(content):
+        lines.append(_parse(raw, position))
+        position += len(raw)
+    return lines, position
+
+
+def read_journal(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+    """What the lines from `offset` on say, and the offset after them; nothing for a journal that is not there.
+
+    Raises LedgerError, with file and line number, for a complete line that is not a journal line.
+    """
+    lines, after = read_lines(path, offset)
+    for line in lines:
+        if line.problem:
+            raise LedgerError(f"{place(path, line.position)}: {line.problem}.")
+    return [line.fields for line in lines], after
+
+
+def place(path: Path, position: int) -> str:
+    """Where a person finds the line that starts at byte `position`: file name and line number."""
+    with path.open("rb") as file:
+        number = file.read(position).count(b"\n") + 1
+    return f"{path}, line {number}"
+
+
+def _split_at_newlines(content: bytes) -> list[bytes]:
+    return [part + b"\n" for part in content.split(b"\n")[:-1]]
+
+
+def _parse(raw: bytes, position: int) -> Line:
+    try:
+        value = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        return Line(position, {}, f"not a JSON line ({error})")
+    if not isinstance(value, dict) or type(value.get("kind")) is not str or type(value.get("time_us")) is not int:
+        return Line(position, {}, "not a journal line: expected an object with 'kind' and 'time_us'")
+    return Line(position, value)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a finite number")
+
+
+@contextmanager
+def _locked(file: int) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _cut_torn_tail(file: int) -> None:
+    """Cut what follows the last newline. Reads back in blocks, so a long journal costs one byte in the usual case."""
+    end = size = os.fstat(file).st_size
+    block = 1
+    while end > 0:
+        start = max(0, end - block)
+        newline = os.pread(file, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end, block = start, 1 << 16
+    if end < size:
+        os.ftruncate(file, end)
+
+
+def _write_whole(file: int, line: bytes) -> None:
+    while line:
+        line = line[os.write(file, line) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,132 @@
+"""Writes the lines that journals hold: one method a kind. `rows.py` is the reader of the same format."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from flowlab.core.types import MetricRow
+from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL, Journal
+
+
+class RunJournal(Journal):
+    """The journal of one run: `<runs>/<run_id>/journal.jsonl`. The folder's name is the run's id."""
+
+    @classmethod
+    def of(cls, runs_dir: Path, run_id: str) -> Self:
+        """The journal of run `run_id`, open for appending."""
+        return cls(runs_dir / run_id / RUN_JOURNAL)
+
+    def registered(
+        self,
+        *,
+        run_id: str,
+        study: str,
+        lever: str,
+        seed: int,
+        replicate: int,
+        recipe: Mapping[str, Any],
+        recipe_digest: str,
+        control_digest: str,
+        cache_id: str,
+        evaluation_id: str,
+        evaluation: Mapping[str, Any],
+        changed_keys: Iterable[str] = (),
+        hypothesis: str = "",
+        tags: Iterable[str] = (),
+    ) -> None:
+        """What the run is, before it starts. `control_digest` is the recipe that it is a change to; tags are "taxonomy:value"."""
+        self.append(
+            "registered",
+            run_id=run_id,
+            study=study,
+            lever=lever,
+            seed=seed,
+            replicate=replicate,
+            recipe=dict(recipe),
+            recipe_digest=recipe_digest,
+            control_digest=control_digest,
+            cache_id=cache_id,
+            evaluation_id=evaluation_id,
+            evaluation=dict(evaluation),
+            changed_keys=list(changed_keys),
+            hypothesis=hypothesis,
+            tags=list(tags),
+        )
+
+    def started(
+        self,
+        *,
+        attempt: int,
+        device: str,
+        cohort_size: int,
+        threads: int,
+        pid: int,
+        environment: Mapping[str, str],
+        git_revision: str,
+    ) -> None:
+        """A process begins (attempt 0) or continues (1, 2, ...) to work on the run."""
+        self.append(
+            "started",
+            attempt=attempt,
+            device=device,
+            cohort_size=cohort_size,
+            threads=threads,
+            pid=pid,
+            environment=dict(environment),
+            git_revision=git_revision,
+        )
+
+    def metrics(self, rows: Iterable[MetricRow]) -> None:
+        """Metric rows, one line for all of them. Step -1 is the end of the run."""
+        self.append(
+            "metrics",
+            rows=[
+                [row.metric, row.channel, row.slice, row.readout, float(row.value), int(row.step)] for row in rows
+            ],
+        )
+
+    def wall_time(self, phases: Mapping[str, float]) -> None:
+        """Seconds spent by this attempt in each phase: import, load, train, validate, evaluate."""
+        self.append("wall_time", phases={phase: float(seconds) for phase, seconds in phases.items()})
+
+    def artifact(self, name: str, digest: str, num_bytes: int) -> None:
+        """A file that the run left in its folder."""
+        self.append("artifact", name=name, digest=digest, bytes=num_bytes)
+
+    def event(self, what: str, detail: str = "") -> None:
+        """Something that happened: "resumed", "interrupted" (the only one that changes the run's state), ..."""
+        self.append("event", what=what, detail=detail)
+
+    def finished(self) -> None:
+        """The run is complete; its metrics at step -1 count from now on."""
+        self.append("finished")
+
+    def crashed(self, reason: str, step: int) -> None:
+        """The run gave up at `step`."""
+        self.append("crashed", reason=reason, step=step)
+
+
+class StudyJournal(Journal):
+    """The study's own journal: `<runs>/study.jsonl`."""
+
+    @classmethod
+    def of(cls, runs_dir: Path) -> Self:
+        """The study's journal, open for appending."""
+        return cls(runs_dir / STUDY_JOURNAL)
+
+    def cache(
+        self, *, cache_id: str, identity: Mapping[str, Any], num_train: int, num_val: int, val_drives_digest: str
+    ) -> None:
+        """A cache that runs train from. Writing the same one again is harmless."""
+        self.append(
+            "cache",
+            cache_id=cache_id,
+            identity=dict(identity),
+            num_train=num_train,
+            num_val=num_val,
+            val_drives_digest=val_drives_digest,
+        )
+
+    def seal(self, *, digest: str, rule: Mapping[str, Any]) -> None:
+        """A rule that judges from now on (`Rule.to_json()`). Called by flowlab.verdict.seal alone."""
+        self.append("seal", digest=digest, rule=dict(rule))

@@ -1,0 +1,182 @@
+"""Brings a ledger to the schema of this flowlab: Alembic revisions for the tables, then all views anew.
+
+One transaction holds the revisions, the views and the record of both, so a process killed in the middle leaves the ledger as
+it was. A new ledger is made beside its place and moved there whole.
+"""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import flowlab
+from flowlab.core.digest import digest_files
+from flowlab.core.errors import LedgerError
+from flowlab.ledger.connection import connect, one_line, open_ledger
+
+if TYPE_CHECKING:
+    import duckdb
+    from sqlalchemy import Connection
+
+
+class Schema(NamedTuple):
+    """What a ledger says about itself: its Alembic revision ("" for none) and the digest of the views it holds."""
+
+    revision: str
+    views_digest: str
+
+
+def migrations_dir() -> Path:
+    """The folder of revisions and views: inside the installed package, or at the top of the repository."""
+    package = Path(flowlab.__file__).parent
+    for folder in (package / "migrations", package.parent / "migrations"):
+        if (folder / "env.py").is_file():
+            return folder
+    raise LedgerError(f"flowlab's migrations are neither in {package} nor beside it. Install flowlab again.")
+
+
+def expected_schema() -> Schema:
+    """The schema that this flowlab works with."""
+    return Schema(_revisions()[-1], digest_files(_view_files()))
+
+
+def schema_of(connection: "duckdb.DuckDBPyConnection") -> Schema:
+    """The schema of an open ledger."""
+    return Schema(
+        _newest(connection, "alembic_version", "version_num"), _newest(connection, "views_applied", "views_digest")
+    )
+
+
+def migrate(ledger_path: Path) -> bool:
+    """Whether anything had to be done to bring the ledger at `ledger_path` up to date; it is made if it is not there.
+
+    Raises LedgerError for a ledger written by a newer flowlab, and for a file that is no ledger.
+    """
+    created = False
+    if not _has_content(ledger_path):
+        created = _create(ledger_path)
+    with open_ledger(ledger_path, read_only=True) as connection:
+        found = schema_of(connection)
+    return _upgrade(ledger_path, found) or created
+
+
+def check_known(ledger_path: Path, found: Schema) -> None:
+    """Raises LedgerError if `found` is a revision that this flowlab does not have."""
+    if found.revision and found.revision not in _revisions():
+        raise LedgerError(
+            f"{ledger_path} was written by a newer flowlab: its revision is {found.revision}, this one knows up to "
+            f"{_revisions()[-1]}. Update flowlab."
+        )
+
+
+def _upgrade(ledger_path: Path, found: Schema) -> bool:
+    check_known(ledger_path, found)
+    if found == expected_schema():
+        return False
+    _apply(ledger_path)
+    return True
+
+
+def _create(ledger_path: Path) -> bool:
+    """Whether this process is the one that made the ledger."""
+    ledger_path.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(ledger_path.with_name(f"{ledger_path.name}.lock")):
+        if _has_content(ledger_path):
+            return False
+        partial = ledger_path.with_name(f"{ledger_path.name}.partial")
+        for leftover in (partial, partial.with_name(f"{partial.name}.wal"), _wal(ledger_path)):
+            leftover.unlink(missing_ok=True)
+        _new_file(partial)
+        _apply(partial)
+        partial.replace(ledger_path)
+    return True
+
+
+def _new_file(path: Path) -> None:
+    import duckdb
+
+    duckdb.connect(str(path)).close()
+
+
+def _apply(ledger_path: Path) -> None:
+    """Run the missing revisions and set up the views, in one transaction; then a checkpoint."""
+    import duckdb
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.pool import NullPool
+
+    wrapped = _wrapper()
+    engine = create_engine(
+        "duckdb:///:memory:", creator=lambda: wrapped(connect(ledger_path, read_only=False)), poolclass=NullPool
+    )
+    try:
+        with engine.connect() as connection:
+            with connection.begin():
+                # Another process may have come first; then nothing is missing and the views are set up once more.
+                _run_revisions(connection)
+            connection.exec_driver_sql("checkpoint")
+    except (DBAPIError, duckdb.Error) as error:
+        cause = getattr(error, "orig", None) or error
+        raise LedgerError(f"{ledger_path} cannot be upgraded: {one_line(cause)}") from error
+    finally:
+        engine.dispose()
+
+
+def _run_revisions(connection: "Connection") -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_dir()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    for (name,) in connection.exec_driver_sql("select view_name from duckdb_views() where not internal").fetchall():
+        connection.exec_driver_sql(f'drop view "{name}"')
+    command.upgrade(config, "head")
+    for file in _view_files():
+        connection.exec_driver_sql(file.read_text(encoding="utf-8"))
+    connection.exec_driver_sql(
+        "insert into views_applied values ($1, epoch_us(now()))", (digest_files(_view_files()),)
+    )
+
+
+def _wrapper() -> type:
+    from duckdb_sqlalchemy import ConnectionWrapper
+
+    return ConnectionWrapper
+
+
+def _revisions() -> list[str]:
+    """The revisions that this flowlab has, oldest first: the numbers that their files start with."""
+    return sorted(file.name.split("_")[0] for file in (migrations_dir() / "versions").glob("[0-9]*.py"))
+
+
+def _view_files() -> list[Path]:
+    return sorted((migrations_dir() / "views").glob("[0-9]*.sql"))
+
+
+def _newest(connection: "duckdb.DuckDBPyConnection", table: str, column: str) -> str:
+    import duckdb
+
+    try:
+        answer = connection.execute(f"select * from {table}")
+    except duckdb.CatalogException:
+        return ""
+    rows = [dict(zip([c[0] for c in answer.description or []], row, strict=True)) for row in answer.fetchall()]
+    newest = max(rows, key=lambda row: row.get("time_us", 0), default=None)
+    return str(newest[column]) if newest else ""
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _wal(ledger_path: Path) -> Path:
+    return ledger_path.with_name(f"{ledger_path.name}.wal")
+
+
+@contextmanager
+def _only_one(lock_path: Path) -> Iterator[None]:
+    with lock_path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,189 @@
+"""Between raw actions and the space that the decoder sees. Fitted on the train split only; metrics are always raw.
+
+    raw (..., A) --merge--> physical (..., M) --transform per channel--> model (..., M)
+
+Merging turns gas and brake into one signed channel, `longitudinal` = gas - brake; its inverse is the positive and the negative
+part, so the round trip is exact where gas and brake are never both pressed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowlab.core.errors import CacheMismatchError
+from flowlab.study.recipe import ActionSpaceSettings
+
+MERGED = "longitudinal"
+STD_FLOOR = 1e-6
+
+
+class Transform(Protocol):
+    """An invertible map of each physical channel."""
+
+    def to_model(self, physical: Tensor) -> Tensor: ...
+
+    def to_physical(self, model: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The physical values themselves."""
+
+    def to_model(self, physical: Tensor) -> Tensor:
+        return physical
+
+    def to_physical(self, model: Tensor) -> Tensor:
+        return model
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """Zero mean and unit standard deviation per channel, over the train split's slots."""
+
+    mean: Tensor  # (M,)
+    std: Tensor  # (M,)
+
+    def to_model(self, physical: Tensor) -> Tensor:
+        return (physical - self.mean.to(physical.device)) / self.std.to(physical.device)
+
+    def to_physical(self, model: Tensor) -> Tensor:
+        return model * self.std.to(model.device) + self.mean.to(model.device)
+
+
+@dataclass(frozen=True)
+class Gaussianize:
+    """Quantile knots per channel against standard normal quantiles, straight lines between them.
+
+    A value that many frames share (steering exactly 0) spans several knots: it maps to the middle of their normal quantiles,
+    and everything in between maps back to exactly that value. Beyond the outer knots the map goes on as a straight line
+    with the slope of the whole range: nothing is clipped.
+    """
+
+    physical: Tensor  # (M, Q) quantiles of the train split, non-decreasing
+    model: Tensor  # (Q,) standard normal quantiles, increasing
+
+    def to_model(self, physical: Tensor) -> Tensor:
+        return self._each(physical, _interpolate_up)
+
+    def to_physical(self, model: Tensor) -> Tensor:
+        return self._each(model, _interpolate_down)
+
+    def _each(self, x: Tensor, interpolate: "Interpolate") -> Tensor:
+        knots, normal = self.physical.to(x.device), self.model.to(x.device)
+        channels = [interpolate(x[..., c].contiguous(), knots[c].contiguous(), normal) for c in range(len(knots))]
+        return torch.stack(channels, dim=-1)
+
+
+class Interpolate(Protocol):
+    def __call__(self, x: Tensor, physical: Tensor, model: Tensor, /) -> Tensor: ...
+
+
+def _interpolate_up(x: Tensor, physical: Tensor, model: Tensor) -> Tensor:
+    """Physical -> model. On a run of equal knots: the middle of their model values."""
+    last = len(physical) - 1
+    above = torch.searchsorted(physical, x, right=True)  # the first knot > x
+    first = torch.searchsorted(physical, x)  # the first knot >= x
+    left, right = (above - 1).clamp(0, last - 1), above.clamp(1, last)
+    share = (x - physical[left]) / (physical[right] - physical[left]).clamp_min(torch.finfo(x.dtype).tiny)
+    between = torch.lerp(model[left], model[right], share.clamp(0, 1))
+    on_knots = 0.5 * (model[first.clamp_max(last)] + model[(above - 1).clamp_min(0)])
+    inside = torch.where(above > first, on_knots, between)
+    slope = _tail_slope(physical, model)
+    if slope is None:  # the channel never moves
+        return inside
+    low, high = x < physical[0], x > physical[-1]
+    inside = torch.where(low, model[0] + (x - physical[0]) / slope, inside)
+    return torch.where(high, model[-1] + (x - physical[-1]) / slope, inside)
+
+
+def _interpolate_down(z: Tensor, physical: Tensor, model: Tensor) -> Tensor:
+    """Model -> physical."""
+    right = torch.searchsorted(model, z, right=True).clamp(1, len(model) - 1)
+    left = right - 1
+    share = (z - model[left]) / (model[right] - model[left])
+    inside = torch.lerp(physical[left], physical[right], share.clamp(0, 1))
+    slope = _tail_slope(physical, model)
+    if slope is None:
+        return inside
+    inside = torch.where(z < model[0], physical[0] + (z - model[0]) * slope, inside)
+    return torch.where(z > model[-1], physical[-1] + (z - model[-1]) * slope, inside)
+
+
+def _tail_slope(physical: Tensor, model: Tensor) -> Tensor | None:
+    slope = (physical[-1] - physical[0]) / (model[-1] - model[0])
+    return slope if bool(slope > 0) else None
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """Raw <-> model actions for named channels."""
+
+    raw_channels: tuple[str, ...]
+    channels: tuple[str, ...]  # the physical and model channels' names, M of them
+    transform: Transform
+
+    def to_physical(self, raw: Tensor) -> Tensor:
+        """(..., A) -> (..., M): merged, not yet transformed."""
+        if MERGED not in self.channels:
+            return raw
+        signed = raw[..., self.raw_channels.index("gas")] - raw[..., self.raw_channels.index("brake")]
+        columns = [signed if name == MERGED else raw[..., self.raw_channels.index(name)] for name in self.channels]
+        return torch.stack(columns, dim=-1)
+
+    def to_model(self, raw: Tensor) -> Tensor:
+        """(..., A) -> (..., M)."""
+        return self.transform.to_model(self.to_physical(raw))
+
+    def to_raw(self, model: Tensor) -> Tensor:
+        """(..., M) -> (..., A)."""
+        physical = self.transform.to_physical(model)
+        if MERGED not in self.channels:
+            return physical
+        signed = physical[..., self.channels.index(MERGED)]
+        parts = {"gas": signed.clamp_min(0), "brake": (-signed).clamp_min(0)}
+        columns = [
+            parts[name] if name in parts else physical[..., self.channels.index(name)] for name in self.raw_channels
+        ]
+        return torch.stack(columns, dim=-1)
+
+
+def fit_action_space(settings: ActionSpaceSettings, raw_channels: Sequence[str], train_raw: Tensor) -> ActionSpace:
+    """The action space of `settings`, fitted on the train split's raw chunks (N, H, A).
+
+    Raises CacheMismatchError when gas and brake are to be merged and the cache has no such channels.
+    """
+    raw_channels = tuple(raw_channels)
+    if settings.merge and not {"gas", "brake"} <= set(raw_channels):
+        raise CacheMismatchError(
+            f"action_space.merge needs the channels gas and brake; the cache holds {', '.join(raw_channels)}. "
+            f"Set action_space.merge = false."
+        )
+    channels = raw_channels
+    if settings.merge:
+        channels = (MERGED, *(name for name in raw_channels if name not in ("gas", "brake")))
+    bare = ActionSpace(raw_channels, channels, Identity())
+    physical = bare.to_physical(train_raw.cpu()).reshape(-1, len(channels)).double().numpy()
+    return ActionSpace(raw_channels, channels, _fit_transform(settings, physical))
+
+
+def _fit_transform(settings: ActionSpaceSettings, physical: NDArray[np.float64]) -> Transform:
+    if settings.transform == "identity":
+        return Identity()
+    if settings.transform == "standardise":
+        std = np.maximum(physical.std(axis=0), STD_FLOOR)
+        return Standardise(torch.tensor(physical.mean(axis=0)).float(), torch.tensor(std).float())
+    return fit_gaussianize(physical, settings.knots)
+
+
+def fit_gaussianize(physical: NDArray[np.float64], num_knots: int) -> Gaussianize:
+    """Knots at the quantiles (i + 0.5) / num_knots of each column; the outer two are moved to the smallest and largest value."""
+    shares = (np.arange(num_knots) + 0.5) / num_knots
+    knots = np.quantile(physical, shares, axis=0)
+    knots[0], knots[-1] = physical.min(axis=0), physical.max(axis=0)
+    normal = torch.special.ndtri(torch.tensor(shares))
+    return Gaussianize(torch.tensor(knots.T.copy()).float(), normal.float())

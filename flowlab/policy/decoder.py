@@ -1,0 +1,135 @@
+"""The decoder: noisy chunk, flow time and condition -> velocity. Every tensor carries the run axis R in front."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowlab.policy.layers import Attention, GatedMLP, StackedLinear, StackedParameter, modulate, norm, stacked_parameter
+from flowlab.policy.streams import stream
+from flowlab.study.recipe import DecoderSettings
+
+Memory = list[tuple[Tensor, Tensor]]
+"""Each block's keys and values of the condition: computed once per frame, shared by all draws and all solver steps."""
+
+Drop = Callable[[str, Tensor], Tensor]
+"""Dropout by the name of its place: (name, x) -> x with some entries zeroed and the rest scaled up."""
+
+LOGIT_LIMIT = 1e-4  # flow times are held this far from 0 and 1 where their logit is taken
+
+
+def keep_all(name: str, x: Tensor) -> Tensor:
+    """No dropout."""
+    del name
+    return x
+
+
+class TimeEmbedding(nn.Module):
+    """Sinusoid of 1000 t with t itself and 0.25 logit(t) as its last two features, then a 4x SiLU MLP. (R, B) -> (R, B, W)."""
+
+    def __init__(self, num_runs: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.enter = StackedLinear(num_runs, width, 4 * width)
+        self.leave = StackedLinear(num_runs, 4 * width, width)
+
+    def features(self, t: Tensor) -> Tensor:
+        num_waves = (self.width - 2) // 2
+        rates = torch.exp(torch.arange(num_waves, device=t.device) * (-math.log(10_000.0) / num_waves))
+        angle = 1000.0 * t.unsqueeze(-1) * rates
+        logit = torch.logit(t, eps=LOGIT_LIMIT)
+        return torch.cat([angle.sin(), angle.cos(), t.unsqueeze(-1), 0.25 * logit.unsqueeze(-1)], dim=-1)
+
+    def forward(self, t: Tensor) -> Tensor:
+        # contiguous: the vectorised sine and the scalar one differ in the last bit, and an expanded t would take the latter
+        return self.leave(F.silu(self.enter(self.features(t.contiguous()))))
+
+
+class Block(nn.Module):
+    """Cross-attention to the condition, attention between slots, gated MLP; each behind a norm that flow time modulates."""
+
+    def __init__(self, num_runs: int, settings: DecoderSettings, name: str) -> None:
+        super().__init__()
+        width = settings.width
+        self.name = name
+        self.modulation = StackedLinear(num_runs, width, 6 * width, init="zeros")
+        self.cross = Attention(num_runs, width, settings.heads)
+        self.slots = Attention(num_runs, width, settings.heads)
+        self.mlp = GatedMLP(num_runs, width, settings.mlp_multiplier)
+
+    def forward(self, x: Tensor, time: Tensor, memory: tuple[Tensor, Tensor], drop: Drop) -> Tensor:
+        num_runs, num_frames, num_draws, horizon, width = x.shape
+        modulation = self.modulation(F.silu(time))[:, :, None, None, :]  # the same for every draw and slot
+        shift_cross, scale_cross, shift_slots, scale_slots, shift_mlp, scale_mlp = modulation.chunk(6, dim=-1)
+
+        queries = modulate(x, shift_cross, scale_cross).reshape(num_runs, num_frames, num_draws * horizon, width)
+        x = x + drop(f"{self.name}.cross", self.cross(queries, memory).reshape(x.shape))
+
+        slots = modulate(x, shift_slots, scale_slots)
+        x = x + drop(f"{self.name}.slots", self.slots(slots, self.slots.keys_values(slots)))
+
+        return x + drop(f"{self.name}.mlp", self.mlp(modulate(x, shift_mlp, scale_mlp)))
+
+
+class Decoder(nn.Module):
+    """R decoders of one shape. `num_channels` counts the model's action channels M, `condition_width` is D."""
+
+    def __init__(
+        self, num_runs: int, settings: DecoderSettings, horizon: int, num_channels: int, condition_width: int
+    ) -> None:
+        super().__init__()
+        self.num_runs, self.horizon, self.num_channels = num_runs, horizon, num_channels
+        width = settings.width
+        self.condition = StackedLinear(num_runs, condition_width, width)
+        self.action = StackedLinear(num_runs, num_channels, width)
+        self.slot = stacked_parameter(num_runs, horizon, width, init="trunc-normal")
+        self.time = TimeEmbedding(num_runs, width)
+        self.blocks = nn.ModuleList(Block(num_runs, settings, f"blocks.{index}") for index in range(settings.layers))
+        self.velocity = StackedLinear(num_runs, width, num_channels)
+
+    def remember(self, condition: Tensor) -> Memory:
+        """Condition (R, B, S, D) -> every block's keys and values of it."""
+        source = self.condition(condition)
+        return [block.cross.keys_values(source) for block in self._blocks()]
+
+    def forward(self, xt: Tensor, t: Tensor, memory: Memory, drop: Drop = keep_all) -> Tensor:
+        """Velocity (R, B, K, H, M) at x_t of that shape and flow time t, (R, B) or (R, 1) when all frames share it."""
+        time = self.time(t)
+        x = self.action(xt) + self.slot[:, None, None]
+        for block, keys_values in zip(self._blocks(), memory, strict=True):
+            x = block(x, time, keys_values, drop)
+        return self.velocity(norm(x))
+
+    def _blocks(self) -> list[Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def named_stacked(self) -> list[tuple[str, StackedParameter]]:
+        """Every parameter by name."""
+        return list(self.named_parameters())  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def initialise(decoder: Decoder, seeds: Sequence[int]) -> None:
+    """Fill run r's slice of every parameter from the stream (seeds[r], "init", parameter name).
+
+    A deeper decoder therefore shares its first layers with a shallower one, whatever else differs.
+    """
+    for name, parameter in decoder.named_stacked():
+        for run, seed in enumerate(seeds):
+            weight = torch.empty(parameter.shape[1:])
+            parameter.initialise(weight, stream(seed, "init", name))
+            parameter[run].copy_(weight)
+
+
+def run_weights(decoder: Decoder, run: int) -> dict[str, Tensor]:
+    """One run's parameters without the run axis, as they are saved. They are views: copy before training goes on."""
+    return {name: parameter.detach()[run] for name, parameter in decoder.named_stacked()}
+
+
+@torch.no_grad()
+def load_run_weights(decoder: Decoder, run: int, weights: dict[str, Tensor]) -> None:
+    """Put one run's saved parameters into its slice. Raises KeyError or RuntimeError when they are of another shape."""
+    for name, parameter in decoder.named_stacked():
+        parameter[run].copy_(weights[name])

@@ -1,0 +1,104 @@
+"""Layers with a leading run axis R: R separate sets of weights, one program.
+
+A run's result must not depend on who shares its cohort, so no operation here mixes runs, and a cohort of one goes the same way.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Initialise = Callable[[Tensor, torch.Generator], object]
+
+
+def _xavier(weight: Tensor, generator: torch.Generator) -> None:
+    nn.init.xavier_uniform_(weight, generator=generator)
+
+
+def _trunc_normal(weight: Tensor, generator: torch.Generator) -> None:
+    nn.init.trunc_normal_(weight, std=0.02, generator=generator)
+
+
+def _zeros(weight: Tensor, generator: torch.Generator) -> None:
+    del generator
+    nn.init.zeros_(weight)
+
+
+class StackedParameter(nn.Parameter):
+    """A parameter (R, ...) that knows how one run's slice of it is initialised, and whether weight decay applies."""
+
+    initialise: Initialise
+    decays: bool
+
+
+def stacked_parameter(num_runs: int, *shape: int, init: str, decays: bool = False) -> StackedParameter:
+    """(R, *shape), to be filled run by run from the run's own stream."""
+    parameter = StackedParameter(torch.zeros(num_runs, *shape))
+    parameter.initialise = {"xavier": _xavier, "trunc-normal": _trunc_normal, "zeros": _zeros}[init]
+    parameter.decays = decays
+    return parameter
+
+
+class StackedLinear(nn.Module):
+    """R linear maps: (R, ..., in) -> (R, ..., out) as one batched matrix product."""
+
+    def __init__(self, num_runs: int, num_in: int, num_out: int, init: str = "xavier") -> None:
+        super().__init__()
+        self.weight = stacked_parameter(num_runs, num_in, num_out, init=init, decays=True)
+        self.bias = stacked_parameter(num_runs, num_out, init="zeros")
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(x.shape[0], -1, x.shape[-1])
+        out = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight)
+        return out.reshape(*x.shape[:-1], out.shape[-1])
+
+
+class GatedMLP(nn.Module):
+    """GLU with a SiLU gate (Shazeer, 2020): out(a * silu(b)), hidden width = multiplier * width."""
+
+    def __init__(self, num_runs: int, width: int, multiplier: float) -> None:
+        super().__init__()
+        hidden = max(1, round(width * multiplier))
+        self.enter = StackedLinear(num_runs, width, 2 * hidden)
+        self.leave = StackedLinear(num_runs, hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.enter(x).chunk(2, dim=-1)
+        return self.leave(value * F.silu(gate))
+
+
+class Attention(nn.Module):
+    """Multi-head attention. Queries (R, B, L, W); keys and values come from `keys_values`, so that they can be kept."""
+
+    def __init__(self, num_runs: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = StackedLinear(num_runs, width, width)
+        self.key = StackedLinear(num_runs, width, width)
+        self.value = StackedLinear(num_runs, width, width)
+        self.leave = StackedLinear(num_runs, width, width)
+
+    def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, B, S, W) -> two of (R * B, heads, S, W / heads)."""
+        return self._split(self.key(source)), self._split(self.value(source))
+
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
+        keys, values = keys_values
+        out = F.scaled_dot_product_attention(self._split(self.query(x)), keys, values)
+        return self.leave(out.transpose(1, 2).reshape(x.shape))
+
+    def _split(self, x: Tensor) -> Tensor:
+        *batch, length, width = x.shape
+        return x.reshape(math.prod(batch), length, self.heads, width // self.heads).transpose(1, 2)
+
+
+def norm(x: Tensor) -> Tensor:
+    """LayerNorm over the last axis, without affine parameters."""
+    return F.layer_norm(x, x.shape[-1:])
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """AdaLN (Peebles & Xie, ICCV 2023): norm(x) (1 + scale) + shift."""
+    return norm(x) * (1 + scale) + shift

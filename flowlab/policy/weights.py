@@ -1,0 +1,61 @@
+"""Label-distribution smoothing for maneuvers: rare chunks weigh more (Yang et al., ICML 2021, section 3.1).
+
+A chunk's label is its peak |physical action| per channel. The labels' density, in bins and smoothed by a Gaussian, is fitted once
+on the train split; alpha and cap are applied when a run loads it, so that levers on them share one fit.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+NUM_BINS = 64
+SMOOTHING_BINS = 2.0
+
+
+@dataclass(frozen=True)
+class LabelDensity:
+    """The smoothed share of train chunks in each bin of their label, per channel. Bins run from 0 to the largest label."""
+
+    top: NDArray[np.float64]  # (M,) the largest label
+    share: NDArray[np.float64]  # (M, 64)
+
+    def weights(self, physical: Tensor, alpha: float, cap: float) -> Tensor:
+        """(N, M) float32 for chunks (N, H, M): (1 / density)^alpha, scaled to mean 1 per channel, capped, scaled to mean 1 again."""
+        labels = chunk_labels(physical)
+        raw = np.stack([self.share[c][_bin_index(labels[:, c], self.top[c])] ** -alpha for c in range(len(self.top))], axis=1)
+        capped = np.minimum(raw / raw.mean(axis=0), cap)
+        return torch.from_numpy(capped / capped.mean(axis=0)).float()
+
+
+def fit_label_density(physical: Tensor) -> LabelDensity:
+    """The density of the labels of physical train chunks (N, H, M)."""
+    labels = chunk_labels(physical)
+    top = labels.max(axis=0)
+    share = [
+        smooth(np.bincount(_bin_index(labels[:, c], top[c]), minlength=NUM_BINS) / len(labels), SMOOTHING_BINS)
+        for c in range(labels.shape[1])
+    ]
+    return LabelDensity(top, np.stack(share))
+
+
+def chunk_labels(physical: Tensor) -> NDArray[np.float64]:
+    """(N, M): each chunk's peak |physical action| per channel."""
+    return physical.abs().amax(dim=1).cpu().double().numpy()
+
+
+def _bin_index(label: NDArray[np.float64], top: float) -> NDArray[np.int64]:
+    if top == 0:
+        return np.zeros(len(label), dtype=np.int64)
+    return np.minimum((label / top * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+
+
+def smooth(share: NDArray[np.float64], std_bins: float) -> NDArray[np.float64]:
+    """`share` convolved with a Gaussian of `std_bins`, mirrored at both ends so that the edges lose no mass."""
+    radius = min(int(4 * std_bins + 0.5), len(share))
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (offsets / std_bins) ** 2)
+    padded = np.pad(share, radius, mode="symmetric")
+    return np.convolve(padded, kernel / kernel.sum(), mode="valid")

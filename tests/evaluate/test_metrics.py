@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from flowlab.core.errors import DivergedError
+from flowlab.evaluate.metrics import score
+
+CHANNELS = ("gas", "brake", "steering")
+THRESHOLDS = {"gas": 0.5, "brake": 0.5, "steering": 0.4}
+ACTIONS = st.floats(-1, 1, width=32)
+
+
+def scored(prediction, truth, drive=None, channels=CHANNELS, drive_ids=("a", "b")):
+    drive = np.zeros(len(truth), dtype=np.int64) if drive is None else drive
+    rows = score(
+        prediction,
+        truth,
+        channels=channels,
+        drive=drive,
+        drive_ids=drive_ids,
+        readout="meank",
+        thresholds=THRESHOLDS | {name: 0.5 for name in channels if name not in THRESHOLDS},
+    )
+    values = {(row.metric, row.channel, row.slice): row.value for row in rows}
+    assert len(values) == len(rows), "one row for each (metric, channel, slice)"
+    assert {row.readout for row in rows} <= {"meank"}
+    assert np.isfinite(list(values.values())).all()
+    return values
+
+
+def truth_and_prediction():
+    """Two frames of two slots. Steering: a spike then a flat frame; gas: none then full; brake: untouched."""
+    truth, prediction = np.zeros((2, 2, 3), np.float32), np.zeros((2, 2, 3), np.float32)
+    truth[0, :, 2] = [0.25, 0.75]
+    prediction[0, :, 2] = [0.5, 0.25]  # errors 0.25 and 0.5
+    prediction[1, :, 2] = [-0.125, 0.125]  # errors 0.125 and 0.125, chunk mean right
+    truth[1, :, 0] = 1.0  # error 1 in both slots
+    return truth, prediction
+
+
+HAND = {
+    ("l1", "steering", "overall"): 0.25,
+    ("l1", "gas", "overall"): 0.5,
+    ("l1", "brake", "overall"): 0.0,
+    ("l1", "", "overall"): 0.25,
+    ("l1", "steering", "spike_frame"): 0.375,
+    ("l1", "steering", "flat_frame"): 0.125,
+    ("l1", "steering", "spike_slot"): 0.5,
+    ("l1", "steering", "flat_slot"): 0.125,
+    ("l1", "steering", "slot:1"): (0.25 + 0.125) / 2,
+    ("l1", "steering", "slot:2"): (0.5 + 0.125) / 2,
+    ("l1", "steering", "drive:a"): 0.375,
+    ("l1", "gas", "drive:b"): 1.0,
+    ("chunk_mean_l1", "steering", "overall"): 0.0625,  # means 0.5 against 0.375, 0 against 0
+    ("chunk_mean_correlation", "steering", "overall"): 1.0,  # two points on a rising line
+    ("maneuver_fraction", "steering", "overall"): 0.5,
+    ("maneuver_l1", "steering", "overall"): 0.375,
+    ("maneuver_fraction", "gas", "overall"): 0.5,
+    ("maneuver_l1", "gas", "overall"): 1.0,
+    ("maneuver_fraction", "brake", "overall"): 0.0,
+    ("num_frames", "", "overall"): 2.0,
+    ("num_frames", "", "spike_frame"): 1.0,
+    ("num_frames", "", "drive:b"): 1.0,
+}
+
+
+@pytest.mark.parametrize("key", HAND, ids=" ".join)
+def test_by_hand(key):
+    truth, prediction = truth_and_prediction()
+    assert scored(prediction, truth, drive=np.array([0, 1]))[key] == pytest.approx(HAND[key], abs=1e-12)
+
+
+def test_a_correlation_of_something_constant_is_omitted():
+    truth, prediction = truth_and_prediction()
+    values = scored(prediction, truth)
+    assert ("chunk_mean_correlation", "gas", "overall") not in values  # the prediction is constant
+    assert ("chunk_mean_correlation", "brake", "overall") not in values
+
+
+def test_opposite_chunk_means_correlate_at_minus_one():
+    truth = np.array([0.0, 0.1, 0.5], np.float32).reshape(3, 1, 1)
+    values = scored(-truth, truth, channels=("steering",))
+    assert values["chunk_mean_correlation", "steering", "overall"] == pytest.approx(-1)
+
+
+def test_slices_without_frames_have_no_rows():
+    truth = np.full((3, 2, 3), 0.3, np.float32)
+    slices = {where for _, _, where in scored(truth, truth)}
+    assert slices == {"overall", "drive:a", "slot:1", "slot:2"}
+
+
+def test_a_channel_without_maneuvers_has_a_fraction_of_zero_and_no_error():
+    values = scored(*[np.zeros((3, 2, 3), np.float32)] * 2)
+    assert values["maneuver_fraction", "brake", "overall"] == 0.0
+    assert not [key for key in values if key[0] == "maneuver_l1"]
+
+
+def test_no_frames_give_no_rows():
+    assert scored(*[np.zeros((0, 6, 3), np.float32)] * 2) == {}
+
+
+def test_a_robot_arm_is_scored_without_steering_slices():
+    truth = np.ones((2, 3, 2), np.float32)
+    values = scored(truth - 0.5, truth, channels=("elbow", "wrist"))
+    assert values["l1", "wrist", "overall"] == 0.5
+    assert not [key for key in values if "flat" in key[2] or "spike" in key[2]]
+
+
+def test_a_diverged_prediction_is_named_not_averaged():
+    truth, prediction = truth_and_prediction()
+    prediction[1, 0, 0] = np.nan
+    with pytest.raises(DivergedError, match="'meank' is not finite on 1 of 2 frames"):
+        scored(prediction, truth)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    truth, prediction = truth_and_prediction()
+    with pytest.raises(ValueError, match="must both be"):
+        scored(prediction[:, :1], truth)
+    with pytest.raises(ValueError, match="drive"):
+        scored(prediction, truth, drive=np.array([0]))
+
+
+def test_sums_are_in_float64():
+    truth = np.zeros((200_000, 1, 1), np.float32)
+    prediction = np.full_like(truth, 0.1)
+    assert scored(prediction, truth, channels=("gas",))["l1", "gas", "overall"] == pytest.approx(
+        float(np.float32(0.1)), rel=1e-12
+    )
+
+
+CHUNKS = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(
+    lambda shape: st.tuples(*[arrays(np.float32, (*shape, 3), elements=ACTIONS)] * 2)
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(CHUNKS, st.randoms(use_true_random=False))
+def test_the_order_of_frames_does_not_matter(chunks, random):
+    prediction, truth = chunks
+    drive = np.arange(len(truth)) % 2
+    order = list(range(len(truth)))
+    random.shuffle(order)
+    before = scored(prediction, truth, drive)
+    after = scored(prediction[order], truth[order], drive[order])
+    # a correlation may come and go with the last bit of a mean when the values differ by no more than that
+    keys = {key for key in before if key[0] != "chunk_mean_correlation"}
+    assert keys == {key for key in after if key[0] != "chunk_mean_correlation"}
+    assert {key: after[key] for key in keys} == pytest.approx({key: before[key] for key in keys}, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(CHUNKS)
+def test_the_truth_has_no_error_against_itself(chunks):
+    values = scored(chunks[1], chunks[1])
+    assert {value for key, value in values.items() if key[0].endswith("l1")} == {0.0}
+
+
+@settings(max_examples=40, deadline=None)
+@given(CHUNKS)
+def test_l1_overall_is_the_mean_over_slots_and_over_drives_by_size(chunks):
+    prediction, truth = chunks
+    values = scored(prediction, truth, np.arange(len(truth)) % 2)
+    slots = [values["l1", "steering", f"slot:{slot}"] for slot in range(1, truth.shape[1] + 1)]
+    assert values["l1", "steering", "overall"] == pytest.approx(np.mean(slots), abs=1e-12)
+    drives = [f"drive:{name}" for name in "ab" if ("num_frames", "", f"drive:{name}") in values]
+    total = sum(values["l1", "steering", where] * values["num_frames", "", where] for where in drives)
+    assert values["l1", "steering", "overall"] * len(truth) == pytest.approx(total, abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(CHUNKS)
+def test_correlations_stay_within_their_bounds(chunks):
+    values = scored(*chunks)
+    assert all(abs(value) <= 1 for key, value in values.items() if key[0] == "chunk_mean_correlation")
+
+
+@settings(max_examples=40, deadline=None)
+@given(CHUNKS)
+def test_the_error_of_a_chunk_mean_never_exceeds_the_mean_error(chunks):
+    values = scored(*chunks)
+    for (metric, channel, where), value in values.items():
+        if metric == "chunk_mean_l1":
+            assert value <= values["l1", channel, where] + 1e-12
