@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions on the connection, and in the transaction, that flowlab.ledger.migrate hands over."""
+"""Alembic's entry: runs the revisions inside the transaction that flowlab.ledger.migrate hands over."""
 
 from alembic import context
 from alembic.ddl.impl import DefaultImpl

@@ -24,6 +24,10 @@ class DriveError(FlowlabError):
     """A recording cannot be read as a drive."""
 
 
+class CacheBuildError(FlowlabError):
+    """A cache cannot be built, or not to its end."""
+
+
 class CacheMismatchError(FlowlabError):
     """A cache is not the one that the recipe names."""
 
@@ -44,14 +48,19 @@ class LedgerError(FlowlabError):
     """The ledger cannot be opened, or refuses a question."""
 
 
+class RunFailedError(FlowlabError):
+    """A worker ended before its runs did."""
+
+
 class BusyError(FlowlabError):
     """Another process holds what this one needs."""
 
 
-def unknown_name(kind: str, got: str, known: Iterable[str]) -> UnknownNameError:
+def unknown_name(kind: str, got: str, known: Iterable[str], where: str = "") -> UnknownNameError:
     """The error for `got` not being one of `known`, with the nearest name first and all names after it."""
     names = sorted(known)
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     listed = ", ".join(names) if names else "none"
-    return UnknownNameError(f"unknown {kind} {got!r}: {hint}Known: {listed}.")
+    place = f" in {where}" if where else ""
+    return UnknownNameError(f"unknown {kind} {got!r}{place}: {hint}Known: {listed}.")

@@ -6,6 +6,7 @@ A name is looked up in one literal table, then among the entry points of the gro
 
 import importlib
 import importlib.metadata
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -86,11 +87,11 @@ def resolve(kind: str, name: str) -> Any:
     module_name, _, attribute = locate(kind, name).partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:
         raise UnknownNameError(f"{kind.removesuffix('s')} {name!r} cannot be loaded: {error}.") from error
 
 
 def study_path(root: Path, text: str) -> Path:
     """`text` as a path; a relative one starts at the study's folder."""
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 -- Path.expanduser raises for a user that does not exist
     return path if path.is_absolute() else root / path

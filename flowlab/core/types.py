@@ -15,8 +15,9 @@ NUM_WAYPOINTS = 10
 VARIANTS = ("normal", "no-history")
 
 # What a rule may name. Each of these metrics is an error: lower is better.
-ERROR_METRICS = ("l1", "chunk_mean_l1", "maneuver_l1", "flow_mse")
-SLICES = ("overall", "flat_frame", "spike_frame", "flat_slot", "spike_slot")  # and slot:<1..H>, drive:<drive_id>
+ERROR_METRICS = ("l1", "chunk_mean_l1", "maneuver_l1")
+FRAME_SLICES = ("overall", "flat_frame", "spike_frame")  # and drive:<drive_id>
+SLOT_SLICES = ("flat_slot", "spike_slot")  # and slot:<1..H>; only l1 is taken over them
 READOUTS = ("single", "meank")
 
 

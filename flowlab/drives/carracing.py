@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -143,8 +144,10 @@ def _workers(num_drives: int) -> Iterator[ProcessPoolExecutor]:
     )
     try:
         yield pool
-    except BrokenPipeError as error:
-        raise FlowlabError(f"a recording process ended early ({error}). Record again: flowlab drives record") from error
+    except BrokenProcessPool:
+        raise FlowlabError(
+            "a recording process was ended from outside; the drives finished so far are kept. Go on: flowlab drives record"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -1,5 +1,13 @@
 """One drive of Gymnasium's CarRacing-v3, driven by the scripted driver: the arrays of it, and their file.
 
+A frame holds what there was at its time (image, speed, waypoints) and the action that the driver applied from then until the
+next frame. Steering is a fraction of the wheels' lock of 0.4 rad, -1 full left to +1 full right; gas and brake are fractions of
+what a road car could do (about 12 m/s2 at 15 m/s), for the simulator's full pedals would accelerate it tenfold. An image is
+84 x 96: the simulator's own 96 x 96 view without its dashboard, which shows speed and steering.
+
+The simulator's world units are taken as metres (its car is 5 units long, its road 13 wide) and its seconds as seconds. It runs
+at 50 Hz and an action is held for a whole number of its steps, so the frame rate is 50 / round(50 / hz).
+
 Needs the extra `sim`; runs in worker processes, which alone import pygame and set SDL_VIDEODRIVER.
 """
 
@@ -24,6 +32,7 @@ from flowlab.drives.scripted_driver import (
     Action,
     CarState,
     ScriptedDriver,
+    Style,
     draw_habits,
 )
 
@@ -88,7 +97,7 @@ def record_drive(seed: int, number: int, seconds: float, hz: float) -> Recording
 
 
 def _drive_track(
-    track_seed: int, style: Any, stream: np.random.Generator, seconds: float, hz: float
+    track_seed: int, style: Style, stream: np.random.Generator, seconds: float, hz: float
 ) -> Recording | None:
     """One drive on one track, or None once the car is off it."""
     simulation = _Simulation(track_seed)
@@ -124,10 +133,7 @@ def _drive_track(
 
 
 class _Simulation:
-    """CarRacing without its cost: an image is drawn only when one is asked for.
-
-    The simulator's world units are taken as metres (its car is 5 units long, its road 13 wide) and its seconds as seconds.
-    """
+    """CarRacing without its cost: an image is drawn only when one is asked for."""
 
     def __init__(self, track_seed: int) -> None:
         with warnings.catch_warnings():
@@ -153,7 +159,7 @@ class _Simulation:
         return CarState(x, y, heading_rad, float(hull.linearVelocity.length), self._distance_m), left_m
 
     def image(self) -> NDArray[np.uint8]:
-        """RGB (84, 96, 3): the simulator's 96 x 96 view without its dashboard, which would give speed and steering away."""
+        """RGB (84, 96, 3). Only the road in view is drawn: the same picture in two thirds of the time."""
         x, y = self._env.car.hull.position
         near = np.hypot(self._road_xy[:, 0] - x, self._road_xy[:, 1] - y) < VIEW_M
         self._env.road_poly = [polygon for polygon, is_near in zip(self._road, near, strict=True) if is_near]

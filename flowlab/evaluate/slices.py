@@ -53,7 +53,7 @@ def maneuver_mask(truth: NDArray, threshold: float) -> NDArray[np.bool_]:
 
 
 def fit_thresholds(train_action: NDArray, channels: Sequence[str]) -> dict[str, float]:
-    """The |action| per channel from which a chunk counts as a maneuver: the 0.90 quantile over all slots of the train split.
+    """Per channel, from which |action| on a chunk is a maneuver: the 0.90 quantile over the train split's slots.
 
     Where that quantile is at rest (a brake that is rarely touched) it is taken among the active values; a channel that
     never moves has 0.0 and no maneuvers. `train_action` is (N, H, A) in raw space.

@@ -24,7 +24,11 @@ def choose_device(wanted: str) -> torch.device:
 
 def describe_environment(device: torch.device) -> dict[str, str]:
     """Versions and hardware as plain text."""
-    found = {"python": platform.python_version(), "platform": platform.platform(), "cpu": platform.processor() or "unknown"}
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": platform.processor() or "unknown",
+    }
     found |= {name: importlib.metadata.version(name) for name in PACKAGES}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)

@@ -31,6 +31,9 @@ class Base:
             **recipe.evaluation.model_dump(mode="json"),
         }
 
+    def evaluation_id(self, recipe: Recipe) -> str:
+        return digest_json(self.evaluation(recipe))
+
 
 @dataclass(frozen=True)
 class PlannedRun:

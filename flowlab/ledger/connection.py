@@ -1,7 +1,7 @@
 """The only place that opens DuckDB. Connections are held for milliseconds.
 
-DuckDB lets in either one process that writes or many that read, and turns everybody else away at once. So every opening is
-tried again for about ten seconds before anyone hears of it.
+DuckDB lets in either one process that writes or many that read, and turns everybody else away at once. So every opening
+is tried again for about ten seconds before anyone hears of it.
 """
 
 import os
@@ -37,8 +37,8 @@ class Table(NamedTuple):
 def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
     """The answer of the ledger to one reading statement, `?` standing for `params` in order.
 
-    Raises MissingError if there is no ledger yet, LedgerError in one sentence for anything but one reading statement and for
-    what DuckDB finds wrong with it, BusyError if another process keeps the ledger for more than ten seconds.
+    Raises MissingError if there is no ledger yet, LedgerError for anything but one reading statement and for what
+    DuckDB finds wrong with it, BusyError if another process keeps the ledger for more than ten seconds.
     """
     import duckdb
 
@@ -62,7 +62,7 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
 
 @contextmanager
 def open_ledger(ledger_path: Path, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
-    """A connection to the ledger, closed at the end. Raises MissingError, BusyError or LedgerError if it cannot be opened."""
+    """A connection to the ledger, closed at the end. Raises MissingError, BusyError or LedgerError."""
     connection = connect(ledger_path, read_only)
     try:
         yield connection
@@ -74,7 +74,10 @@ def connect(ledger_path: Path, read_only: bool) -> "duckdb.DuckDBPyConnection":
     """An open connection, tried again while another process holds the file. The caller closes it."""
     import duckdb
 
-    config = {"threads": min(4, os.cpu_count() or 1), "autoinstall_known_extensions": False}
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": min(4, os.cpu_count() or 1),
+        "autoinstall_known_extensions": False,  # opening a ledger never goes to the network
+    }
     jitter = random.Random(os.getpid() ^ time.monotonic_ns())
     deadline, pause_s = time.monotonic() + PATIENCE_S, 0.002
     while True:
@@ -87,8 +90,8 @@ def connect(ledger_path: Path, read_only: bool) -> "duckdb.DuckDBPyConnection":
                 raise LedgerError(f"{ledger_path} cannot be opened as a ledger: {one_line(error)}") from None
             if time.monotonic() > deadline:
                 raise BusyError(
-                    f"another process has held {ledger_path} open for more than {PATIENCE_S:.0f} s; flowlab needs it for "
-                    f"some milliseconds. Close the other DuckDB client and try again."
+                    f"another process has held {ledger_path} open for more than {PATIENCE_S:.0f} s; flowlab needs it "
+                    f"for some milliseconds. Close the other DuckDB client and try again."
                 ) from None
         time.sleep(pause_s * jitter.uniform(0.5, 1.5))
         pause_s = min(0.05, pause_s * 1.5)

@@ -1,7 +1,7 @@
-"""Reads what journals gained since the last time into the ledger: one transaction a journal, idempotent, in short holds.
+"""Reads what journals gained since the last time into the ledger: one transaction a journal, idempotent.
 
-A journal's unread part and the new reading position are committed together, so a process killed anywhere loses nothing and
-brings nothing twice. Files are parsed while the ledger is closed.
+A journal's unread part and the new reading position are committed together, so a process killed anywhere loses nothing
+and brings nothing twice. Files are parsed while the ledger is closed.
 """
 
 import json
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import duckdb
 
 HOLD_S = 0.25  # the ledger is closed for a moment after this long, so that others get in
-BATCH = 64  # journals parsed before the ledger is opened
+BATCH = 32  # journals parsed before the ledger is opened
 
 
 @dataclass
@@ -46,20 +46,22 @@ class Unread(NamedTuple):
 
 
 def ingest(ledger_path: Path, runs_dir: Path) -> Ingested:
-    """Counts of what came into the ledger at `ledger_path` from the journals below `runs_dir`; makes the ledger if need be.
+    """Counts of what came into the ledger from the journals below `runs_dir`; makes the ledger if it is not there.
 
-    A line that cannot be read is named in `problems`, kept as an event 'unreadable_line', and stops nothing. A metric that a
-    resumed run wrote again keeps its first value; another value is kept as an event 'conflict'.
+    A line that cannot be read is named in `problems`, kept as an event 'unreadable_line', and stops nothing. A metric
+    that a resumed run wrote again keeps its first value; another value is kept as an event 'conflict'.
     """
     migrate(ledger_path)
     done = Ingested()
     pending = _unread_journals(ledger_path, runs_dir, done)
-    while pending:
-        parsed = [unread for name in pending[:BATCH] if (unread := _parse(runs_dir, *name, done)) is not None]
-        later = pending[BATCH:]
+    parsed: list[Unread] = []
+    while pending or parsed:
+        while pending and len(parsed) < BATCH:
+            if unread := _parse(runs_dir, *pending.pop(0), done):
+                parsed.append(unread)
         if parsed:
-            later = _write_batch(ledger_path, runs_dir, parsed, done) + later
-        pending = later
+            parsed, overtaken = _write_batch(ledger_path, runs_dir, parsed, done)
+            pending = overtaken + pending
     return done
 
 
@@ -102,26 +104,28 @@ def _parse(runs_dir: Path, journal: str, offset: int, done: Ingested) -> Unread 
 
 def _write_batch(
     ledger_path: Path, runs_dir: Path, parsed: list[Unread], done: Ingested
-) -> list[tuple[str, int]]:
-    """Write as many of `parsed` as one hold allows; what is left, as (journal, offset)."""
+) -> tuple[list[Unread], list[tuple[str, int]]]:
+    """Write as many of `parsed` as one hold allows.
+
+    What is left for the next hold comes back, and (journal, offset) of those that another process read in meanwhile.
+    """
     import duckdb
 
-    left: list[tuple[str, int]] = []
+    overtaken: list[tuple[str, int]] = []
     with open_ledger(ledger_path, read_only=False) as connection:
         deadline = time.monotonic() + HOLD_S
         writer = _Writer(connection)
-        for unread in parsed:
+        for index, unread in enumerate(parsed):
             if time.monotonic() > deadline:
-                left.append((unread.journal, unread.offset))
-                continue
+                return parsed[index:], overtaken
             try:
                 offset = writer.write(runs_dir, unread, done)
             except duckdb.Error as error:
                 done.problems.append(f"{runs_dir / unread.journal} could not be read in: {one_line(error)}")
                 continue
-            if offset != unread.after:
-                left.append((unread.journal, offset))
-    return left
+            if offset < unread.after:
+                overtaken.append((unread.journal, offset))
+    return [], overtaken
 
 
 class _Writer:
@@ -186,7 +190,7 @@ class _Writer:
 
 
 class _News:
-    """The rows that the unread lines of one journal add: what is there already is left out, contradictions become events."""
+    """The rows that the unread lines of one journal add: what is there is left out, contradictions become events."""
 
     def __init__(self, unread: Unread) -> None:
         self.unread = unread
@@ -214,7 +218,7 @@ class _News:
     def _add(self, table: str, row: Row, ledger: _Writer, at: Row) -> None:
         known = self._known.get(table)
         if known is None:
-            # A journal read for the first time has no rows in the ledger yet, but the study's may repeat a rule or a cache.
+            # A journal read for the first time has no rows in the ledger yet.
             old: Iterable[Row] = ledger.existing(table, self.unread.run_id) if self.unread.offset else ()
             known = self._known[table] = {key_of(table, there): there for there in old}
         key = key_of(table, row)

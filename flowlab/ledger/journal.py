@@ -21,7 +21,7 @@ STUDY_JOURNAL = "study.jsonl"
 
 
 class Journal:
-    """One journal, open for appending. Several processes may append to the same one: each line is written under a lock."""
+    """One journal, open for appending. Several processes may append to one: each line is written under a lock."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,7 +34,7 @@ class Journal:
             _sync_folder(path.parent)
 
     def append(self, kind: str, **fields: Any) -> None:
-        """Write one line, durable on return. Raises LedgerError for a number that is not finite: no reader could judge it."""
+        """Write one line, durable on return. Raises LedgerError for a number that is not finite."""
         record = {"kind": kind, "time_us": time.time_ns() // 1000} | fields
         try:
             line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
@@ -69,7 +69,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path, offset: int = 0) -> tuple[list[Line], int]:
-    """The complete lines from byte `offset` on, and the offset after the last of them. A torn tail is left for later."""
+    """The complete lines from byte `offset` on, and the offset after the last one. A torn tail is left for later."""
     try:
         with path.open("rb") as file:
             file.seek(offset)

@@ -34,7 +34,7 @@ class RunJournal(Journal):
         hypothesis: str = "",
         tags: Iterable[str] = (),
     ) -> None:
-        """What the run is, before it starts. `control_digest` is the recipe that it is a change to; tags are "taxonomy:value"."""
+        """What the run is, before it starts. It changes the recipe `control_digest`; tags are "taxonomy:value"."""
         self.append(
             "registered",
             run_id=run_id,
@@ -80,9 +80,7 @@ class RunJournal(Journal):
         """Metric rows, one line for all of them. Step -1 is the end of the run."""
         self.append(
             "metrics",
-            rows=[
-                [row.metric, row.channel, row.slice, row.readout, float(row.value), int(row.step)] for row in rows
-            ],
+            rows=[[row.metric, row.channel, row.slice, row.readout, float(row.value), int(row.step)] for row in rows],
         )
 
     def wall_time(self, phases: Mapping[str, float]) -> None:

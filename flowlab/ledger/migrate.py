@@ -1,7 +1,7 @@
 """Brings a ledger to the schema of this flowlab: Alembic revisions for the tables, then all views anew.
 
-One transaction holds the revisions, the views and the record of both, so a process killed in the middle leaves the ledger as
-it was. A new ledger is made beside its place and moved there whole.
+One transaction holds the revisions, the views and the record of both, so a process killed in the middle leaves the
+ledger as it was. A new ledger is made beside its place and moved there whole.
 """
 
 import fcntl
@@ -135,9 +135,7 @@ def _run_revisions(connection: "Connection") -> None:
     command.upgrade(config, "head")
     for file in _view_files():
         connection.exec_driver_sql(file.read_text(encoding="utf-8"))
-    connection.exec_driver_sql(
-        "insert into views_applied values ($1, epoch_us(now()))", (digest_files(_view_files()),)
-    )
+    connection.exec_driver_sql("insert into views_applied values ($1, epoch_us(now()))", (digest_files(_view_files()),))
 
 
 def _wrapper() -> type:

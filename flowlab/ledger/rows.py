@@ -137,7 +137,10 @@ def _started(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
         | {name: line.whole(name) for name in ("cohort_size", "threads", "pid")},
     )
     for key, value in line.table("environment").items():
-        yield "environments", attempt | {"key": key, "value": value if isinstance(value, str) else canonical_json(value)}
+        yield (
+            "environments",
+            attempt | {"key": key, "value": value if isinstance(value, str) else canonical_json(value)},
+        )
     yield "events", event_row(place, "started", f"attempt {attempt['attempt']}")
 
 
@@ -156,6 +159,7 @@ def _metrics(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
                 "readout": _text(readout, "readout"),
                 "step": _whole(step, "step"),
                 "value": _number(value, "value"),
+                "time_us": place["time_us"],
             },
         )
 

@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flowlab.policy.layers import Attention, GatedMLP, StackedLinear, StackedParameter, modulate, norm, stacked_parameter
+from flowlab.policy.layers import (
+    Attention,
+    GatedMLP,
+    StackedLinear,
+    StackedParameter,
+    modulate,
+    norm,
+    stacked_parameter,
+)
 from flowlab.policy.streams import stream
 from flowlab.study.recipe import DecoderSettings
 

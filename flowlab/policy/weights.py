@@ -25,7 +25,9 @@ class LabelDensity:
     def weights(self, physical: Tensor, alpha: float, cap: float) -> Tensor:
         """(N, M) float32 for chunks (N, H, M): (1 / density)^alpha, scaled to mean 1 per channel, capped, scaled to mean 1 again."""
         labels = chunk_labels(physical)
-        raw = np.stack([self.share[c][_bin_index(labels[:, c], self.top[c])] ** -alpha for c in range(len(self.top))], axis=1)
+        raw = np.stack(
+            [self.share[c][_bin_index(labels[:, c], self.top[c])] ** -alpha for c in range(len(self.top))], axis=1
+        )
         capped = np.minimum(raw / raw.mean(axis=0), cap)
         return torch.from_numpy(capped / capped.mean(axis=0)).float()
 

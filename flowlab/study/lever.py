@@ -5,46 +5,58 @@ from typing import Any
 from pydantic import ValidationError
 
 from flowlab.core.errors import StudyError, unknown_name
-from flowlab.study.problems import sentence
+from flowlab.study.problems import sentence, shown
 from flowlab.study.recipe import Recipe
 
 
 def pull(name: str, control: Recipe, changes: dict[str, Any]) -> Recipe:
-    """The control recipe with `changes` made: {"objective.delta_weight": 0.0}.
+    """The control recipe with `changes` made: {"objective.delta_weight": 0.0}, or the same as nested tables.
 
-    Raises UnknownNameError for a key that no recipe has and StudyError for a value of the wrong type, or one that the control
-    has already: such a lever would change nothing that it names.
+    Raises UnknownNameError for a key that no recipe has and StudyError for a value of the wrong type, or one that the
+    control has already: such a lever would change nothing that it names.
     """
     settings = control.to_json()
-    known = dict(flat_keys(settings))
-    for key, value in changes.items():
-        *tables, last = key.split(".")
-        place = settings
-        for table in tables:
-            place = place.get(table) if isinstance(place, dict) else None  # type: ignore[assignment]
-        if not isinstance(place, dict) or last not in place:
-            raise unknown_name(f"key in levers.{name}.set", key, known)
-        place[last] = value
+    leaves = flat_keys(changes)
+    for position, (key, value) in enumerate(leaves):
+        if key in [earlier for earlier, _ in leaves[:position]]:
+            raise StudyError(f"levers.{name} sets {key} twice. Keep one of them.")
+        _put(settings, key, value, name)
     try:
         recipe = Recipe.model_validate(settings)
     except ValidationError as error:
-        raise StudyError(f"levers.{name}: {sentence(error, Recipe, settings)}") from None
-    before, after = dict(flat_keys(control.to_json())), dict(flat_keys(recipe.to_json()))
-    for key, value in changes.items():
-        inside = [k for k in before.keys() | after.keys() if k == key or k.startswith(f"{key}.")]
-        if all(before.get(k) == after.get(k) for k in inside):
+        raise StudyError(f"levers.{name} sets {sentence(error, Recipe, settings)}") from None
+    changed = changed_keys(control, recipe)
+    for key, value in leaves:
+        if key not in changed:
             raise StudyError(
-                f"levers.{name} sets {key} = {value!r}, which the control has already: it changes nothing. "
+                f"levers.{name} sets {key} to {shown(value)}, which the control has already: it changes nothing. "
                 f"Give another value, or an empty set for a placebo."
             )
     return recipe
 
 
+def _put(settings: dict[str, Any], key: str, value: Any, lever: str) -> None:
+    """Put `value` at the dotted `key`, which must be there."""
+    *tables, last = key.split(".")
+    place: Any = settings
+    for table in tables:
+        place = place.get(table) if isinstance(place, dict) else None
+    if not isinstance(place, dict) or last not in place:
+        raise unknown_name("key", key, dict(flat_keys(settings)), f"levers.{lever}.set")
+    if isinstance(place[last], dict):
+        inside = ", ".join(f"{key}.{leaf}" for leaf, _ in flat_keys(place[last]))
+        raise StudyError(
+            f"levers.{lever} sets {key} to {shown(value)}, but {key} is a table. Set a key in it: {inside}."
+        )
+    place[last] = value
+
+
 def flat_keys(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Every leaf of nested tables as (dotted key, value)."""
+    """Every leaf of nested tables as (dotted key, value). An empty table is a leaf."""
     pairs: list[tuple[str, Any]] = []
     for key, value in settings.items():
-        pairs += flat_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+        nested = isinstance(value, dict) and value
+        pairs += flat_keys(value, f"{prefix}{key}.") if nested else [(f"{prefix}{key}", value)]
     return pairs
 
 

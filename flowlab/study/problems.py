@@ -1,8 +1,10 @@
 """Turns what pydantic found wrong into one clear sentence with the nearest valid name."""
 
 import difflib
+import re
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -13,87 +15,108 @@ EXPECTED = {
     "bool_type": "true or false",
     "string_type": "a text in quotes",
     "tuple_type": "a list",
-    "list_type": "a list",
     "dict_type": "a table",
     "model_type": "a table",
     "model_attributes_type": "a table",
     "finite_number": "a finite number",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "string_too_short": "a text of at least {min_length} character",
+    "string_too_long": "a text of at most {max_length} characters",
+    "string_pattern_mismatch": "small letters and digits joined by hyphens, like delta-off",
+    "literal_error": "{expected}",
 }
+"""By pydantic's error type; the words in braces are pydantic's own context of that type."""
+
+LONGEST_SHOWN = 60
 
 
-def sentence(error: ValidationError, model: type[BaseModel], given: Any) -> str:
-    """The first problem in `error` as a sentence: which key, what it got, what was expected."""
-    problem = error.errors()[0]
+def sentence(error: ValidationError, model: type[BaseModel], given: dict[str, Any]) -> str:
+    """The first problem in `error` as a sentence: which key, what it got, what was expected.
+
+    An unknown key comes before all else: it is often why another one is missing.
+    """
+    problems = error.errors()
+    problem = next((found for found in problems if found["type"] == "extra_forbidden"), problems[0])
     path = tuple(part for part in problem["loc"] if part != "[key]")
-    where = ".".join(str(part) for part in path)
     if problem["type"] == "extra_forbidden":
         return _unknown_key(path, model, given)
+    where = dotted(path)
     if problem["type"] == "missing":
-        return f"{where} is missing."
+        return f"the table [{where}] is missing." if len(path) == 1 else f"{where} is missing."
+    got, context = problem["input"], problem.get("ctx", {})
     if problem["type"] == "value_error":
-        return f"{where + ': ' if where else ''}{str(problem['msg']).removeprefix('Value error, ')}."
-    expected = EXPECTED.get(problem["type"])
-    got = _shown(problem["input"])
-    if expected is None:
-        message = problem["msg"]
-        return f"{where}: got {got}; {message[0].lower()}{message[1:]}."
-    return f"{where}: got {got}, expected {expected}."
+        return f"{where}: {context['error']}."
+    context = {name: f"{bound:g}" if isinstance(bound, float) else bound for name, bound in context.items()}
+    expected = EXPECTED[problem["type"]].format(**context) if problem["type"] in EXPECTED else str(problem["msg"])
+    hint = nearest(str(got), re.findall(r"'([^']*)'", expected)) if problem["type"] == "literal_error" else ""
+    if hint:
+        return f"{where}: got {shown(got)}: {hint}Expected {expected}."
+    return f"{where}: got {shown(got)}, expected {expected}."
 
 
-def _unknown_key(path: tuple, model: type[BaseModel], given: Any) -> str:
+def dotted(path: Iterable[str | int]) -> str:
+    """A place in the file: ("rules", "panel", "guardrails", 0) -> "rules.panel.guardrails[0]"."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def nearest(got: str, known: Iterable[str]) -> str:
+    """ "did you mean 'x'? " for the nearest known name, or nothing."""
+    near = difflib.get_close_matches(got, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}? " if near else ""
+
+
+def shown(value: Any) -> str:
+    """A value as the file has it, and of what kind it is where that is not plain to see."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a table"
+    text = repr(value) if isinstance(value, str | list) else str(value)
+    text = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
+    return f"the text {text}" if isinstance(value, str) else text
+
+
+def _unknown_key(path: tuple[str | int, ...], model: type[BaseModel], given: dict[str, Any]) -> str:
     *tables, key = path
-    known = _known_keys(model, given, tables)
-    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-    table = ".".join(str(part) for part in tables)
-    where = f" in [{table}]" if table else ""
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"unknown key {str(key)!r}{where}: {hint}Known: {', '.join(known)}."
+    known = sorted(_model_at(model, tables, given).model_fields)
+    where = f" in [{dotted(tables)}]" if tables else ""
+    return f"unknown key {str(key)!r}{where}: {nearest(str(key), known)}Known: {', '.join(known)}."
 
 
-def _known_keys(model: type[BaseModel], given: Any, tables: list) -> list[str]:
-    """The keys that the table at `tables` may have."""
-    current: Any = model
+def _model_at(model: type[BaseModel], tables: list[str | int], given: Any) -> type[BaseModel]:
+    """The model of the table at `tables`, where pydantic has just found a key too many."""
+    kind: Any = model
     for part in tables:
-        given = given.get(part) if isinstance(given, dict) else None
-        current = _child(current, part, given)
-        if current is None:
-            return []
-    return sorted(current.model_fields)
+        given = given[part]
+        kind = _chosen(_inside(kind, part), given)
+    return kind
 
 
-def _child(model: Any, part: Any, given: Any) -> Any:
-    field = model.model_fields.get(part) if isinstance(model, type) and issubclass(model, BaseModel) else None
-    annotation = field.annotation if field is not None else _item(model, part)
-    if part == "drives" and isinstance(given, dict):
-        from flowlab.study.settings import DRIVES_BY_SOURCE, PluginDrives  # settings -> recipe; here only to name keys
-
-        return DRIVES_BY_SOURCE.get(str(given.get("source")), PluginDrives)
-    for option in _options(annotation):
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            kind = option.model_fields.get("kind")
-            wanted = given.get("kind") if isinstance(given, dict) else None
-            if wanted is None or kind is None or wanted == kind.default:
-                return option
-    return annotation
+def _inside(kind: Any, part: str | int) -> Any:
+    """The type at `part` of a model, of a table of tables or of a list."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return kind.model_fields[str(part)].annotation
+    arguments = typing.get_args(kind)
+    return arguments[1] if typing.get_origin(kind) is dict else arguments[0]
 
 
-def _item(container: Any, part: Any) -> Any:
-    """The type of an item of `dict[str, X]` or `tuple[X, ...]`."""
-    del part
-    arguments = typing.get_args(container)
-    for option in _options(container):
-        if typing.get_origin(option) is dict:
-            return typing.get_args(option)[1]
-        if typing.get_origin(option) in (tuple, list):
-            return typing.get_args(option)[0]
-    return arguments[0] if arguments else None
+def _chosen(kind: Any, given: Any) -> Any:
+    """`kind`, or of several models the first whose fixed words (drives.source, ...) are the ones given."""
+    if typing.get_origin(kind) not in (typing.Union, types.UnionType):
+        return kind
+    options = [option for option in typing.get_args(kind) if option is not type(None)]
+    return options[0] if len(options) == 1 else next(option for option in options if _fits(option, given))
 
 
-def _options(annotation: Any) -> tuple:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return typing.get_args(annotation)
-    return (annotation,)
-
-
-def _shown(value: Any) -> str:
-    return f"{value!r} ({type(value).__name__})" if isinstance(value, str | bool) else repr(value)
+def _fits(model: type[BaseModel], given: dict[str, Any]) -> bool:
+    for name, field in model.model_fields.items():
+        if typing.get_origin(field.annotation) is typing.Literal and given.get(name) not in typing.get_args(
+            field.annotation
+        ):
+            return False
+    return True

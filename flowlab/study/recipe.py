@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flowlab.core.digest import digest_json
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Frozen(BaseModel):
     """A settings table: immutable, and a key it does not know is an error."""
@@ -62,15 +64,13 @@ class DecoderSettings(Frozen):
 
 
 class TrainSettings(Frozen):
-    """AdamW with warm-up and a cosine to zero at the last step. An epoch is as many whole batches as the train split holds."""
+    """AdamW with warm-up and a cosine to zero at the last step. An epoch is the whole batches that the split holds."""
 
     batch: int = Field(1024, ge=1)
     steps: int = Field(3500, ge=1)
     lr: float = Field(1.6e-4, gt=0)
     warmup_steps: int = Field(200, ge=0)
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.95), strict=False
-    )
+    betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
     weight_decay: float = Field(0.1, ge=0)
     clip_norm: float = Field(1.0, gt=0)
 

@@ -1,14 +1,22 @@
 """The tables of experiments.toml other than the recipe: drives, split, windows, encoder, cache, levers, rules."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from flowlab.core.plugins import TABLE
-from flowlab.core.types import VARIANTS
+from flowlab.core.plugins import locate
 from flowlab.study.recipe import Frozen, Recipe
 
-KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9.]+)*$")]
+KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
+Seed = Annotated[int, Field(ge=0)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+def _require_each_once(name: str, values: Sequence[object]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{name} names {value} twice")
 
 
 class CarRacingDrives(Frozen):
@@ -22,14 +30,14 @@ class CarRacingDrives(Frozen):
 
 
 class UdacityDrives(Frozen):
-    """Folders written by the recorder of the Udacity simulator, found anywhere below `root` by their driving_log.csv."""
+    """Folders written by the recorder of the Udacity simulator, found below `root` by their driving_log.csv."""
 
     source: Literal["udacity"]
-    root: str
+    root: Text
 
 
 class SyntheticDrives(Frozen):
-    """Drives whose action distribution is known: two steering modes at `mean` -/+ `gap`/2, the right one with `mass`."""
+    """Drives of a known action distribution: two steering modes at `mean` -/+ `gap`/2, the right one with `mass`."""
 
     source: Literal["synthetic"]
     count: int = Field(6, ge=1)
@@ -46,32 +54,34 @@ class PluginDrives(Frozen):
     source: str
     options: dict[str, Any] = {}
 
-    @field_validator("source")
-    @classmethod
-    def _not_a_built_in(cls, value: str) -> str:
-        if value in TABLE["sources"]:
-            raise ValueError("a built-in source must not fall through to the plug-ins")
-        return value
-
 
 DrivesSettings = CarRacingDrives | UdacityDrives | SyntheticDrives | PluginDrives
-DRIVES_BY_SOURCE: dict[str, type[Frozen]] = {
+DRIVES_BY_SOURCE: dict[str, type[DrivesSettings]] = {
     "carracing": CarRacingDrives,
     "udacity": UdacityDrives,
     "synthetic": SyntheticDrives,
 }
 
 
-class SplitSettings(Frozen):
-    """Whole drives on one side each. `val` names the validation drives, or `num_val` has the last ones of the source chosen.
+def drives_model(table: dict[str, Any]) -> type[DrivesSettings]:
+    """The model of the table [drives], by its source. Raises UnknownNameError for a source that is nowhere."""
+    source = table.get("source")
+    if not isinstance(source, str):
+        raise ValueError(f"source must be a text in quotes, such as {', '.join(map(repr, DRIVES_BY_SOURCE))}")
+    locate("sources", source)
+    return DRIVES_BY_SOURCE.get(source, PluginDrives)
 
-    `scale` and `choice` pick the train drives among the rest: overfit (one drive, train = val), pilot (30), corpus (all);
-    the first ones by name, or stratified (the same number from every track and driver).
+
+class SplitSettings(Frozen):
+    """Whole drives on one side each. `val` names the validation drives, or `num_val` takes the source's last ones.
+
+    `scale` and `choice` pick the train drives among the rest: overfit (one drive, train = val), pilot (30), corpus
+    (all); the first ones by name, or stratified (the same number from every track and driver).
     """
 
     scale: Literal["overfit", "pilot", "corpus"] = "corpus"
     choice: Literal["first", "stratified"] = "first"
-    val: tuple[str, ...] | None = Field(None, strict=False)
+    val: tuple[Text, ...] | None = Field(None, strict=False, min_length=1)
     num_val: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -81,11 +91,12 @@ class SplitSettings(Frozen):
                 raise ValueError("scale 'overfit' uses one drive for both sides; it takes neither val nor num_val")
         elif (self.val is None) == (self.num_val is None):
             raise ValueError("give either val (names of drives) or num_val (a number), and not both")
+        _require_each_once("val", self.val or ())
         return self
 
 
 class WindowSettings(Frozen):
-    """History of `history` frames up to now, then a chunk of `horizon` slots; no step inside a window exceeds `max_gap_s`."""
+    """History of `history` frames up to now, then a chunk of `horizon` slots; no step inside exceeds `max_gap_s`."""
 
     history: int = Field(6, ge=1)
     horizon: int = Field(6, ge=1)
@@ -104,8 +115,10 @@ class EncoderSettings(Frozen):
     image_layers: int = Field(4, ge=1)
     temporal_layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
-    train_steps: int = Field(2000, ge=1)
-    train_batch: int = Field(64, ge=1)
+    image_steps: int = Field(2000, ge=1)
+    image_batch: int = Field(64, ge=1)
+    window_steps: int = Field(2000, ge=1)
+    window_batch: int = Field(128, ge=1)
     train_lr: float = Field(1e-3, gt=0)
     history_dropout: float = Field(0.3, ge=0, lt=1)
     seed: int = Field(0, ge=0)
@@ -123,14 +136,14 @@ class EncoderSettings(Frozen):
 class CacheSettings(Frozen):
     """Which variants of the condition are computed."""
 
-    variants: tuple[Literal["normal", "no-history"], ...] = Field(VARIANTS, min_length=1, strict=False)  # type: ignore[assignment]
+    variants: tuple[Literal["normal", "no-history"], ...] = Field(("normal", "no-history"), strict=False)
 
-    @field_validator("variants")
-    @classmethod
-    def _normal_is_there(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if "normal" not in value or len(set(value)) != len(value):
-            raise ValueError("variants must hold 'normal', and each name once")
-        return value
+    @model_validator(mode="after")
+    def _normal_is_there(self) -> Self:
+        if "normal" not in self.variants:
+            raise ValueError("variants must hold 'normal', the one that runs train on")
+        _require_each_once("variants", self.variants)
+        return self
 
 
 class LeverSettings(Frozen):
@@ -148,6 +161,10 @@ class MetricKey(Frozen):
     channel: str = "steering"
     slice: str
     readout: str = "meank"
+
+    def shown(self) -> str:
+        """The number's name for people: "l1 steering spike_frame meank"."""
+        return " ".join(part for part in (self.metric, self.channel, self.slice, self.readout) if part)
 
 
 class StageSettings(Frozen):
@@ -173,17 +190,18 @@ class RuleSettings(Frozen):
 
     preset: Literal["panel"] | None = None
     stages: tuple[StageSettings, ...] | None = Field(None, strict=False, min_length=1)
-    panel_seeds: tuple[int, ...] = Field(strict=False, min_length=2)
-    judged_seeds: tuple[int, ...] = Field(strict=False, min_length=1)
+    panel_seeds: tuple[Seed, ...] = Field(strict=False, min_length=2)
+    judged_seeds: tuple[Seed, ...] = Field(strict=False, min_length=1)
     guardrails: tuple[Guardrail, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.preset is None) == (self.stages is None):
             raise ValueError("give either a preset or stages, and not both")
-        for name in ("panel_seeds", "judged_seeds"):
-            if len(set(getattr(self, name))) != len(getattr(self, name)):
-                raise ValueError(f"{name} names a seed twice")
+        _require_each_once("panel_seeds", self.panel_seeds)
+        _require_each_once("judged_seeds", self.judged_seeds)
+        _require_each_once("stages", [stage.name for stage in self.stages or ()])
+        _require_each_once("guardrails", [guardrail.shown() for guardrail in self.guardrails])
         return self
 
 
@@ -198,10 +216,8 @@ class StudyTable(Frozen):
 class StudyFile(Frozen):
     """experiments.toml, whole."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
     study: StudyTable
-    drives: Frozen
+    drives: DrivesSettings
     split: SplitSettings
     windows: WindowSettings = WindowSettings()
     encoder: EncoderSettings = EncoderSettings()
@@ -212,6 +228,7 @@ class StudyFile(Frozen):
 
     @field_validator("drives", mode="before")
     @classmethod
-    def _drives_by_source(cls, value: Any) -> Frozen:
-        source = value.get("source") if isinstance(value, dict) else None
-        return DRIVES_BY_SOURCE.get(source, PluginDrives).model_validate(value)  # type: ignore[arg-type]
+    def _drives_by_source(cls, value: Any) -> Any:
+        if isinstance(value, Frozen):
+            return value
+        return (drives_model(value) if isinstance(value, dict) else PluginDrives).model_validate(value)

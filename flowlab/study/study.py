@@ -1,20 +1,22 @@
 """Finds and reads a study: the folder with experiments.toml and everything that its file says."""
 
-import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from flowlab.core.errors import MissingError, StudyError, unknown_name
+from flowlab.core.plugins import locate
+from flowlab.core.types import CHANNELS, ERROR_METRICS, FRAME_SLICES, READOUTS, SLOT_SLICES
+from flowlab.study.document import FILE_NAME, read_document
 from flowlab.study.lever import pull
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe
 from flowlab.study.rule import Rule, write_out
-from flowlab.study.settings import StudyFile
+from flowlab.study.settings import DRIVES_BY_SOURCE, MetricKey, StudyFile
 
-FILE_NAME = "experiments.toml"
 CONTROL = "control"
 
 
@@ -67,8 +69,9 @@ class Study:
 
 def find_study(start: Path) -> Path:
     """The nearest folder at or above `start` that holds experiments.toml. Raises MissingError with the next step."""
+    start = start.resolve()
     for folder in (start, *start.parents):
-        if (folder / FILE_NAME).is_file():
+        if (folder / FILE_NAME).exists():
             return folder
     raise MissingError(
         f"no {FILE_NAME} in {start} or above it. Start one: flowlab init DIR --source udacity --root PATH, "
@@ -77,32 +80,55 @@ def find_study(start: Path) -> Path:
 
 
 def load_study(root: Path) -> Study:
-    """Read and check the study at `root`. Raises StudyError or UnknownNameError in one sentence for the first thing wrong."""
-    path = root / FILE_NAME
+    """The study at `root`, read and checked. Raises a FlowlabError in one sentence for the first thing wrong."""
+    return build_study(root, read_document(root / FILE_NAME))
+
+
+def build_study(root: Path, tables: dict[str, Any]) -> Study:
+    """The study that the tables of an experiments.toml in `root` mean. Raises a FlowlabError as `load_study` does."""
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MissingError(f"no {FILE_NAME} in {root}. Start one: flowlab init {root}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{FILE_NAME} is not valid TOML: {error}.") from None
-    except OSError as error:
-        raise StudyError(f"{path} cannot be read: {error.strerror}.") from None
-    try:
-        file = StudyFile.model_validate(given)
+        file = StudyFile.model_validate(tables)
     except ValidationError as error:
-        raise StudyError(f"{FILE_NAME}: {sentence(error, StudyFile, given)}") from None
-    return _checked(Study(root.resolve(), file))
-
-
-def _checked(study: Study) -> Study:
-    """The study, once every name in it is known and every lever changes what it says."""
-    file = study.file
-    if file.study.rule not in file.rules:
-        raise unknown_name("rule in study.rule", file.study.rule, file.rules)
-    if CONTROL in file.levers:
-        raise StudyError(f"{FILE_NAME}: a lever cannot be named {CONTROL!r}; that is the reference recipe. Rename it.")
+        raise StudyError(f"{FILE_NAME}: {sentence(error, StudyFile, tables)}") from None
+    study = Study(root.resolve(), file)
+    _require_known_names(file)
     for lever in file.levers:
         study.recipe(lever)
     for name, rule in file.rules.items():
         write_out(name, rule, file.study.primary)
     return study
+
+
+def _require_known_names(file: StudyFile) -> None:
+    locate("encoders", file.encoder.kind)
+    if file.study.rule not in file.rules:
+        raise unknown_name("rule", file.study.rule, file.rules, "study.rule")
+    if CONTROL in file.levers:
+        raise StudyError(f"{FILE_NAME}: a lever cannot be named {CONTROL!r}; that is the reference recipe. Rename it.")
+    _require_number("study.primary", file.study.primary, file)
+    for name, rule in file.rules.items():
+        for index, guardrail in enumerate(rule.guardrails):
+            _require_number(f"rules.{name}.guardrails[{index}]", guardrail, file)
+
+
+def _require_number(where: str, key: MetricKey, file: StudyFile) -> None:
+    """A rule that asks for a number which no run will ever have would wait for ever."""
+    if key.metric not in ERROR_METRICS:
+        raise unknown_name("metric", key.metric, ERROR_METRICS, where)
+    if key.readout not in READOUTS:
+        raise unknown_name("readout", key.readout, READOUTS, where)
+    if key.channel and file.drives.source in DRIVES_BY_SOURCE and key.channel not in CHANNELS:
+        raise unknown_name("channel", key.channel, CHANNELS, where)
+    if key.metric == "maneuver_l1" and not key.channel:
+        raise StudyError(f"{FILE_NAME}: {where}: maneuver_l1 is taken per channel. Name one: {', '.join(CHANNELS)}.")
+    slices = _slices(key.metric, file.windows.horizon)
+    if key.slice not in slices and not (key.slice.startswith("drive:") and "drive:<drive_id>" in slices):
+        raise unknown_name(f"slice of {key.metric}", key.slice, slices, where)
+
+
+def _slices(metric: str, horizon: int) -> tuple[str, ...]:
+    """The slices that `metric` has rows for."""
+    if metric == "maneuver_l1":
+        return ("overall",)
+    frames = (*FRAME_SLICES, "drive:<drive_id>")
+    return (*frames, *SLOT_SLICES, *(f"slot:{slot}" for slot in range(1, horizon + 1))) if metric == "l1" else frames

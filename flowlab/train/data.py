@@ -106,7 +106,9 @@ class Dropout:
             return x
         uniform = torch.stack(
             [
-                torch.rand(x.shape[1:], generator=stream(s, "dropout", name, self.step, device=self.device), device=x.device)
+                torch.rand(
+                    x.shape[1:], generator=stream(s, "dropout", name, self.step, device=self.device), device=x.device
+                )
                 for s in self.seeds
             ]
         )

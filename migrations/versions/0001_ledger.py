@@ -1,8 +1,9 @@
 """The ledger's first tables: runs and what they said, caches, sealed rules, and how far each journal was read.
 
 Append-only: rows are inserted and never changed, state is what the views make of events. Keys are texts, `time_us` is
-microseconds since 1970. `position` is the byte offset of a line in its journal, which orders events without trusting clocks.
-No foreign keys and no indexes: journals may be read in any order, and DuckDB scans these tables faster than it keeps an index.
+microseconds since 1970. `position` is the byte offset of a line in its journal, which orders events without trusting
+clocks. No foreign keys and no indexes: journals may be read in any order, and DuckDB scans these tables faster than it
+keeps an index.
 """
 
 from alembic import op
@@ -14,7 +15,8 @@ TABLES = {
     "runs": """
         run_id text not null, study text not null, lever text not null, seed bigint not null, replicate bigint not null,
         recipe_digest text not null, control_digest text not null, cache_id text not null, evaluation_id text not null,
-        evaluation_json text not null, changed_keys text[] not null, hypothesis text not null, time_us bigint not null""",
+        evaluation_json text not null, changed_keys text[] not null, hypothesis text not null,
+        time_us bigint not null""",
     "run_settings": "run_id text not null, key text not null, value_json text not null",
     "tags": "run_id text not null, taxonomy text not null, value text not null",
     "attempts": """
@@ -23,7 +25,7 @@ TABLES = {
     "environments": "run_id text not null, attempt bigint not null, key text not null, value text not null",
     "metrics": """
         run_id text not null, metric text not null, channel text not null, slice text not null, readout text not null,
-        step bigint not null, value double not null""",
+        step bigint not null, value double not null, time_us bigint not null""",
     "events": """
         journal text not null, position bigint not null, run_id text, what text not null, detail text not null,
         step bigint, time_us bigint not null""",

@@ -1,0 +1,135 @@
+"""Opens a cache and keeps its splits in memory: load once, index there, never read random rows from disk."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from flowlab.cache.layout import check_sizes, chunk_files, is_plain
+from flowlab.core.errors import CacheCorruptError, CacheMismatchError, MissingError
+from flowlab.core.types import ConditionSpec
+
+READ_THREADS = 2
+
+
+@dataclass(frozen=True)
+class ResidentSplit:
+    """One side of the split, in memory. N windows."""
+
+    condition: dict[str, Tensor]  # variant -> (N, S, D) float16
+    action: Tensor  # (N, H, A) float32 raw
+    history_action: Tensor  # (N, T, A) float32 raw, the last one is now
+    frame_index: Tensor  # (N, T) int64
+    time_us: Tensor  # (N, T) int64
+    drive: Tensor  # (N,) int64, positions in drive_ids
+    waypoints: Tensor | None  # (N, 10, 2) float32 metres
+    drive_ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """An opened cache. Nothing is read before `split` asks for it."""
+
+    path: Path
+    attributes: dict[str, Any]
+
+    @property
+    def cache_id(self) -> str:
+        return self.attributes["cache_id"]
+
+    @property
+    def spec(self) -> ConditionSpec:
+        return ConditionSpec.from_json(self.attributes["identity"]["spec"])
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return tuple(self.attributes["identity"]["channels"])
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return tuple(self.attributes["identity"]["variants"])
+
+    def num_windows(self, side: str) -> int:
+        return self.attributes["num_windows"][side]
+
+    def split(self, side: str, device: torch.device | str = "cpu") -> ResidentSplit:
+        """The windows of "train" or "val" on `device`, read with two threads straight into their tensors."""
+        group = zarr.open_group(self.path, path=side, mode="r")
+
+        def load(name: str) -> Tensor:
+            array = group[name]
+            assert isinstance(array, zarr.Array)
+            return torch.from_numpy(read_array(self.path, array)).to(device)
+
+        has_waypoints = "waypoints" in group
+        return ResidentSplit(
+            condition={variant: load(f"condition/{variant}") for variant in self.variants},
+            action=load("action"),
+            history_action=load("history_action"),
+            frame_index=load("frame_index"),
+            time_us=load("time_us"),
+            drive=load("drive"),
+            waypoints=load("waypoints") if has_waypoints else None,
+            drive_ids=tuple(self.attributes["identity"]["split"][side]),
+        )
+
+
+def read_array(store: Path, array: zarr.Array) -> NDArray:
+    """The whole array. Plain ones are read chunk file by chunk file into place; any other layout goes through zarr."""
+    if not is_plain(array):
+        return np.asarray(array[:])
+    out = np.empty(array.shape, array.dtype)
+    check_sizes(store, array)
+
+    def read(piece: tuple[Path, int, int]) -> None:
+        path, first, num = piece
+        with path.open("rb", buffering=0) as file:
+            view = memoryview(out[first : first + num]).cast("B")
+            if file.readinto(view) != view.nbytes:
+                raise CacheCorruptError(f"cache {store.stem}: {path.relative_to(store)} ended early. Rebuild: flowlab cache build")
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        list(pool.map(read, chunk_files(store, array)))
+    return out
+
+
+def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionSpec | None = None) -> Cache:
+    """The cache at `path`, once its identity and the size of every chunk file have been checked.
+
+    Raises MissingError, CacheMismatchError or CacheCorruptError, each with the next step.
+    """
+    if not path.is_dir():
+        raise MissingError(f"there is no cache at {path}. Build it: flowlab cache build")
+    try:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        cache = Cache(path, attributes)
+        found, spec = cache.cache_id, cache.spec
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CacheCorruptError(f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build") from None
+    if expect_id is not None and found != expect_id:
+        raise CacheMismatchError(f"cache {path.name} says that it is {found}; this recipe names {expect_id}. Rebuild: flowlab cache build")
+    if expect_spec is not None and spec != expect_spec:
+        raise CacheMismatchError(f"cache {found} holds {spec}; this recipe expects {expect_spec}. Rebuild: flowlab cache build")
+    for name in array_names(attributes):
+        try:
+            array = zarr.open_array(path, path=name, mode="r")
+        except (OSError, ValueError, KeyError):
+            raise CacheCorruptError(f"cache {found}: array {name} cannot be opened. Rebuild: flowlab cache build") from None
+        if is_plain(array):
+            check_sizes(path, array)
+    return cache
+
+
+def array_names(attributes: dict[str, Any]) -> list[str]:
+    """The arrays of a cache, from the paths of its chunk files."""
+    return sorted({key.split("/c/")[0] for key in attributes["digests"]})

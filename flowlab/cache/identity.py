@@ -1,0 +1,32 @@
+"""What makes a cache this cache and no other: everything that its numbers depend on, by content."""
+
+from collections.abc import Sequence
+
+from flowlab.core.digest import digest_json
+from flowlab.core.plugins import Encoder, Source
+from flowlab.core.types import Split
+from flowlab.study.settings import WindowSettings
+
+LAYOUT_VERSION = 1
+
+
+def describe_identity(
+    source: Source, split: Split, windows: WindowSettings, encoder: Encoder, variants: Sequence[str]
+) -> dict:
+    """The identity as plain JSON: encoder weights, condition spec, content of every drive, split, windows, variants, layout."""
+    drive_ids = sorted({*split.train, *split.val})
+    return {
+        "encoder": encoder.digest,
+        "spec": encoder.spec.to_json(),
+        "channels": list(source.channels),
+        "manifest": {drive_id: source.digest(drive_id) for drive_id in drive_ids},
+        "split": split.to_json(),
+        "windows": windows.model_dump(mode="json"),
+        "variants": list(variants),
+        "layout": LAYOUT_VERSION,
+    }
+
+
+def cache_id(identity: dict) -> str:
+    """The cache's name."""
+    return digest_json(identity)

@@ -1,0 +1,65 @@
+"""`flowlab`: the entry point, and how errors reach a person."""
+
+import sys
+from typing import Any
+
+import click
+import typer
+
+from flowlab.cli import judge, prepare, runs, start
+from flowlab.cli.screen import say
+from flowlab.core.errors import FlowlabError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Encode a driving data set once, train many paired flow-matching policies from it, and let registered rules decide.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+drives = typer.Typer(help="Recordings: make them, look at them.", no_args_is_help=True)
+encoder = typer.Typer(help="The frozen encoder: pretrain it, look at it.", no_args_is_help=True)
+cache = typer.Typer(help="The cache of condition tokens: build it, look at it.", no_args_is_help=True)
+
+app.command()(start.init)
+app.command()(start.demo)
+app.add_typer(drives, name="drives")
+drives.command("record")(prepare.drives_record)
+drives.command("show")(prepare.drives_show)
+app.add_typer(encoder, name="encoder")
+encoder.command("train")(prepare.encoder_train)
+encoder.command("show")(prepare.encoder_show)
+app.add_typer(cache, name="cache")
+cache.command("build")(prepare.cache_build)
+cache.command("list")(prepare.cache_list)
+cache.command("show")(prepare.cache_show)
+app.command()(runs.run)
+app.command()(runs.status)
+app.command()(judge.verdict)
+app.command()(judge.sql)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 2 bad input in one sentence, 130 interrupted."""
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+
+
+def run_command(arguments: list[str]) -> int:
+    """The exit code of one command."""
+    command: Any = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="flowlab", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except FlowlabError as error:
+        say(f"error: {error}")
+    except click.ClickException as error:
+        if error.format_message():
+            say(f"error: {error.format_message()}")
+    except (KeyboardInterrupt, click.Abort):
+        say("stopped. What is done is kept: give the same command again to go on.")
+        return INTERRUPTED
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    return BAD_INPUT

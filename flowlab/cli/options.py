@@ -1,0 +1,44 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowlab.core.errors import StudyError
+from flowlab.study.study import Study, find_study, load_study
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+StudyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--study", metavar="DIR", help="The study's folder; without it, the nearest one with experiments.toml."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
+DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")]
+
+
+def open_study(folder: Path | None) -> Study:
+    """The study that a command is about."""
+    return load_study(folder if folder is not None else find_study(Path.cwd()))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Seeds from "1001,1002". Raises StudyError for anything else, and for a seed given twice."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in parts):
+        raise StudyError(
+            f"--seeds got {text!r}, expected whole numbers with commas between them. Example: --seeds 1001,1002"
+        )
+    seeds = [int(part) for part in parts]
+    if len(set(seeds)) < len(seeds):
+        raise StudyError(f"--seeds got {text!r}, which names a seed twice. Example: --seeds 1001,1002")
+    return seeds

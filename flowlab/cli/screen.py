@@ -1,0 +1,126 @@
+"""Where the command line writes: tables or one JSON document to stdout; messages and progress to stderr."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Task as RichTask
+from rich.table import Table
+from rich.text import Text
+
+from flowlab.core.progress import Task
+
+PLAIN_WIDTH = 160  # columns where stdout is no terminal
+
+
+def out() -> Console:
+    """Stdout: what was asked for."""
+    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+
+
+def messages() -> Console:
+    """Stderr: what happens meanwhile."""
+    return Console(stderr=True, highlight=False)
+
+
+def say(message: str) -> None:
+    messages().print(message, markup=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout and nothing else."""
+    print(json.dumps(value, indent=2, default=str, allow_nan=False))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> Table:
+    """A plain table; numbers are right-aligned."""
+    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        numeric = any(isinstance(row[index], int | float) for row in rows)
+        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(show(value)) for value in row))
+    return made
+
+
+def show(value: Any) -> str:
+    """A cell: four decimals for numbers, a dash for nothing."""
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return str(value)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: RichTask) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
+
+
+class Bars:
+    """Progress bars with a rate and an ETA on a terminal; one line per finished task elsewhere."""
+
+    def __init__(self) -> None:
+        self.console = messages()
+        self._bars: Progress | None = None
+        self._open = 0
+
+    @contextmanager
+    def task(self, what: str, total: int, unit: str) -> Iterator[Task]:
+        bars = self._begin()
+        number = bars.add_task(what, total=total, unit=unit)
+        try:
+            yield _Bar(bars, number)
+            if not self.console.is_terminal:
+                seconds = bars.tasks[bars.task_ids.index(number)].elapsed or 0.0
+                self.say(f"{what}: {total:,} {unit} in {seconds:.1f} s")
+        finally:
+            self._end()
+
+    def say(self, message: str) -> None:
+        (self._bars.console if self._bars else self.console).print(message, markup=False, soft_wrap=True)
+
+    def _begin(self) -> Progress:
+        if self._bars is None:
+            self._bars = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _Rate(),
+                TimeElapsedColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                console=self.console,
+                disable=not self.console.is_terminal,
+            )
+            self._bars.start()
+        self._open += 1
+        return self._bars
+
+    def _end(self) -> None:
+        self._open -= 1
+        if self._open == 0 and self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+
+class _Bar:
+    def __init__(self, bars: Progress, number: Any) -> None:
+        self.bars, self.number = bars, number
+
+    def advance(self, count: int = 1) -> None:
+        self.bars.advance(self.number, count)

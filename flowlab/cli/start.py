@@ -1,0 +1,50 @@
+"""`flowlab init` and `flowlab demo`: how a study begins."""
+
+import importlib.resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flowlab.cli import prepare, runs
+from flowlab.cli.options import Device, DeviceOption, StudyOption
+from flowlab.cli.screen import say
+from flowlab.core.errors import MissingError
+from flowlab.core.files import write_atomic
+from flowlab.study.study import FILE_NAME, find_study
+from flowlab.study.template import write_study
+
+DEMO_FOLDER = "flowlab-demo"
+DEMO_LEVER = "delta-off"
+DEMO_SEEDS = "1001,1002"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new study's folder.")],
+    source: Annotated[str, typer.Option(help="Where drives come from: carracing, udacity or synthetic.")] = "carracing",
+    root: Annotated[str | None, typer.Option(help="The folder of recordings, for sources that read one.")] = None,
+) -> None:
+    """Write experiments.toml for a new study."""
+    path = write_study(folder, source, root, None)
+    say(f"wrote {path}. Read it, then: cd {folder} && flowlab cache build")
+
+
+def demo(study: StudyOption = None, device: DeviceOption = Device.auto) -> None:
+    """Do it all once: record drives, train the encoder, build the cache, run the panel and delta-off, print the verdict."""
+    root = study if study is not None else _demo_folder()
+    say(f"the demo study is {root / FILE_NAME}")
+    prepare.cache_build(study=root, device=device, as_json=False)
+    runs.run(lever=DEMO_LEVER, seeds=DEMO_SEEDS, study=root, device=device, again=False, as_json=False)
+    say('\nnow try: flowlab verdict, flowlab status, flowlab sql "select * from verdicts"')
+
+
+def _demo_folder() -> Path:
+    """The study around us, or a new folder with the demo's experiments.toml."""
+    try:
+        return find_study(Path.cwd())
+    except MissingError:
+        folder = Path.cwd() / DEMO_FOLDER
+        if not (folder / FILE_NAME).exists():
+            text = importlib.resources.files("flowlab.study").joinpath("demo.toml").read_bytes()
+            write_atomic(folder / FILE_NAME, text)
+        return folder

@@ -1,0 +1,75 @@
+"""Chooses which whole drives are trained on and which are validated on."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Protocol
+
+from flowlab.core.errors import StudyError, unknown_name
+from flowlab.core.types import Split
+from flowlab.study.settings import SplitSettings
+
+PILOT_DRIVES = 30
+
+
+class Stratified(Protocol):
+    """What a split looks at: a Drive has it, and so has any line of a list of drives."""
+
+    @property
+    def drive_id(self) -> str: ...
+    @property
+    def driver(self) -> str: ...
+    @property
+    def track(self) -> str: ...
+
+
+def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split:
+    """The split that `settings` mean, each side sorted by name.
+
+    Validation drives are chosen first and from the names alone, so no choice of train drives moves them: those named by `val`,
+    or the last `num_val` names. `pilot` is 30 drives in all, validation included; `corpus` is every drive; `overfit` trains and
+    validates on one. Raises UnknownNameError for a validation drive that does not exist, StudyError if nothing is left to train
+    on.
+    """
+    by_id = {drive.drive_id: drive for drive in drives}
+    if not by_id:
+        raise StudyError("the source holds no drives to split.")
+    val = _choose_val(sorted(by_id), settings)
+    rest = [by_id[drive_id] for drive_id in sorted(by_id) if drive_id not in val]
+    ordered = stratified_order(rest) if settings.choice == "stratified" else [drive.drive_id for drive in rest]
+    if settings.scale == "overfit":
+        return Split(train=(ordered[0],), val=(ordered[0],))
+    limit = max(0, PILOT_DRIVES - len(val)) if settings.scale == "pilot" else len(ordered)
+    train = tuple(sorted(ordered[:limit]))
+    if not train:
+        raise StudyError(
+            f"split: {len(val)} of {len(by_id)} drives are for validation at scale {settings.scale!r} and none is left to "
+            f"train on. Lower num_val, name fewer in val, or add drives."
+        )
+    return Split(train=train, val=val)
+
+
+def stratified_order(drives: Sequence[Stratified]) -> list[str]:
+    """The drives' names so that any first n of them hold each driver and track equally often, give or take one.
+
+    Strata (one driver on one track) take turns; within a round drivers alternate, so that a short round favours none.
+    """
+    strata: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for drive in sorted(drives, key=lambda drive: drive.drive_id):
+        strata[drive.driver, drive.track].append(drive.drive_id)
+    tracks: dict[str, list[str]] = defaultdict(list)
+    for driver, track in sorted(strata):
+        tracks[driver].append(track)
+    turns = sorted(strata, key=lambda stratum: (tracks[stratum[0]].index(stratum[1]), stratum[0]))
+    rounds = range(max((len(names) for names in strata.values()), default=0))
+    return [strata[turn][number] for number in rounds for turn in turns if number < len(strata[turn])]
+
+
+def _choose_val(names: list[str], settings: SplitSettings) -> tuple[str, ...]:
+    if settings.val is not None:
+        for name in settings.val:
+            if name not in names:
+                raise unknown_name("drive in split.val", name, names)
+        if not settings.val:
+            raise StudyError("split.val names no drive. Name at least one, or give num_val.")
+        return tuple(sorted(set(settings.val)))
+    return tuple(names[-settings.num_val :]) if settings.num_val is not None else ()

@@ -1,0 +1,203 @@
+"""Pretraining of `drive-vit` on the train drives, in two stages, each cheap because it computes only what it teaches.
+
+Objective. The frozen tokens must let a small cross-attending decoder draw the next chunk, so that is what is asked of them:
+
+1. The image part learns alone, one frame at a time: its features predict the distribution of the next chunk of actions.
+2. The image part is frozen and every frame encoded once. The window part learns on those features: slot queries that attend
+   to the tokens predict the same distribution; the history token must give back every past action and speed through one
+   linear map, and each waypoint token its waypoint. The action history is zeroed for a share of the samples
+   (`history_dropout`), so that the no-history variant of a cache is something this encoder has seen.
+
+Distributions are histograms (two-hot targets, cross-entropy) and not means: real steering is spiky and has several modes, and
+a mean would let the features forget which. Frames are jittered in place, brightness and contrast in stage 1, and stage 2 uses
+several jittered encodings, so that the features of train frames look like those of frames never seen.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flowlab.core.plugins import Source
+from flowlab.core.progress import SILENT, Progress
+from flowlab.core.seeds import derive_seed
+from flowlab.encoder.drive_vit import SPEED_SCALE_MPS, WAYPOINT_SCALE_M, DriveViT
+from flowlab.encoder.heads import ActionBins, FrameHead, TokenHeads
+from flowlab.encoder.train_set import TrainSet, read_train_set
+from flowlab.encoder.transformer import initialise
+from flowlab.study.settings import EncoderSettings, WindowSettings
+
+PRETRAINING_VERSION = 1
+NUM_JITTERS = 4
+JITTER_PIXELS = 2
+JITTER_LIGHT = 0.3
+PAST_WEIGHT = 10.0
+WEIGHT_DECAY = 0.05
+WARMUP_SHARE = 0.1
+CLIP_NORM = 1.0
+ENCODE_BLOCK = 256
+REPORT_SHARE = 0.1
+
+
+def train_encoder(
+    source: Source,
+    train_ids: Sequence[str],
+    settings: EncoderSettings,
+    windows: WindowSettings,
+    progress: Progress = SILENT,
+    device: torch.device | str = "cpu",
+) -> DriveViT:
+    """A DriveViT trained on the drives `train_ids`, frozen; its `summary` has the losses beside those of knowing nothing.
+
+    No other drive is opened. All frames of those drives are held in memory as uint8. The same settings and drives give the
+    same weights bit for bit on the same device with the same number of threads. Nothing is written.
+    """
+    device = torch.device(device)
+    data = read_train_set(source, train_ids, settings, windows, device, progress)
+    encoder = DriveViT(settings, source.channels, source.has_waypoints, windows.history).to(device)
+    bins = ActionBins.fit(data.action[data.chunk])
+    frame_loss = _train_image_part(encoder, data, bins, windows.horizon, progress)
+    encoder.image.requires_grad_(False)
+    losses = _train_window_part(encoder, data, bins, windows.horizon, progress)
+    encoder.summary = {
+        "train_drives": list(train_ids),
+        "train_windows": len(data),
+        "final": {"frame_chunk_nats": frame_loss, **losses},
+        "trivial": _trivial_losses(data, bins),
+    }
+    return encoder.requires_grad_(False).eval()
+
+
+def _train_image_part(encoder: DriveViT, data: TrainSet, bins: ActionBins, horizon: int, progress: Progress) -> float:
+    """Stage 1. The mean loss in nats per value over the last tenth of the steps."""
+    settings = encoder.settings
+    head = FrameHead(encoder.image.num_features, horizon, len(encoder.channels))
+    _initialise_head(head, settings, "frame-head", data)
+    now = data.history[:, -1]
+
+    def loss(step: int) -> dict[str, Tensor]:
+        generator = _stream(settings, "image", step)
+        picked = torch.randint(len(data), (settings.image_batch,), generator=generator).to(now.device)
+        features = encoder.image(jittered(data.images, now[picked], generator))
+        return {"frame_chunk_nats": bins.cross_entropy(head(features), data.action[data.chunk[picked]])}
+
+    return _descend([encoder.image, head], loss, settings.image_steps, settings.train_lr, "image part", progress)[
+        "frame_chunk_nats"
+    ]
+
+
+def _train_window_part(
+    encoder: DriveViT, data: TrainSet, bins: ActionBins, horizon: int, progress: Progress
+) -> dict[str, float]:
+    """Stage 2. The mean losses over the last tenth of the steps."""
+    settings = encoder.settings
+    head = TokenHeads(settings.width, settings.heads, horizon, encoder.history, len(encoder.channels))
+    _initialise_head(head, settings, "token-head", data)
+    features = _jittered_features(encoder, data, progress)  # (NUM_JITTERS, M, F)
+
+    def loss(step: int) -> dict[str, Tensor]:
+        generator = _stream(settings, "window", step)
+        batch = settings.window_batch
+        picked = torch.randint(len(data), (batch,), generator=generator).to(data.history.device)
+        jitter = torch.randint(NUM_JITTERS, (batch, 1), generator=generator).to(picked.device)
+        keep = torch.rand(batch, 1, 1, generator=generator).to(picked.device) >= settings.history_dropout
+        rows = data.history[picked]
+        past, speed = data.action[rows] * keep, data.speed_mps[rows]
+        waypoints = None if data.waypoints is None else data.waypoints[rows[:, -1]]
+        tokens = encoder.encode_windows(features[jitter, rows], past, speed, waypoints)
+        state = torch.cat([past, speed.unsqueeze(-1) / SPEED_SCALE_MPS], dim=-1).flatten(1)
+        losses = {
+            "chunk_nats": bins.cross_entropy(head.chunk_logits(tokens), data.action[data.chunk[picked]]),
+            "past_l1": PAST_WEIGHT * F.l1_loss(head.past(tokens[:, 1]), state),
+        }
+        if waypoints is not None:
+            losses["waypoint_l1"] = F.l1_loss(head.waypoint(tokens[:, 2:]), waypoints / WAYPOINT_SCALE_M)
+        return losses
+
+    losses = _descend([encoder.window, head], loss, settings.window_steps, settings.train_lr, "window part", progress)
+    return {**losses, "past_l1": losses["past_l1"] / PAST_WEIGHT}
+
+
+def _descend(
+    modules: list[nn.Module],
+    loss: Callable[[int], dict[str, Tensor]],
+    steps: int,
+    lr: float,
+    what: str,
+    progress: Progress,
+) -> dict[str, float]:
+    """Minimise the sum of `loss(step)` by AdamW with warm-up and a cosine to zero; the mean of each over the last steps."""
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    warmup, last = max(1, round(WARMUP_SHARE * steps)), max(1, round(REPORT_SHARE * steps))
+    sums: dict[str, Tensor] = {}
+    with progress.task(f"encoder: {what}", steps, "steps") as task:
+        for step in range(steps):
+            share = min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
+            for group in optimiser.param_groups:
+                group["lr"] = lr * share
+            losses = loss(step)
+            optimiser.zero_grad()
+            torch.stack(list(losses.values())).sum().backward()
+            nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+            optimiser.step()
+            if step >= steps - last:
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, torch.zeros(())) + value.detach() / last
+            task.advance()
+    return {name: float(value) for name, value in sums.items()}
+
+
+def jittered(images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
+    """The images at `rows`, uint8 -> floats about 0, each shifted by a few pixels and changed in brightness and contrast."""
+    num, (height, width) = len(rows), images.shape[1:3]
+    shift = torch.randint(-JITTER_PIXELS, JITTER_PIXELS + 1, (2, num, 1), generator=generator).to(rows.device)
+    gain, offset = (torch.rand(2, num, 1, 1, 1, generator=generator).to(rows.device) * 2 - 1) * JITTER_LIGHT
+    down = (torch.arange(height, device=rows.device) + shift[0]).clamp(0, height - 1)
+    across = (torch.arange(width, device=rows.device) + shift[1]).clamp(0, width - 1)
+    moved = images[rows[:, None, None], down[:, :, None], across[:, None, :]]
+    return (moved.float() / 127.5 - 1.0) * (1 + gain) + offset
+
+
+@torch.no_grad()
+def _jittered_features(encoder: DriveViT, data: TrainSet, progress: Progress) -> Tensor:
+    """(NUM_JITTERS, M, F): every frame through the image part once for each jitter."""
+    blocks = torch.arange(len(data.images), device=data.images.device).split(ENCODE_BLOCK)
+    out = []
+    with progress.task("encoder: frames", NUM_JITTERS * len(data.images), "frames") as task:
+        for jitter in range(NUM_JITTERS):
+            for index, rows in enumerate(blocks):
+                generator = _stream(encoder.settings, "jitter", jitter, index)
+                out.append(encoder.image(jittered(data.images, rows, generator)))
+                task.advance(len(rows))
+    return torch.cat(out).unflatten(0, (NUM_JITTERS, -1))
+
+
+def _trivial_losses(data: TrainSet, bins: ActionBins) -> dict[str, float]:
+    """The same losses for a prediction that looks at nothing: the train marginal, or the train median."""
+    chunk = bins.marginal_cross_entropy(data.action[data.chunk])
+    state = torch.cat([data.action[data.history], data.speed_mps[data.history].unsqueeze(-1) / SPEED_SCALE_MPS], dim=-1)
+    trivial = {"frame_chunk_nats": chunk, "chunk_nats": chunk, "past_l1": _l1_to_median(state)}
+    if data.waypoints is not None:
+        trivial["waypoint_l1"] = _l1_to_median(data.waypoints[data.history[:, -1]] / WAYPOINT_SCALE_M)
+    return trivial
+
+
+def _l1_to_median(value: Tensor) -> float:
+    return float((value - value.median(dim=0).values).abs().mean())
+
+
+def _initialise_head(head: nn.Module, settings: EncoderSettings, name: str, data: TrainSet) -> None:
+    initialise(head, _stream(settings, name))
+    head.to(data.action.device)
+
+
+def _stream(settings: EncoderSettings, *names: str | int) -> torch.Generator:
+    return torch.Generator().manual_seed(derive_seed(settings.seed, "encoder", *names))
+

@@ -1,0 +1,165 @@
+"""Where planned runs are trained: in this process (a GPU, or a single slot), or spread over the CPU's cores.
+
+On a CPU every worker process computes with one thread: threads share one matrix product badly at this size, and with one thread a
+run gives the same bits whichever cohort and worker it lands in.
+"""
+
+import multiprocessing
+import os
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.queues import Queue
+from typing import Any
+
+import torch
+
+from flowlab.core.errors import FlowlabError, RunFailedError
+from flowlab.core.progress import SILENT, Progress, Task
+from flowlab.lab.plan import PlannedRun
+from flowlab.lab.run import run_all
+from flowlab.study.study import Study, load_study
+
+POLL_S = 0.2
+
+
+def execute(study: Study, runs: list[PlannedRun], device: torch.device, progress: Progress = SILENT) -> None:
+    """Train and evaluate `runs`. Raises the first worker's FlowlabError, or RunFailedError naming where its traceback lies."""
+    if device.type != "cpu":
+        run_all(study, runs, device, progress)
+        return
+    slots = min(len(runs), len(os.sched_getaffinity(0)))
+    shares = share_out(runs, slots)
+    context = multiprocessing.get_context("spawn")
+    events: Queue = context.Queue()
+    workers = [
+        context.Process(target=_work, args=(str(study.root), share, slot, os.getpid(), events), daemon=True)
+        for slot, share in enumerate(shares)
+    ]
+    for worker in workers:
+        worker.start()
+    try:
+        _follow(workers, events, progress)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+
+
+def share_out(runs: list[PlannedRun], slots: int) -> list[list[PlannedRun]]:
+    """`runs` dealt to `slots` workers like cards, those of one shape next to each other, so that cohorts stay even."""
+    by_shape = sorted(runs, key=lambda item: item.run.recipe.decoder.model_dump_json())
+    return [by_shape[slot::slots] for slot in range(slots)]
+
+
+def _follow(workers: list[Any], events: Queue, progress: Progress) -> None:
+    """Show what the workers report until all have ended."""
+    tasks: dict[tuple[int, int], tuple[Any, Task]] = {}
+    ended: set[int] = set()
+    while len(ended) < len(workers):
+        try:
+            slot, kind, *rest = events.get(timeout=POLL_S)
+        except queue.Empty:
+            for slot, worker in enumerate(workers):
+                if slot not in ended and worker.exitcode not in (None, 0):
+                    raise RunFailedError(
+                        f"worker {slot} ended with exit code {worker.exitcode} (killed, or out of memory). What it had done is "
+                        f"kept: give the same command again to go on."
+                    ) from None
+            continue
+        if kind == "begin":
+            number, what, total, unit = rest
+            context = progress.task(f"{what} (worker {slot + 1})", total, unit)
+            tasks[slot, number] = (context, context.__enter__())
+        elif kind == "advance":
+            tasks[slot, rest[0]][1].advance(rest[1])
+        elif kind == "end":
+            tasks.pop((slot, rest[0]))[0].__exit__(None, None, None)
+        elif kind == "say":
+            progress.say(rest[0])
+        elif kind == "error":
+            raise rest[0]
+        else:
+            ended.add(slot)
+
+
+class _Reported:
+    """Progress that travels to the parent process, a few times a second at most."""
+
+    def __init__(self, slot: int, events: Queue) -> None:
+        self.slot, self.events, self.number = slot, events, 0
+
+    @contextmanager
+    def task(self, what: str, total: int, unit: str) -> Iterator[Task]:
+        self.number += 1
+        number = self.number
+        self.events.put((self.slot, "begin", number, what, total, unit))
+        task = _ReportedTask(self, number)
+        yield task
+        task.flush()
+        self.events.put((self.slot, "end", number))
+
+    def say(self, message: str) -> None:
+        self.events.put((self.slot, "say", message))
+
+
+class _ReportedTask:
+    def __init__(self, progress: _Reported, number: int) -> None:
+        self.progress, self.number = progress, number
+        self.waiting, self.last = 0, time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        self.waiting += count
+        if time.monotonic() - self.last > POLL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        self.progress.events.put((self.progress.slot, "advance", self.number, self.waiting))
+        self.waiting, self.last = 0, time.monotonic()
+
+
+def _work(root: str, runs: list[PlannedRun], slot: int, parent: int, events: Queue) -> None:
+    """A worker's main function: its share of the runs, on one thread."""
+    from pathlib import Path
+
+    _die_with(parent)
+    torch.set_num_threads(1)
+    study = load_study(Path(root))
+    import_s = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_start_s()
+    try:
+        run_all(study, runs, torch.device("cpu"), _Reported(slot, events), import_s)
+        events.put((slot, "done"))
+    except FlowlabError as error:
+        events.put((slot, "error", error))
+    except KeyboardInterrupt:
+        pass
+    except Exception:
+        log = study.runs / runs[0].run.run_id / "log.txt"
+        log.write_text(traceback.format_exc())
+        last = traceback.format_exc().strip().splitlines()[-1]
+        message = f"run {runs[0].run.run_id} and its cohort failed: {last}. The traceback is in {log.relative_to(study.root)}."
+        events.put((slot, "error", RunFailedError(message)))
+    events.close()
+    events.join_thread()
+
+
+def _process_start_s() -> float:
+    """When this process began, in seconds since the machine started (field 22 of /proc/self/stat)."""
+    from pathlib import Path
+
+    fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone, kill -9 included: no orphan keeps a run's lock."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

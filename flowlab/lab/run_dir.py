@@ -1,0 +1,104 @@
+"""runs/<run_id>: the journal of one run, its files, and the lock that keeps two processes from training it at once."""
+
+import fcntl
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from flowlab.core.digest import digest_files
+from flowlab.core.errors import BusyError
+from flowlab.core.files import write_json_atomic
+from flowlab.core.types import MetricRow
+from flowlab.ledger.journal import read_lines
+from flowlab.ledger.lines import RunJournal
+from flowlab.train.checkpoint import POLICY_FILE, RESUME_FILE, Resume, load_resume, save_policy, save_resume
+
+DRAWS_CHUNK_FRAMES = 1024
+
+
+@dataclass
+class RunDir:
+    """One run's folder while this process works on it. Use it in a with statement: it holds the run's lock."""
+
+    path: Path
+    _lock: IO[bytes] | None = None
+    _journal: RunJournal | None = None
+
+    def __enter__(self) -> Self:
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = (self.path / "lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise BusyError(
+                f"run {self.path.name} is being trained by another process. Wait for it: flowlab status"
+            ) from None
+        self._lock = lock
+        self._journal = RunJournal.of(self.path.parent, self.path.name)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._lock is not None
+        self.journal.close()
+        self._lock.close()
+        self._lock = None
+
+    @property
+    def journal(self) -> RunJournal:
+        assert self._journal is not None, "open the run's folder in a with statement first"
+        return self._journal
+
+    def write_record(self, record: dict) -> None:
+        """run.json: what the run is, for people and for tools that do not read journals."""
+        write_json_atomic(self.path / "run.json", record)
+
+    def metrics(self, rows: list[MetricRow]) -> None:
+        if rows:
+            self.journal.metrics(rows)
+
+    def next_attempt(self) -> int:
+        """How many processes have taken this run up before."""
+        path = self.path / "journal.jsonl"
+        return sum(line.fields.get("kind") == "started" for line in read_lines(path)[0])
+
+    def resume(self) -> Resume | None:
+        return load_resume(self.path / RESUME_FILE)
+
+    def keep(self, state: Resume) -> None:
+        save_resume(self.path / RESUME_FILE, state)
+
+    def forget_resume(self) -> None:
+        (self.path / RESUME_FILE).unlink(missing_ok=True)
+
+    def save_policy(self, weights: dict, metadata: dict[str, str]) -> None:
+        path = self.path / POLICY_FILE
+        save_policy(path, weights, metadata)
+        self.journal.artifact(path.name, digest_files([path]), path.stat().st_size)
+
+    def save_draws(self, draws: NDArray[np.float32]) -> None:
+        """draws.zarr: raw draws (N, K, H, A), whole or not at all."""
+        path = self.path / "draws.zarr"
+        partial = self.path / "draws.zarr.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        array = zarr.create_array(
+            store=str(partial),
+            shape=draws.shape,
+            chunks=(min(DRAWS_CHUNK_FRAMES, len(draws)), *draws.shape[1:]),
+            dtype=draws.dtype,
+            compressors=None,
+        )
+        array[:] = draws
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        size = sum(file.stat().st_size for file in files)
+        self.journal.artifact(path.name, digest_files(files), size)

@@ -1,0 +1,75 @@
+"""Reads what the sealed rules say. All judging happens in the ledger's views; nothing here computes."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TypeVar
+
+from flowlab.ledger.connection import read
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row of the view `verdicts`: what a rule says of one lever. Lower is better; deltas are lever - control."""
+
+    rule: str
+    rule_digest: str
+    control_digest: str
+    cache_id: str
+    evaluation_id: str
+    lever: str
+    recipe_digest: str
+    num_pairs: int
+    pair_seeds: list[int]
+    paired_deltas: list[float]
+    lever_mean: float | None
+    panel_mean: float | None
+    panel_sd: float | None
+    panel_count: int
+    stage_reached: str
+    decision: str  # stack | drop | undecided
+    reason: str
+    owed: str  # "delta-off@1002, control@1003", "" if nothing is
+
+
+@dataclass(frozen=True)
+class OwedRun:
+    """One row of the view `owed_runs`: a run that a rule wants next."""
+
+    rule: str
+    rule_digest: str
+    control_digest: str
+    cache_id: str
+    evaluation_id: str
+    lever: str
+    recipe_digest: str
+    seed: int
+    seed_position: int
+    why: str  # "panel" or "stage <name>"
+    status: str | None  # of a run of this name and seed that is there and not finished
+
+
+Row = TypeVar("Row", Verdict, OwedRun)
+
+
+def read_verdicts(
+    ledger_path: Path, rule_digest: str | None = None, control_digest: str | None = None
+) -> list[Verdict]:
+    """Every verdict there is, by rule and lever; of one rule or one control recipe if given. Raises as `read` does."""
+    return _select(ledger_path, Verdict, "verdicts", rule_digest, control_digest, "rule, control_digest, lever")
+
+
+def read_owed(ledger_path: Path, rule_digest: str | None = None, control_digest: str | None = None) -> list[OwedRun]:
+    """Every run that is owed, the panel's first; of one rule or one control recipe if given. Raises as `read` does."""
+    order = "rule, control_digest, why <> 'panel', lever, seed_position"
+    return _select(ledger_path, OwedRun, "owed_runs", rule_digest, control_digest, order)
+
+
+def _select(
+    ledger_path: Path, kind: type[Row], view: str, rule_digest: str | None, control_digest: str | None, order: str
+) -> list[Row]:
+    asked = {"rule_digest": rule_digest, "control_digest": control_digest}
+    given = {column: value for column, value in asked.items() if value is not None}
+    where = f" where {' and '.join(f'{column} = ?' for column in given)}" if given else ""
+    table = read(ledger_path, f"select * from {view}{where} order by {order}", list(given.values()))
+    names = [field.name for field in fields(kind)]
+    return [kind(**{name: record[name] for name in names}) for record in table.records()]

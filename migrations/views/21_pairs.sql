@@ -1,0 +1,36 @@
+-- Lever and control at one seed, on the same cache, evaluated the same way; every final metric that both have.
+-- All metrics are errors: improvement = control - lever > 0 is better, delta = lever - control is the same with its sign turned.
+create view pairs as
+select
+    lever.lever,
+    lever.recipe_digest,
+    lever.control_digest,
+    lever.cache_id,
+    lever.evaluation_id,
+    lever.seed,
+    lever.run_id,
+    control.run_id as control_run_id,
+    lever_metric.metric,
+    lever_metric.channel,
+    lever_metric.slice,
+    lever_metric.readout,
+    lever_metric.value as lever_value,
+    control_metric.value as control_value,
+    control_metric.value - lever_metric.value as improvement,
+    lever_metric.value - control_metric.value as delta
+from evidence as lever
+join evidence as control
+    on control.is_control
+    and control.control_digest = lever.control_digest
+    and control.cache_id = lever.cache_id
+    and control.evaluation_id = lever.evaluation_id
+    and control.seed = lever.seed
+join metrics as lever_metric on lever_metric.run_id = lever.run_id and lever_metric.step = -1
+join metrics as control_metric
+    on control_metric.run_id = control.run_id
+    and control_metric.step = -1
+    and control_metric.metric = lever_metric.metric
+    and control_metric.channel = lever_metric.channel
+    and control_metric.slice = lever_metric.slice
+    and control_metric.readout = lever_metric.readout
+where lever.lever <> 'control'

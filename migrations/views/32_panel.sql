@@ -1,0 +1,19 @@
+-- The control runs that a rule measures levers against: one row a panel seed and metric of the rule.
+create view panel as
+select
+    judged_values.rule,
+    judged_values.rule_digest,
+    judged_values.control_digest,
+    judged_values.cache_id,
+    judged_values.evaluation_id,
+    judged_values.role,
+    judged_values.position,
+    judged_values.seed,
+    judged_values.run_id,
+    judged_values.value
+from judged_values
+join rule_seeds
+    on rule_seeds.rule_digest = judged_values.rule_digest
+    and rule_seeds.role = 'panel'
+    and rule_seeds.seed = judged_values.seed
+where judged_values.is_control

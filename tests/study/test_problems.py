@@ -1,0 +1,314 @@
+"""Nonsense in experiments.toml: one clear sentence each, with the nearest valid name."""
+
+import tomllib
+
+import pytest
+
+from flowlab.core.errors import FlowlabError, MissingError, StudyError
+from flowlab.study.study import build_study, load_study
+
+GOOD = """
+[study]
+name = "demo"
+rule = "panel"
+primary = { slice = "spike_frame" }
+
+[drives]
+source = "carracing"
+count = 4
+
+[split]
+num_val = 1
+
+[control.objective]
+delta_weight = 10.0
+lds = { alpha = 0.5 }
+
+[levers.delta-off]
+set = { "objective.delta_weight" = 0.0 }
+
+[rules.panel]
+preset = "panel"
+panel_seeds = [1001, 1002, 1003]
+judged_seeds = [1001, 1002]
+guardrails = [{ slice = "flat_frame", margin = 0.004 }]
+"""
+
+
+def problem(folder, content):
+    (folder / "experiments.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(FlowlabError) as raised:
+        load_study(folder)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert "pydantic" not in message
+    assert "Input should" not in message
+    assert message.endswith((".", ")"))
+    return message
+
+
+def test_the_good_file_is_good(tmp_path):
+    (tmp_path / "experiments.toml").write_text(GOOD)
+    assert load_study(tmp_path).levers == ("delta-off",)
+
+
+# (what is replaced in GOOD, by what, what the sentence must hold)
+EDITS = [
+    # unknown keys, at every depth
+    ("[split]", "[contrl]\n[split]", "unknown key 'contrl': did you mean 'control'? Known: cache, control, drives"),
+    (
+        'name = "demo"',
+        'nmae = "demo"',
+        "unknown key 'nmae' in [study]: did you mean 'name'? Known: name, primary, rule.",
+    ),
+    ('slice = "spike_frame"', 'slce = "x"', "unknown key 'slce' in [study.primary]: did you mean 'slice'?"),
+    (
+        "count = 4",
+        "coutn = 4",
+        "unknown key 'coutn' in [drives]: did you mean 'count'? Known: count, hz, seconds, seed",
+    ),
+    ("num_val = 1", "num_vla = 1", "unknown key 'num_vla' in [split]: did you mean 'num_val'?"),
+    ("[split]", "[windows]\nhorizn = 6\n[split]", "'horizn' in [windows]: did you mean 'horizon'?"),
+    ("[split]", "[encoder]\nwidht = 6\n[split]", "'widht' in [encoder]: did you mean 'width'?"),
+    ("[split]", "[cache]\nvariant = []\n[split]", "'variant' in [cache]: did you mean 'variants'?"),
+    (
+        "delta_weight = 10.0",
+        "delta_wieght = 1.0",
+        "'delta_wieght' in [control.objective]: did you mean 'delta_weight'?",
+    ),
+    ("[control.objective]", "[control.objectiv]", "unknown key 'objectiv' in [control]: did you mean 'objective'?"),
+    ("alpha = 0.5", "alhpa = 0.5", "'alhpa' in [control.objective.lds]: did you mean 'alpha'? Known: alpha, cap."),
+    (
+        "lds = {",
+        "flow_time = { std = 1, men = 0 }\nlds = {",
+        "'men' in [control.objective.flow_time]: did you mean 'mean'",
+    ),
+    ('set = { "obj', 'tag = []\nset = { "obj', "unknown key 'tag' in [levers.delta-off]: did you mean 'tags'?"),
+    ("judged_seeds = [", "judge_seeds = [", "unknown key 'judge_seeds' in [rules.panel]: did you mean 'judged_seeds'?"),
+    ("margin = 0.004", "margn = 0.004", "'margn' in [rules.panel.guardrails[0]]: did you mean 'margin'?"),
+    ('"objective.delta_weight" = 0.0', '"objective.delta_wieght" = 0.0', "did you mean 'objective.delta_weight'?"),
+    ('"objective.delta_weight" = 0.0', '"delta_weight" = 0.0', "did you mean 'objective.delta_weight'?"),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"train.lr.fast" = 0.0',
+        "unknown key 'train.lr.fast' in levers.delta-off.set: did you mean 'train.lr'?",
+    ),
+    # unknown names
+    ('source = "carracing"', 'source = "carrace"', "unknown source 'carrace': did you mean 'carracing'?"),
+    ("[split]", '[encoder]\nkind = "drive-vet"\n[split]', "unknown encoder 'drive-vet': did you mean 'drive-vit'?"),
+    ('rule = "panel"', 'rule = "panle"', "unknown rule 'panle' in study.rule: did you mean 'panel'? Known: panel."),
+    (
+        'slice = "spike_frame"',
+        'slice = "spike_fram"',
+        "unknown slice of l1 'spike_fram' in study.primary: did you mean 'spike_frame'",
+    ),
+    ('slice = "spike_frame"', 'slice = "slot:7"', "did you mean 'slot:6'?"),
+    (
+        'slice = "spike_frame"',
+        'slice = "slot:1", metric = "chunk_mean_l1"',
+        "unknown slice of chunk_mean_l1 'slot:1' in study.primary: Known",
+    ),
+    (
+        'slice = "spike_frame"',
+        'slice = "overall", metric = "maneuver_l1", channel = ""',
+        "taken per channel. Name one: gas",
+    ),
+    ('slice = "flat_frame"', 'slice = "flat"', "slice of l1 'flat' in rules.panel.guardrails[0]: did you mean 'flat_"),
+    (
+        'slice = "spike_frame"',
+        'slice = "overall", metric = "L2"',
+        "unknown metric 'L2' in study.primary: Known: chunk_mean_l1, l1",
+    ),
+    ('slice = "spike_frame"', 'slice = "overall", readout = "mean"', "did you mean 'meank'? Known: meank, single."),
+    (
+        'slice = "spike_frame"',
+        'slice = "overall", channel = "steer"',
+        "did you mean 'steering'? Known: brake, gas, steering",
+    ),
+    (
+        'preset = "panel"',
+        'preset = "pannel"',
+        "rules.panel.preset: got the text 'pannel': did you mean 'panel'? Expected",
+    ),
+    (
+        "[split]",
+        '[cache]\nvariants = ["normal", "nohist"]\n[split]',
+        "cache.variants[1]: got the text 'nohist': did you mean",
+    ),
+    ("num_val = 1", 'num_val = 1\nscale = "plot"', "split.scale: got the text 'plot': did you mean 'pilot'? Expected"),
+    # wrong types
+    ("count = 4", 'count = "4"', "drives.count: got the text '4', expected a whole number."),
+    ("count = 4", "count = 4.0", "drives.count: got 4.0, expected a whole number."),
+    ("count = 4", "count = true", "drives.count: got true, expected a whole number."),
+    ("count = 4", "count = [4]", "drives.count: got [4], expected a whole number."),
+    ("count = 4", "count = 2020-01-01", "drives.count: got the date or time 2020-01-01, expected a text or a number."),
+    ("delta_weight = 10.0", "delta_weight = true", "control.objective.delta_weight: got true, expected a number."),
+    ("delta_weight = 10.0", "delta_weight = nan", "control.objective.delta_weight: got nan, expected a finite number."),
+    (
+        "delta_weight = 10.0",
+        "delta_weight = -inf",
+        "control.objective.delta_weight: got -inf, expected a finite number.",
+    ),
+    (
+        'source = "carracing"',
+        'source = ["carracing"]',
+        "drives: source must be a text in quotes, such as 'carracing', 'udacity', 'synthetic'.",
+    ),
+    ('name = "demo"', "name = 3", "study.name: got 3, expected a text in quotes."),
+    (
+        'primary = { slice = "spike_frame" }',
+        'primary = "spike"',
+        "study.primary: got the text 'spike', expected a table.",
+    ),
+    ("lds = { alpha = 0.5 }", "lds = 0.5", "control.objective.lds: got 0.5, expected a table."),
+    (
+        "[control.objective]",
+        "[control.train]\nbetas = [0.9]\n[control.objective]",
+        "control.train.betas[1] is missing.",
+    ),
+    ("[control.objective]", "[control.action_space]\nmerge = 1\n[control.objective]", "got 1, expected true or false."),
+    ("[1001, 1002]", "1001", "rules.panel.judged_seeds: got 1001, expected a list."),
+    ("[1001, 1002]", '["1001"]', "rules.panel.judged_seeds[0]: got the text '1001', expected a whole number."),
+    ("[1001, 1002]", "[true, 1002]", "rules.panel.judged_seeds[0]: got true, expected a whole number."),
+    ("num_val = 1", 'val = "lake_a"', "split.val: got the text 'lake_a', expected a list."),
+    ('set = { "objective.delta_weight" = 0.0 }', "set = 3", "levers.delta-off.set: got 3, expected a table."),
+    ('set = { "objective.delta_weight" = 0.0 }', 'hypothesis = "x"', "levers.delta-off.set is missing."),
+    # values out of range
+    ("count = 4", "count = 0", "drives.count: got 0, expected 1 or more."),
+    ("count = 4", f"count = {10**30}", "expected an integer of 64 bits."),
+    ("count = 4", f"count = {'9' * 5000}", "one of its integers has thousands of digits."),
+    ("delta_weight = 10.0", "delta_weight = -1", "control.objective.delta_weight: got -1, expected 0 or more."),
+    (
+        "[control.objective]",
+        "[control.train]\nlr = 0\n[control.objective]",
+        "control.train.lr: got 0, expected more than 0.",
+    ),
+    (
+        "[control.objective]",
+        "[control.decoder]\ndropout = 1.0\n[control.objective]",
+        "got 1.0, expected less than 1.",
+    ),
+    (
+        "[control.objective]",
+        "[control.decoder]\nheads = 3\n[control.objective]",
+        "control.decoder: width 256 must be a mul",
+    ),
+    ("num_val = 1", "", "split: give either val (names of drives) or num_val (a number), and not both."),
+    ("num_val = 1", 'val = ["a", "b", "a"]', "split: val names a twice."),
+    ("num_val = 1", "val = []", "split.val: got [], expected a list of at least 1."),
+    ("[split]", '[cache]\nvariants = ["no-history"]\n[split]', "cache: variants must hold 'normal'"),
+    (
+        'name = "demo"',
+        'name = "My Demo"',
+        "study.name: got the text 'My Demo', expected small letters and digits joined by",
+    ),
+    ("[levers.delta-off]", "[levers.delta_off]", "levers.delta_off: got the text 'delta_off', expected small letters"),
+    ("[levers.delta-off]", "[levers.control]", "a lever cannot be named 'control'"),
+    # seeds and rules
+    ("[1001, 1002]", "[1001]", "stage 'stack' needs 2 judged seeds, judged_seeds has 1. Add seeds to judged_seeds."),
+    ("[1001, 1002]", "[9, 1002]", "pairs lever and control at seed 9, which is not in panel_seeds. Add it there."),
+    ("[1001, 1002]", "[1001, 1001]", "rules.panel: judged_seeds names 1001 twice."),
+    ("[1001, 1002, 1003]", "[1001, 1002, 1001]", "rules.panel: panel_seeds names 1001 twice."),
+    ("[1001, 1002, 1003]", "[1001]", "rules.panel.panel_seeds: got [1001], expected a list of at least 2."),
+    ("[1001, 1002]", "[-1, 1002]", "rules.panel.judged_seeds[0]: got -1, expected 0 or more."),
+    ('preset = "panel"', "", "rules.panel: give either a preset or stages, and not both."),
+    ("margin = 0.004", "margin = 0", "rules.panel.guardrails[0].margin: got 0, expected more than 0."),
+    (
+        "margin = 0.004 }",
+        'margin = 1 }, { slice = "flat_frame", margin = 2 }',
+        "guardrails names l1 steering flat_frame mea",
+    ),
+    # levers that are none
+    (
+        '"objective.delta_weight" = 0.0',
+        '"objective.delta_weight" = 10',
+        "to 10, which the control has already: it changes",
+    ),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"objective.delta_weight" = "off"',
+        "sets objective.delta_weight: got the text 'off'",
+    ),
+    ('"objective.delta_weight" = 0.0', '"decoder.layers" = 2.0', "decoder.layers: got 2.0, expected a whole number."),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"decoder.heads" = 3',
+        "levers.delta-off sets decoder: width 256 must be a multiple",
+    ),
+    (
+        '"objective.delta_weight" = 0.0',
+        "objective = {}",
+        "sets objective to a table, but objective is a table. Set a key",
+    ),
+    (
+        '"objective.delta_weight" = 0.0',
+        "objective = 3",
+        "sets objective to 3, but objective is a table. Set a key in it",
+    ),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"objective.delta_weight" = 0.0, objective = { delta_weight = 1.0 }',
+        "levers.delta-off sets objective.delta_weight twice. Keep one of them.",
+    ),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"decoder.layers" = 2, "decoder.width" = 256',
+        "sets decoder.width to 256, which the",
+    ),
+    # missing tables
+    ('[drives]\nsource = "carracing"\ncount = 4', "", "the table [drives] is missing."),
+    ("[split]\nnum_val = 1", "", "the table [split] is missing."),
+    ('rule = "panel"', "", "study.rule is missing."),
+    ('source = "carracing"\ncount = 4', "", "drives: source must be a text in quotes, such as 'carracing'"),
+    # not TOML
+    ("count = 4", "count = four", "is not valid TOML: Invalid value (at line 9"),
+    ("count = 4", "count = 4\ncount = 5", "is not valid TOML: Cannot overwrite a value (at line 10"),
+    ("count = 4", "count = " + "[" * 100_000, "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "fragment"), EDITS, ids=[f"{i}-{e[1][:24]!r}" for i, e in enumerate(EDITS)])
+def test_one_clear_sentence(tmp_path, old, new, fragment):
+    assert GOOD.count(old) == 1
+    assert fragment in problem(tmp_path, GOOD.replace(old, new))
+
+
+@pytest.mark.parametrize("table", ["split", "drives", "control", "levers", "rules", "study"])
+def test_a_table_that_is_none(tmp_path, table):
+    with pytest.raises(StudyError, match=rf"^experiments.toml: {table}: got 3, expected a table\.$"):
+        build_study(tmp_path, tomllib.loads(GOOD) | {table: 3})
+
+
+def test_an_unknown_key_comes_before_the_missing_one_it_stands_for(tmp_path):
+    assert "'nmae'" in problem(tmp_path, '[study]\nnmae = "demo"')
+
+
+def test_an_empty_file_lacks_its_first_table(tmp_path):
+    assert problem(tmp_path, "") == "experiments.toml: the table [study] is missing."
+
+
+def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
+    text = GOOD.replace("[drives]", "# Caf\u00e9\n[drives]").encode("latin-1")
+    assert problem(tmp_path, text) == ("experiments.toml is not UTF-8 text: byte 0xe9 in line 7. Save it as UTF-8.")
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    (tmp_path / "experiments.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert load_study(tmp_path).name == "demo"
+
+
+def test_a_folder_in_place_of_the_file(tmp_path):
+    (tmp_path / "experiments.toml").mkdir()
+    with pytest.raises(StudyError, match=r"experiments.toml cannot be read: Is a directory\.$"):
+        load_study(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StudyError, match="Not a directory"):
+        load_study(tmp_path / "file")
+
+
+def test_no_file_says_how_to_start_one(tmp_path):
+    with pytest.raises(MissingError, match="flowlab init"):
+        load_study(tmp_path)
