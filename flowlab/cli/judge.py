@@ -1,12 +1,18 @@
 """`flowlab verdict` and `flowlab sql`: what the ledger says."""
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import out, print_json, say, table
 from flowlab.study.study import CONTROL, Study
+
+if TYPE_CHECKING:
+    from flowlab.verdict.judge import Verdict
 
 
 def verdict(
@@ -48,3 +54,62 @@ def ingest_all(study: Study) -> None:
 
     for problem in ingest(study.ledger, study.runs).problems:
         say(f"warning: {problem}")
+
+
+def read_for(study: Study, lever: str | None) -> list[dict[str, Any]]:
+    """The rows of the view verdicts as records, of one lever if given."""
+    return [asdict(row) for row in _read(study, lever)]
+
+
+def print_verdicts(study: Study, lever: str | None) -> None:
+    """One table per rule and control recipe, then each lever's reason."""
+    rows = _read(study, lever)
+    if not rows:
+        say("no lever has a run that the rule judges yet. Try one: flowlab run --lever NAME --seeds A,B")
+        return
+    console = out()
+    bases = dict.fromkeys((row.rule, row.control_digest, row.cache_id, row.evaluation_id) for row in rows)
+    for number, base in enumerate(bases):
+        together = [row for row in rows if (row.rule, row.control_digest, row.cache_id, row.evaluation_id) == base]
+        console.print(_verdict_table(study, together, f" (base {number + 1} of {len(bases)})" if len(bases) > 1 else ""))
+        for row in together:
+            console.print(f"[bold]{row.lever}[/bold]: {row.reason}", soft_wrap=True)
+    _print_baselines(study, rows[-1].cache_id, console)
+
+
+def _read(study: Study, lever: str | None) -> "list[Verdict]":
+    from flowlab.verdict.judge import read_verdicts
+
+    return [row for row in read_verdicts(study.ledger) if lever in (None, CONTROL, row.lever)]
+
+
+def _verdict_table(study: Study, rows: "list[Verdict]", base: str) -> Table:
+    primary, first = study.rule.primary, rows[0]
+    panel = f"{first.panel_count} of {len(study.rule.panel_seeds)} control seeds"
+    if first.panel_mean is not None and first.panel_sd is not None:
+        panel += f", mean {first.panel_mean:.4f}, sd {first.panel_sd:.4f}"
+    title = (
+        f"rule {first.rule}{base}: {primary.channel} {primary.metric} on {primary.slice}, {primary.readout}; lower is better\n"
+        f"panel: {panel}"
+    )
+    cells = []
+    for row in rows:
+        pairs = ", ".join(f"{seed}: {delta:+.4f}" for seed, delta in zip(row.pair_seeds, row.paired_deltas, strict=True))
+        cells.append([row.lever, pairs, row.lever_mean, row.stage_reached, row.decision, row.owed])
+    return table(["lever", "paired deltas (lever - control)", "mean", "stage", "decision", "owed"], cells, title)
+
+
+def _print_baselines(study: Study, cache_id: str, console: Console) -> None:
+    """What the same slice gives without a policy: a policy that does not beat these has learnt nothing."""
+    from flowlab.ledger.connection import read
+
+    rows = read(study.ledger, "select * from baselines where cache_id = ?", [cache_id]).records()
+    primary = study.rule.primary
+    found = {
+        row["readout"]: row["value"]
+        for row in rows
+        if (row["metric"], row["channel"], row["slice"]) == (primary.metric, primary.channel, primary.slice)
+    }
+    if found:
+        listed = ", ".join(f"{name} {value:.4f}" for name, value in sorted(found.items()))
+        console.print(f"without a policy: {listed}", soft_wrap=True)

@@ -58,6 +58,8 @@ def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(runs)
         return
-    columns = ["run_id", "lever", "seed", "status", "step", "steps", "flow_mse", "wall_s"]
-    rows = [[row[column] for column in columns] for row in runs]
-    out().print(table(columns, rows, f"runs of study {found.name}"))
+    rows = [
+        [run["run_id"], run["status"], f"{run['last_step'] or 0}/{run['steps']}", run["num_attempts"], run["reason"]]
+        for run in runs
+    ]
+    out().print(table(["run", "status", "step", "attempts", "why"], rows, f"runs of study {found.name}"))

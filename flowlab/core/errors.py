@@ -24,6 +24,10 @@ class DriveError(FlowlabError):
     """A recording cannot be read as a drive."""
 
 
+class EncoderError(FlowlabError):
+    """A frozen encoder cannot be read as one."""
+
+
 class CacheBuildError(FlowlabError):
     """A cache cannot be built, or not to its end."""
 

@@ -21,6 +21,7 @@ from flowlab.core.digest import digest_json
 from flowlab.core.errors import DriveError, FlowlabError, MissingError, unknown_name
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import CHANNELS, Drive
+from flowlab.drives.picture import to_rgb_array
 from flowlab.drives.recording import Recording, read_recording, record_drive, write_recording
 from flowlab.study.settings import CarRacingDrives
 
@@ -69,7 +70,7 @@ class CarRacingSource:
             return chosen
         resized = np.empty((len(chosen), height, width, 3), np.uint8)
         for row, image in enumerate(chosen):
-            resized[row] = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+            resized[row] = to_rgb_array(Image.fromarray(image), height, width)
         return resized
 
     def digest(self, drive_id: str) -> str:
@@ -77,7 +78,9 @@ class CarRacingSource:
         return self._recording(drive_id).digest()
 
     def _recording(self, drive_id: str) -> Recording:
-        """The drive from its file; the latest one is kept, since images are asked for in batches (11 MB a minute of 10 Hz)."""
+        """The drive from its file; the latest one is kept, since images are asked for in batches (11 MB a minute of 10
+        Hz).
+        """
         if self._latest is None or self._latest[0] != drive_id:
             planned = planned_drives(self._settings)
             if drive_id not in planned:
@@ -95,13 +98,14 @@ def planned_drives(settings: CarRacingDrives) -> dict[str, int]:
 
 
 def recordings_folder(settings: CarRacingDrives, root: Path) -> Path:
-    """Where drives with these settings are kept. `count` is no part of the name: raising it records only the new ones."""
+    """Where drives with these settings are kept; `count` is no part of the name, so raising it records only new ones."""
     content = {"version": RECORDER_VERSION} | settings.model_dump(mode="json", exclude={"count"})
     return root / "caches" / "drives" / f"carracing-{digest_json(content)}"
 
 
 def record(settings: CarRacingDrives, root: Path, progress: Progress = SILENT) -> list[str]:
-    """Record the drives that are missing, in parallel; returns their ids. A finished drive survives whatever comes after.
+    """Record the drives that are missing, in parallel; returns their ids. A finished drive survives whatever comes
+    after.
 
     Raises MissingError if the simulator is not installed.
     """
@@ -114,9 +118,7 @@ def record(settings: CarRacingDrives, root: Path, progress: Progress = SILENT) -
             raise MissingError(f"recording needs {package}, which is not installed: pip install 'flowlab[sim]'")
     folder.mkdir(parents=True, exist_ok=True)
     with progress.task("record drives", len(missing), "drives") as task, _workers(len(missing)) as pool:
-        waiting = {
-            pool.submit(_record_one, settings, number, _path(folder, drive_id)) for drive_id, number in missing
-        }
+        waiting = {pool.submit(_record_one, settings, number, _path(folder, drive_id)) for drive_id, number in missing}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
@@ -146,7 +148,7 @@ def _workers(num_drives: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     except BrokenProcessPool:
         raise FlowlabError(
-            "a recording process was ended from outside; the drives finished so far are kept. Go on: flowlab drives record"
+            "a recording process was ended from outside; finished drives are kept. Go on: flowlab drives record"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

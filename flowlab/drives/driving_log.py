@@ -74,7 +74,9 @@ def _read_row(number: int, line: list[str], columns: dict[str, int]) -> LogRow |
         except ValueError:
             return f"{name} is {text!r}, expected a number"
         if not math.isfinite(value) or not low - RANGE_SLACK <= value <= high + RANGE_SLACK:
-            return f"{name} is {text}, expected a finite number" + ("" if high == math.inf else f" in [{low:g}, {high:g}]")
+            return f"{name} is {text}, expected a finite number" + (
+                "" if high == math.inf else f" in [{low:g}, {high:g}]"
+            )
         values[name] = min(max(value, low), high)
     image = line[columns["center"]].replace("\\", "/").rpartition("/")[2].strip()
     time_us = read_time_us(image)
@@ -92,7 +94,9 @@ def _read_row(number: int, line: list[str], columns: dict[str, int]) -> LogRow |
 
 
 def read_time_us(image: str) -> int | None:
-    """Microseconds since 1970 of a name like center_2024_01_31_22_05_51_453.jpg, taken as UTC; None if it has no such stamp."""
+    """Microseconds since 1970 of a name like center_2024_01_31_22_05_51_453.jpg, taken as UTC; None if it has no such
+    stamp.
+    """
     match = TIME_STAMP.search(image)
     if match is None:
         return None
@@ -105,15 +109,17 @@ def read_time_us(image: str) -> int | None:
 
 
 def longest_advance(times: Sequence[int]) -> list[int]:
-    """The positions of a longest strictly increasing subsequence: one stamp that is far off costs one row, not all after it."""
+    """The positions of a longest strictly increasing subsequence: one stamp that is far off costs one row, not all
+    after it.
+    """
     ends: list[int] = []
     end_positions: list[int] = []
     before: list[int] = []
     for position, time in enumerate(times):
         place = bisect_left(ends, time)
         before.append(end_positions[place - 1] if place else -1)
-        ends[place:place + 1] = [time]
-        end_positions[place:place + 1] = [position]
+        ends[place : place + 1] = [time]
+        end_positions[place : place + 1] = [position]
     chosen = []
     position = end_positions[-1] if end_positions else -1
     while position >= 0:

@@ -1,7 +1,7 @@
 """Finds the images of a drive that cannot be decoded, by decoding every one, once.
 
-A header can be read from a file that was cut off in the middle, so nothing less than decoding tells. The answer is kept beside
-the caches under a stamp of all names, sizes and modification times, so it costs milliseconds from then on.
+A header can be read from a file that was cut off in the middle, so nothing less than decoding tells. The answer is kept
+beside the caches under a stamp of all names, sizes and modification times, so it costs milliseconds from then on.
 """
 
 import hashlib
@@ -67,6 +67,8 @@ def _check_image(path: Path) -> tuple[str, str]:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             to_rgb_array(picture, picture.height, picture.width)
-    except Exception as error:  # a decoder meets torn bytes with whatever comes: OSError, SyntaxError, ValueError, EOFError ...
+    except (
+        Exception
+    ) as error:  # a decoder meets torn bytes with whatever comes: OSError, SyntaxError, ValueError, EOFError ...
         return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})", digest
     return "", digest

@@ -1,12 +1,13 @@
 """One drive of Gymnasium's CarRacing-v3, driven by the scripted driver: the arrays of it, and their file.
 
-A frame holds what there was at its time (image, speed, waypoints) and the action that the driver applied from then until the
-next frame. Steering is a fraction of the wheels' lock of 0.4 rad, -1 full left to +1 full right; gas and brake are fractions of
-what a road car could do (about 12 m/s2 at 15 m/s), for the simulator's full pedals would accelerate it tenfold. An image is
-84 x 96: the simulator's own 96 x 96 view without its dashboard, which shows speed and steering.
+A frame holds what there was at its time (image, speed, waypoints) and the action that the driver applied from then
+until the next frame. Steering is a fraction of the wheels' lock of 0.4 rad, -1 full left to +1 full right; gas and
+brake are fractions of what a road car could do (about 12 m/s2 at 15 m/s), for the simulator's full pedals would
+accelerate it tenfold. An image is 84 x 96: the simulator's own 96 x 96 view without its dashboard, which shows speed
+and steering.
 
-The simulator's world units are taken as metres (its car is 5 units long, its road 13 wide) and its seconds as seconds. It runs
-at 50 Hz and an action is held for a whole number of its steps, so the frame rate is 50 / round(50 / hz).
+The simulator's world units are taken as metres (its car is 5 units long, its road 13 wide) and its seconds as seconds.
+It runs at 50 Hz and an action is held for a whole number of its steps, so the frame rate is 50 / round(50 / hz).
 
 Needs the extra `sim`; runs in worker processes, which alone import pygame and set SDL_VIDEODRIVER.
 """
@@ -16,7 +17,7 @@ import math
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,17 +83,20 @@ def read_recording(path: Path) -> Recording:
 def record_drive(seed: int, number: int, seconds: float, hz: float) -> Recording:
     """Drive `number` of the recordings with that seed: same arguments, same frames.
 
-    A drive that leaves the track is thrown away and begun anew on the next track of its stream. Raises DriveError after 20.
+    A drive that leaves the track is thrown away and begun anew on the next track of its stream. Raises DriveError after
+    20.
     """
     style = STYLES[number % len(STYLES)]
     tracks = numpy_stream(seed, "carracing", number, "track")
     for attempt in range(MAX_TRACKS):
         track_seed = int(tracks.integers(2**31))
-        recording = _drive_track(track_seed, style, numpy_stream(seed, "carracing", number, "driver", attempt), seconds, hz)
+        recording = _drive_track(
+            track_seed, style, numpy_stream(seed, "carracing", number, "driver", attempt), seconds, hz
+        )
         if recording is not None:
             return recording
     raise DriveError(
-        f"drive {number} of seed {seed} left {MAX_TRACKS} tracks in a row. Choose another drives.seed or a higher drives.hz."
+        f"drive {number} of seed {seed} left {MAX_TRACKS} tracks in a row. Choose another drives.seed or a higher hz."
     )
 
 
@@ -141,8 +145,8 @@ class _Simulation:
             from gymnasium.envs.box2d.car_racing import CarRacing
 
         self._draw = CarRacing._render
-        self._env = CarRacing()
-        self._env._render = lambda mode: None
+        self._env = cast(Any, CarRacing())
+        self._env._render = _draw_nothing
         self._env.reset(seed=track_seed)
         track = np.array(self._env.track)
         self.line = CentreLine(track[:, 2:4])
@@ -170,3 +174,7 @@ class _Simulation:
         command = np.array([action.steering * STEERING_LOCK_RAD, action.gas * FULL_GAS, action.brake * FULL_BRAKE])
         for _ in range(times):
             self._env.step(command)
+
+
+def _draw_nothing(mode: str) -> None:
+    del mode

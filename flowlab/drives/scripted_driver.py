@@ -1,7 +1,8 @@
 """A stochastic driver: pure pursuit on a track's centre line, with a style of its own.
 
-What makes its drives worth learning from: the choice between cutting a corner and going wide is drawn at each corner, so the
-same view has two right answers; now and then it drifts off its line and corrects with a jerk; on straights it holds still.
+What makes its drives worth learning from: the choice between cutting a corner and going wide is drawn at each corner,
+so the same view has two right answers; now and then it leaves its line for a moment and comes back with a jerk; on
+straights it holds the wheel still.
 """
 
 import math
@@ -84,7 +85,7 @@ def draw_habits(style: Style, stream: np.random.Generator) -> Habits:
 
 
 class ScriptedDriver:
-    """Drives one track. `decide` is called once per recorded frame and returns the action that is held until the next."""
+    """Drives one track. `decide` is called once per frame and returns the action that is held until the next."""
 
     def __init__(self, line: CentreLine, habits: Habits, frame_s: float, stream: np.random.Generator) -> None:
         self.line, self.habits, self.frame_s, self.stream = line, habits, frame_s, stream
@@ -115,7 +116,7 @@ class ScriptedDriver:
         # A hand that is late must look further ahead, or the car weaves.
         look_ahead_s = self.habits.look_ahead_s + 1.5 * self.habits.lag_frames * self.frame_s
         look_ahead_m = max(6.0, look_ahead_s * state.speed_mps)
-        left_m = self._corner_line(state) + self._drift(state)
+        left_m = self._corner_line(state) + self._drift()
         target = self.line.at(state.distance_m + look_ahead_m, left_m)
         x, y = to_car_frame(target, state.x_m, state.y_m, state.heading_rad)
         wheel_rad = math.atan(WHEELBASE_M * 2.0 * y / (x * x + y * y))
@@ -138,8 +139,8 @@ class ScriptedDriver:
             self._corner_offset_m = inside * self.stream.uniform(2.0, 3.0) * (1.0 if cuts else -1.0)
         return self._corner_offset_m
 
-    def _drift(self, state: CarState) -> float:
-        """Metres left of the intended line: mostly none; now and then it grows for a second and is then corrected at once."""
+    def _drift(self) -> float:
+        """Metres left of the intended line: mostly none; now and then 2.5 to 4 m for a second or two."""
         self._drift_left_s -= self.frame_s
         if self._drift_left_s <= 0.0:
             self._drift_offset_m = 0.0

@@ -25,10 +25,10 @@ class Stratified(Protocol):
 def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split:
     """The split that `settings` mean, each side sorted by name.
 
-    Validation drives are chosen first and from the names alone, so no choice of train drives moves them: those named by `val`,
-    or the last `num_val` names. `pilot` is 30 drives in all, validation included; `corpus` is every drive; `overfit` trains and
-    validates on one. Raises UnknownNameError for a validation drive that does not exist, StudyError if nothing is left to train
-    on.
+    Validation drives are chosen first and from the names alone, so no choice of train drives moves them: those named by
+    `val`, or the last `num_val` names. `pilot` is 30 drives in all, validation included; `corpus` is every drive;
+    `overfit` trains and validates on one. Raises UnknownNameError for a validation drive that does not exist,
+    StudyError if nothing is left to train on.
     """
     by_id = {drive.drive_id: drive for drive in drives}
     if not by_id:
@@ -42,8 +42,8 @@ def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split
     train = tuple(sorted(ordered[:limit]))
     if not train:
         raise StudyError(
-            f"split: {len(val)} of {len(by_id)} drives are for validation at scale {settings.scale!r} and none is left to "
-            f"train on. Lower num_val, name fewer in val, or add drives."
+            f"split: {len(val)} of {len(by_id)} drives are for validation at scale {settings.scale!r}, which leaves "
+            f"none to train on. Lower num_val, name fewer in val, or add drives."
         )
     return Split(train=train, val=val)
 

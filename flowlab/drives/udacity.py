@@ -1,7 +1,8 @@
 """Recordings of the Udacity simulator: folders with driving_log.csv and IMG, read where they lie.
 
-A drive is named by its folder below `root`, as in "jungle_a/drive_00". Its `driver` is the folder above it ("jungle_a") and its
-`track` is that name before its last underscore ("jungle"), as far as there are such names. Steering is positive to the right.
+A drive is named by its folder below `root`, as in "jungle_a/drive_00". Its `driver` is the folder above it ("jungle_a")
+and its `track` is that name before its last underscore ("jungle"), as far as there are such names. Steering is positive
+to the right.
 """
 
 import os
@@ -36,9 +37,9 @@ class _Log:
 class UdacitySource:
     """The drives below a folder. A frame's index is the number of its row in the csv, from 0, the header not counted.
 
-    What cannot be used is left out row by row and said in `Drive.skipped`: a malformed row, a missing image, one that cannot be
-    decoded, a time stamp that does not advance. Every image is decoded once to know that, at the first `load` of a drive; the
-    answer is kept in caches/drives/udacity and lasts until a file's size or modification time changes.
+    What cannot be used is left out row by row and said in `Drive.skipped`: a malformed row, a missing image, one that
+    cannot be decoded, a time stamp that does not advance. Every image is decoded once to know that, at the first `load`
+    of a drive; the answer is kept in caches/drives/udacity and lasts until a file's size or modification time changes.
     """
 
     channels = CHANNELS
@@ -62,7 +63,9 @@ class UdacitySource:
                 drive_id = folder.relative_to(self._root).as_posix()
                 folders[self._root.resolve().name if drive_id == "." else drive_id] = folder
         if not folders:
-            raise DriveError(f"no {FILE_NAME} anywhere below {self._root}. Set drives.root to where the recordings are.")
+            raise DriveError(
+                f"no {FILE_NAME} anywhere below {self._root}. Set drives.root to where the recordings are."
+            )
         return folders
 
     def drive_ids(self) -> list[str]:
@@ -134,4 +137,6 @@ def _read_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
         with Image.open(path) as picture:
             return to_rgb_array(picture, height, width)
     except Exception as error:  # decoders raise many kinds; load has seen this file whole
-        raise DriveError(f"{path} could be decoded before and cannot now ({error}). Run again to leave it out.") from None
+        raise DriveError(
+            f"{path} could be decoded before and cannot now ({error}). Run again to leave it out."
+        ) from None

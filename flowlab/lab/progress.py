@@ -1,5 +1,7 @@
-"""How far every run is, from the ledger."""
+"""How far every run is, from the ledger and from who holds the runs' locks."""
 
+import fcntl
+from pathlib import Path
 from typing import Any
 
 from flowlab.ledger.connection import read
@@ -8,6 +10,27 @@ from flowlab.study.study import Study
 
 
 def read_status(study: Study) -> list[dict[str, Any]]:
-    """One record per run, in the order they were registered: the rows of the view run_status."""
+    """One record per run in the order of registration: the rows of run_status, with the steps its recipe asks for.
+
+    A run that its journal calls running, and that no process holds, was interrupted.
+    """
     ingest(study.ledger, study.runs)
-    return read(study.ledger, "select * from run_status").records()
+    runs = read(study.ledger, "select * from run_status order by registered_us, run_id").records()
+    settings = read(study.ledger, "select * from run_settings where key = 'train.steps'").records()
+    steps = {row["run_id"]: int(row["value_json"]) for row in settings}
+    for row in runs:
+        if row["status"] == "running" and not _is_held(study.runs / row["run_id"] / "lock"):
+            row["status"] = "interrupted"
+        row["steps"] = steps.get(row["run_id"])
+    return runs
+
+
+def _is_held(lock_path: Path) -> bool:
+    try:
+        with lock_path.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -46,11 +46,11 @@ SIZES = {
 
 
 def write_study(folder: Path, source: str, root: str | None, name: str | None) -> Path:
-    """The path of a new experiments.toml in `folder`, which is made if need be. The study in it is checked before it is written.
+    """The path of a new experiments.toml in `folder`, which is made if need be; the study in it is checked first.
 
-    `root` is where recordings lie, relative to the current folder as any path on a command line (udacity only). `name` is
-    the study's, by default its folder's. Raises UnknownNameError for an unknown source, StudyError if there is a study
-    already or an argument does not fit, MissingError if `root` holds no drives.
+    `root` is where recordings lie, relative to the current folder as any path on a command line (udacity only). `name`
+    is the study's, by default its folder's. Raises UnknownNameError for an unknown source, StudyError if there is a
+    study already or an argument does not fit, MissingError if `root` holds no drives.
     """
     path = folder / FILE_NAME
     if os.path.lexists(path):
@@ -79,33 +79,34 @@ def find_udacity_drives(root: Path) -> list[str]:
     """The drives below `root`, as the source `udacity` names them, sorted. Raises MissingError if there is none."""
     if not root.is_dir():
         raise MissingError(f"no folder {root}. Give --root the folder that the recordings lie in.")
-    drives = sorted(log.parent.relative_to(root).as_posix() for log in root.rglob(UDACITY_LOG))
+    drives = []
+    for place, below, files in os.walk(root):
+        below[:] = [name for name in below if name != "IMG"]
+        if UDACITY_LOG in files:
+            drive = Path(place).relative_to(root).as_posix()
+            drives.append(root.resolve().name if drive == "." else drive)
     if not drives:
         raise MissingError(f"{root} holds no drives: no {UDACITY_LOG} anywhere below it. Give --root another folder.")
-    return drives
+    return sorted(drives)
 
 
 def choose_val(drives: list[str]) -> list[str]:
     """About a quarter of the drives, sorted, at least one, and never all of two or more.
 
-    The last drive of a track that has several comes first, so that the tracks are known and the drives are new; the last of
-    the other tracks follow only if there are too few. A single drive cannot be split: then the list is empty.
+    The last drives of tracks (or drivers: the folder above) that have several come first, so that validation meets known
+    tracks on new drives; a track's only drive follows if there are too few. A single drive cannot be split: no list.
     """
     if len(drives) < 2:
         return []
     tracks: dict[str, list[str]] = defaultdict(list)
     for drive in sorted(drives):
         tracks[str(PurePosixPath(drive).parent)].append(drive)
-    # how many drives its track keeps for training, if this one and all after it are taken
-    kept = {drive: index for track in tracks.values() for index, drive in enumerate(track)}
-    order = sorted(drives, key=lambda drive: (kept[drive] > 0, _from_end(drive, tracks), drive), reverse=True)
-    return sorted(order[: max(1, round(len(drives) / VAL_SHARE))])
-
-
-def _from_end(drive: str, tracks: dict[str, list[str]]) -> int:
-    """0 for the last drive of its track, -1 for the one before it."""
-    track = tracks[str(PurePosixPath(drive).parent)]
-    return track.index(drive) + 1 - len(track)
+    ranked = []
+    for track in tracks.values():
+        for index, drive in enumerate(track):
+            before, after = index, len(track) - 1 - index
+            ranked.append((before == 0, after, drive))  # a track's first drive is the last to be taken from it
+    return sorted(drive for _, _, drive in sorted(ranked)[: max(1, round(len(drives) / VAL_SHARE))])
 
 
 def kebab(text: str) -> str:
@@ -133,7 +134,7 @@ def _udacity_drives(folder: Path, root: str | None) -> str:
     if val:
         split = "val = [\n" + "".join(f"    {quoted(drive)},\n" for drive in val) + "]\n"
     else:
-        split = '# One drive cannot be split: it trains and validates. Record more before you believe a number.\nscale = "overfit"\n'
+        split = '# One drive cannot be split: it trains and validates. Record more of them.\nscale = "overfit"\n'
     return UDACITY.format(root=quoted(_from_study(folder, there)), count=len(drives), listed=listed, split=split)
 
 
@@ -149,7 +150,7 @@ def _from_study(folder: Path, root: Path) -> str:
 
 def _body_values(sizes: Sizes) -> dict[str, object]:
     values = {name: getattr(sizes, name) for name in sizes.__dataclass_fields__}
-    return values | {"half_lr": sizes.lr / 2, "half_layers": sizes.decoder_layers // 2}
+    return values | {"half_lr": sizes.lr / 2}
 
 
 HEAD = """\
@@ -199,7 +200,8 @@ source = "udacity"
 root = {root}
 
 # {count} found when this file was written:
-{listed}[split]  # whole drives on one side each, never frames; the drives that are not named here train
+{listed}
+[split]  # whole drives on one side each, never frames; the drives that are not named here train
 {split}
 """
 
@@ -259,7 +261,7 @@ hypothesis = "the control's learning rate is too high"
 tags = ["optimiser"]
 
 [levers.depth-2]
-set = {{ "decoder.layers" = {half_layers} }}
+set = {{ "decoder.layers" = 2 }}
 hypothesis = "half the depth is enough for chunks this short"
 tags = ["architecture"]
 

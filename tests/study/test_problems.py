@@ -7,33 +7,6 @@ import pytest
 from flowlab.core.errors import FlowlabError, MissingError, StudyError
 from flowlab.study.study import build_study, load_study
 
-GOOD = """
-[study]
-name = "demo"
-rule = "panel"
-primary = { slice = "spike_frame" }
-
-[drives]
-source = "carracing"
-count = 4
-
-[split]
-num_val = 1
-
-[control.objective]
-delta_weight = 10.0
-lds = { alpha = 0.5 }
-
-[levers.delta-off]
-set = { "objective.delta_weight" = 0.0 }
-
-[rules.panel]
-preset = "panel"
-panel_seeds = [1001, 1002, 1003]
-judged_seeds = [1001, 1002]
-guardrails = [{ slice = "flat_frame", margin = 0.004 }]
-"""
-
 
 def problem(folder, content):
     (folder / "experiments.toml").write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -47,12 +20,12 @@ def problem(folder, content):
     return message
 
 
-def test_the_good_file_is_good(tmp_path):
-    (tmp_path / "experiments.toml").write_text(GOOD)
+def test_the_good_file_is_good(tmp_path, good_text):
+    (tmp_path / "experiments.toml").write_text(good_text)
     assert load_study(tmp_path).levers == ("delta-off",)
 
 
-# (what is replaced in GOOD, by what, what the sentence must hold)
+# (what is replaced in the good text, by what, what the sentence must hold)
 EDITS = [
     # unknown keys, at every depth
     ("[split]", "[contrl]\n[split]", "unknown key 'contrl': did you mean 'control'? Known: cache, control, drives"),
@@ -268,15 +241,15 @@ EDITS = [
 
 
 @pytest.mark.parametrize(("old", "new", "fragment"), EDITS, ids=[f"{i}-{e[1][:24]!r}" for i, e in enumerate(EDITS)])
-def test_one_clear_sentence(tmp_path, old, new, fragment):
-    assert GOOD.count(old) == 1
-    assert fragment in problem(tmp_path, GOOD.replace(old, new))
+def test_one_clear_sentence(tmp_path, good_text, old, new, fragment):
+    assert good_text.count(old) == 1
+    assert fragment in problem(tmp_path, good_text.replace(old, new))
 
 
 @pytest.mark.parametrize("table", ["split", "drives", "control", "levers", "rules", "study"])
-def test_a_table_that_is_none(tmp_path, table):
+def test_a_table_that_is_none(tmp_path, table, good_text):
     with pytest.raises(StudyError, match=rf"^experiments.toml: {table}: got 3, expected a table\.$"):
-        build_study(tmp_path, tomllib.loads(GOOD) | {table: 3})
+        build_study(tmp_path, tomllib.loads(good_text) | {table: 3})
 
 
 def test_an_unknown_key_comes_before_the_missing_one_it_stands_for(tmp_path):
@@ -287,13 +260,13 @@ def test_an_empty_file_lacks_its_first_table(tmp_path):
     assert problem(tmp_path, "") == "experiments.toml: the table [study] is missing."
 
 
-def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path):
-    text = GOOD.replace("[drives]", "# Caf\u00e9\n[drives]").encode("latin-1")
+def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path, good_text):
+    text = good_text.replace("[drives]", "# Caf\u00e9\n[drives]").encode("latin-1")
     assert problem(tmp_path, text) == ("experiments.toml is not UTF-8 text: byte 0xe9 in line 7. Save it as UTF-8.")
 
 
-def test_a_byte_order_mark_is_read_over(tmp_path):
-    (tmp_path / "experiments.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+def test_a_byte_order_mark_is_read_over(tmp_path, good_text):
+    (tmp_path / "experiments.toml").write_bytes(b"\xef\xbb\xbf" + good_text.replace("\n", "\r\n").encode())
     assert load_study(tmp_path).name == "demo"
 
 

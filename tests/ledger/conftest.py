@@ -1,0 +1,33 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from flowlab.ledger.migrate import migrate
+
+
+@pytest.fixture
+def no_ledger(tmp_path: Path) -> Path:
+    """Where a ledger goes that nobody has made yet."""
+    return tmp_path / "ledger.duckdb"
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger without rows."""
+    path = tmp_path_factory.mktemp("template") / "ledger.duckdb"
+    migrate(path)
+    return path
+
+
+@pytest.fixture
+def ledger(no_ledger: Path, template: Path) -> Path:
+    """A ledger without rows, for one test."""
+    shutil.copy(template, no_ledger)
+    return no_ledger
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """The folder of journals beside it."""
+    return tmp_path / "runs"
