@@ -63,7 +63,12 @@ def build_cache(
             dropped = build.encode_drives(split, progress)
             store = partial / "store"
             shutil.rmtree(store, ignore_errors=True)
-            attributes = {"cache_id": name, "identity": identity, "dropped": dropped, "built_us": time.time_ns() // 1000}
+            attributes = {
+                "cache_id": name,
+                "identity": identity,
+                "dropped": dropped,
+                "built_us": time.time_ns() // 1000,
+            }
             build.assemble(split, store, attributes)
             store.rename(path)
             shutil.rmtree(partial, ignore_errors=True)
@@ -181,7 +186,9 @@ class _Build:
             for position, drive_id in enumerate(drive_ids):
                 for name, rows in self._rows(drive_id, position):
                     if name not in writers:
-                        writers[name] = ArrayWriter(store, f"{side}/{name}", rows.shape[1:], rows.dtype, num_windows[side])
+                        writers[name] = ArrayWriter(
+                            store, f"{side}/{name}", rows.shape[1:], rows.dtype, num_windows[side]
+                        )
                     writers[name].append(rows)
             for writer in writers.values():
                 digests.update(writer.finish())
@@ -229,5 +236,7 @@ def _only_builder(lock_path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BusyError(f"another process is building cache {lock_path.stem}. Wait for it: flowlab cache list") from None
+            raise BusyError(
+                f"another process is building cache {lock_path.stem}. Wait for it: flowlab cache list"
+            ) from None
         yield

@@ -96,7 +96,9 @@ def read_array(store: Path, array: zarr.Array) -> NDArray:
         with path.open("rb", buffering=0) as file:
             view = memoryview(out[first : first + num]).cast("B")
             if file.readinto(view) != view.nbytes:
-                raise CacheCorruptError(f"cache {store.stem}: {path.relative_to(store)} ended early. Rebuild: flowlab cache build")
+                raise CacheCorruptError(
+                    f"cache {store.stem}: {path.relative_to(store)} ended early. Rebuild: flowlab cache build"
+                )
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
         list(pool.map(read, chunk_files(store, array)))
@@ -115,16 +117,24 @@ def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionS
         cache = Cache(path, attributes)
         found, spec = cache.cache_id, cache.spec
     except (OSError, ValueError, KeyError, TypeError):
-        raise CacheCorruptError(f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build") from None
+        raise CacheCorruptError(
+            f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build"
+        ) from None
     if expect_id is not None and found != expect_id:
-        raise CacheMismatchError(f"cache {path.name} says that it is {found}; this recipe names {expect_id}. Rebuild: flowlab cache build")
+        raise CacheMismatchError(
+            f"cache {path.name} says that it is {found}; this recipe names {expect_id}. Rebuild: flowlab cache build"
+        )
     if expect_spec is not None and spec != expect_spec:
-        raise CacheMismatchError(f"cache {found} holds {spec}; this recipe expects {expect_spec}. Rebuild: flowlab cache build")
+        raise CacheMismatchError(
+            f"cache {found} holds {spec}; this recipe expects {expect_spec}. Rebuild: flowlab cache build"
+        )
     for name in array_names(attributes):
         try:
             array = zarr.open_array(path, path=name, mode="r")
         except (OSError, ValueError, KeyError):
-            raise CacheCorruptError(f"cache {found}: array {name} cannot be opened. Rebuild: flowlab cache build") from None
+            raise CacheCorruptError(
+                f"cache {found}: array {name} cannot be opened. Rebuild: flowlab cache build"
+            ) from None
         if is_plain(array):
             check_sizes(path, array)
     return cache

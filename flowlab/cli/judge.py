@@ -71,7 +71,9 @@ def print_verdicts(study: Study, lever: str | None) -> None:
     bases = dict.fromkeys((row.rule, row.control_digest, row.cache_id, row.evaluation_id) for row in rows)
     for number, base in enumerate(bases):
         together = [row for row in rows if (row.rule, row.control_digest, row.cache_id, row.evaluation_id) == base]
-        console.print(_verdict_table(study, together, f" (base {number + 1} of {len(bases)})" if len(bases) > 1 else ""))
+        console.print(
+            _verdict_table(study, together, f" (base {number + 1} of {len(bases)})" if len(bases) > 1 else "")
+        )
         for row in together:
             console.print(f"[bold]{row.lever}[/bold]: {row.reason}", soft_wrap=True)
     _print_baselines(study, rows[-1].cache_id, console)
@@ -94,7 +96,9 @@ def _verdict_table(study: Study, rows: "list[Verdict]", base: str) -> Table:
     )
     cells = []
     for row in rows:
-        pairs = ", ".join(f"{seed}: {delta:+.4f}" for seed, delta in zip(row.pair_seeds, row.paired_deltas, strict=True))
+        pairs = ", ".join(
+            f"{seed}: {delta:+.4f}" for seed, delta in zip(row.pair_seeds, row.paired_deltas, strict=True)
+        )
         cells.append([row.lever, pairs, row.lever_mean, row.stage_reached, row.decision, row.owed])
     return table(["lever", "paired deltas (lever - control)", "mean", "stage", "decision", "owed"], cells, title)
 

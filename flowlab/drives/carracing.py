@@ -98,7 +98,7 @@ def planned_drives(settings: CarRacingDrives) -> dict[str, int]:
 
 
 def recordings_folder(settings: CarRacingDrives, root: Path) -> Path:
-    """Where drives with these settings are kept; `count` is no part of the name, so raising it records only new ones."""
+    """Where drives with these settings are kept. `count` is no part of the name: raising it records only new ones."""
     content = {"version": RECORDER_VERSION} | settings.model_dump(mode="json", exclude={"count"})
     return root / "caches" / "drives" / f"carracing-{digest_json(content)}"
 

@@ -12,7 +12,7 @@ SEARCH_M = 40.0
 
 
 class CentreLine:
-    """A closed polyline through `points` (M, 2): at least three, in metres, in driving order, the last joined to the first."""
+    """A closed polyline through `points` (M, 2), M >= 3, metres, in driving order; the last is joined to the first."""
 
     def __init__(self, points: NDArray[np.float64]) -> None:
         steps = np.roll(points, -1, axis=0) - points

@@ -73,7 +73,7 @@ def write_recording(path: Path, recording: Recording) -> None:
 def read_recording(path: Path) -> Recording:
     """The drive in `path`. Raises DriveError if the file is not a whole recording."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Recording)}
     except Exception as error:  # zip, zlib, numpy and the file system each have their own
         raise DriveError(f"{path} is not a whole recording ({error}). Delete it, then: flowlab drives record") from None

@@ -69,7 +69,5 @@ def _choose_val(names: list[str], settings: SplitSettings) -> tuple[str, ...]:
         for name in settings.val:
             if name not in names:
                 raise unknown_name("drive in split.val", name, names)
-        if not settings.val:
-            raise StudyError("split.val names no drive. Name at least one, or give num_val.")
         return tuple(sorted(set(settings.val)))
     return tuple(names[-settings.num_val :]) if settings.num_val is not None else ()

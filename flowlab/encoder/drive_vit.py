@@ -1,6 +1,6 @@
-"""flowlab's own compact encoder: a ViT on each frame, then a small transformer over the window's frames, speeds and actions."""
+"""flowlab's own compact encoder: a ViT on each frame, then a small transformer over the window."""
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -48,10 +48,10 @@ class FrameViT(nn.Module):
 class WindowTransformer(nn.Module):
     """T frame tokens, T action-and-speed tokens, the waypoints and two learned queries attend to each other.
 
-    Rotary positions carry the time step; waypoints and queries stand at now. What leaves are the two queries (an observation
-    summary and an observation history) and the waypoint tokens. The history query also starts from all past actions and
-    speeds through one linear map: a decoder must be able to read the last action to a hundredth, and attention alone is slow
-    to learn to copy.
+    Rotary positions carry the time step; waypoints and queries stand at now. What leaves are the two queries (an
+    observation summary and an observation history) and the waypoint tokens. The history query also starts from all past
+    actions and speeds through one linear map: a decoder must be able to read the last action to a hundredth, and
+    attention alone is slow to learn to copy.
     """
 
     def __init__(self, settings: EncoderSettings, num_features: int, num_channels: int, history: int, waypoints: bool):
@@ -87,16 +87,17 @@ class WindowTransformer(nn.Module):
 
 
 class DriveViT(nn.Module):
-    """The encoder `drive-vit` (core.plugins.Encoder). Its weights follow from `settings.seed` until it is trained or loaded."""
+    """The encoder `drive-vit` (core.plugins.Encoder).
 
-    def __init__(
-        self, settings: EncoderSettings, channels: tuple[str, ...], has_waypoints: bool, history: int
-    ) -> None:
+    Its weights follow from `settings.seed` until it is trained or loaded; `digest` is empty until `freeze` names them.
+    """
+
+    def __init__(self, settings: EncoderSettings, channels: tuple[str, ...], has_waypoints: bool, history: int) -> None:
         super().__init__()
         self.settings, self.channels = settings, channels
         self.has_waypoints, self.history = has_waypoints, history
         self.image_height, self.image_width = settings.image_height, settings.image_width
-        groups = (TokenGroup("summary", 1), TokenGroup("history", 1))
+        groups: tuple[TokenGroup, ...] = (TokenGroup("summary", 1), TokenGroup("history", 1))
         if has_waypoints:
             groups = (*groups, TokenGroup("waypoints", NUM_WAYPOINTS))
         self.spec = ConditionSpec(settings.width, groups)
@@ -104,6 +105,7 @@ class DriveViT(nn.Module):
         self.window = WindowTransformer(settings, self.image.num_features, len(channels), history, has_waypoints)
         initialise(self, torch.Generator().manual_seed(derive_seed(settings.seed, "encoder", "init")))
         self.summary: dict[str, Any] = {}
+        self.digest = ""
 
     def encode_frames(self, images: Tensor) -> Tensor:
         """(N, height, width, 3) uint8 -> (N, F) float32, on the images' device."""
@@ -112,7 +114,7 @@ class DriveViT(nn.Module):
     def encode_windows(
         self, features: Tensor, history_action: Tensor, speed_mps: Tensor, waypoints: Tensor | None
     ) -> Tensor:
-        """(B, T, F), raw actions (B, T, A), metres per second (B, T), metres (B, 10, 2) -> condition (B, S, D) float32."""
+        """(B, T, F), raw (B, T, A), metres per second (B, T), metres (B, 10, 2) -> condition (B, S, D) float32."""
         scaled = None if waypoints is None else waypoints / WAYPOINT_SCALE_M
         return self.window(features, history_action, speed_mps / SPEED_SCALE_MPS, scaled)
 
@@ -127,11 +129,11 @@ class DriveViT(nn.Module):
             "history": self.history,
         }
 
-    @property
-    def digest(self) -> str:
-        """16 hex digits over the architecture and every weight: what this function is, by content."""
+    def freeze(self) -> Self:
+        """This encoder, no longer trainable, with its `digest`: 16 hex digits over architecture and weights."""
         weights = [part for name, value in sorted(self.state_dict().items()) for part in _named_bytes(name, value)]
-        return digest_bytes(canonical_json(self.architecture()).encode(), *weights)
+        self.digest = digest_bytes(canonical_json(self.architecture()).encode(), *weights)
+        return self.requires_grad_(False).eval()
 
 
 def _named_bytes(name: str, value: Tensor) -> tuple[bytes, bytes]:

@@ -14,11 +14,11 @@ def keep_finite(drive: Drive, windows: Windows) -> tuple[Windows, Dropped]:
     now = windows.history[:, -1]
     rows = np.concatenate([windows.history, windows.chunk], axis=1)
     faults = {
-        "speed_mps": ~np.isfinite(drive.speed_mps)[windows.history].all(axis=1),
-        "action": ~np.isfinite(drive.action).all(axis=1)[rows].all(axis=1),
+        "speed_mps": ~np.isfinite(drive.speed_mps[windows.history]).all(axis=1),
+        "action": ~np.isfinite(drive.action[rows]).all(axis=(1, 2)),
     }
     if drive.waypoints is not None:
-        faults["waypoints"] = ~np.isfinite(drive.waypoints).all(axis=(1, 2))[now]
+        faults["waypoints"] = ~np.isfinite(drive.waypoints[now]).all(axis=(1, 2))
     good: NDArray[np.bool_] = np.ones(len(now), dtype=bool)
     by_field = {}
     for name, bad in faults.items():

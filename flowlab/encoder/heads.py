@@ -24,7 +24,7 @@ class ActionBins:
         return cls(low, ((high - low) / (NUM_BINS - 1)).clamp_min(1e-6))
 
     def two_hot(self, action: Tensor) -> Tensor:
-        """(..., A) -> weights (..., A, NUM_BINS): each value shared by its two nearest bins so that their mean is the value."""
+        """(..., A) -> weights (..., A, NUM_BINS): each value shared by its two nearest bins, whose mean it stays."""
         place = ((action - self.low) / self.step).clamp(0, NUM_BINS - 1)
         centres = torch.arange(NUM_BINS, device=action.device)
         return (1 - (place.unsqueeze(-1) - centres).abs()).clamp_min(0)
@@ -53,7 +53,7 @@ class FrameHead(nn.Module):
 
 
 class TokenHeads(nn.Module):
-    """Reads the tokens as a decoder would: slot queries attend to them once. Beside it, linear maps for what they must hold."""
+    """Reads the tokens as a decoder would: slot queries attend to them. Beside it, linear maps for what they hold."""
 
     def __init__(self, width: int, heads: int, horizon: int, history: int, num_channels: int) -> None:
         super().__init__()

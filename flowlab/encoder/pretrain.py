@@ -1,16 +1,16 @@
 """Pretraining of `drive-vit` on the train drives, in two stages, each cheap because it computes only what it teaches.
 
-Objective. The frozen tokens must let a small cross-attending decoder draw the next chunk, so that is what is asked of them:
+Objective. The frozen tokens must let a small cross-attending decoder draw the next chunk, so that is what is asked:
 
-1. The image part learns alone, one frame at a time: its features predict the distribution of the next chunk of actions.
-2. The image part is frozen and every frame encoded once. The window part learns on those features: slot queries that attend
-   to the tokens predict the same distribution; the history token must give back every past action and speed through one
-   linear map, and each waypoint token its waypoint. The action history is zeroed for a share of the samples
+1. The image part learns alone, one frame at a time: its features predict the distribution of the next chunk.
+2. The image part is frozen and every frame encoded. The window part learns on those features: slot queries that attend
+   to the tokens predict the same distribution; the history token must give back every past action and speed through
+   one linear map, and each waypoint token its waypoint. The action history is zeroed for a share of the samples
    (`history_dropout`), so that the no-history variant of a cache is something this encoder has seen.
 
-Distributions are histograms (two-hot targets, cross-entropy) and not means: real steering is spiky and has several modes, and
-a mean would let the features forget which. Frames are jittered in place, brightness and contrast in stage 1, and stage 2 uses
-several jittered encodings, so that the features of train frames look like those of frames never seen.
+Distributions are histograms (two-hot targets, cross-entropy) and not means: real steering is spiky and has several
+modes, and a mean would let the features forget which. Frames are jittered in place, brightness and contrast, in both
+stages, so that the features of train frames look like those of frames never seen.
 """
 
 import math
@@ -49,10 +49,11 @@ def train_encoder(
     progress: Progress = SILENT,
     device: torch.device | str = "cpu",
 ) -> DriveViT:
-    """A DriveViT trained on the drives `train_ids`, frozen; its `summary` has the losses beside those of knowing nothing.
+    """A DriveViT trained on the drives `train_ids`, frozen; its `summary` has the losses beside those of no knowledge.
 
-    No other drive is opened. All frames of those drives are held in memory as uint8. The same settings and drives give the
-    same weights bit for bit on the same device with the same number of threads. Nothing is written.
+    No other drive is opened. All frames of those drives are held in memory as uint8. The same settings and drives give
+    the same weights bit for bit on the same device with the same number of threads. Nothing is written, so a run that
+    is stopped leaves nothing behind and starts anew.
     """
     device = torch.device(device)
     data = read_train_set(source, train_ids, settings, windows, device, progress)
@@ -67,7 +68,7 @@ def train_encoder(
         "final": {"frame_chunk_nats": frame_loss, **losses},
         "trivial": _trivial_losses(data, bins),
     }
-    return encoder.requires_grad_(False).eval()
+    return encoder.freeze()
 
 
 def _train_image_part(encoder: DriveViT, data: TrainSet, bins: ActionBins, horizon: int, progress: Progress) -> float:
@@ -128,7 +129,7 @@ def _descend(
     what: str,
     progress: Progress,
 ) -> dict[str, float]:
-    """Minimise the sum of `loss(step)` by AdamW with warm-up and a cosine to zero; the mean of each over the last steps."""
+    """Minimise the sum of `loss(step)` by AdamW, warm-up and a cosine to zero; each one's mean over the last steps."""
     parameters = [parameter for module in modules for parameter in module.parameters()]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
@@ -155,7 +156,7 @@ def _descend(
 
 
 def jittered(images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor:
-    """The images at `rows`, uint8 -> floats about 0, each shifted by a few pixels and changed in brightness and contrast."""
+    """The images at `rows`, uint8 -> floats about 0, each shifted a little and changed in brightness and contrast."""
     num, (height, width) = len(rows), images.shape[1:3]
     shift = torch.randint(-JITTER_PIXELS, JITTER_PIXELS + 1, (2, num, 1), generator=generator).to(rows.device)
     gain, offset = (torch.rand(2, num, 1, 1, 1, generator=generator).to(rows.device) * 2 - 1) * JITTER_LIGHT
@@ -200,4 +201,3 @@ def _initialise_head(head: nn.Module, settings: EncoderSettings, name: str, data
 
 def _stream(settings: EncoderSettings, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(settings.seed, "encoder", *names))
-

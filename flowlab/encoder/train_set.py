@@ -71,7 +71,9 @@ def read_train_set(
 def _waypoints(drives: Sequence[Drive], device: torch.device) -> Tensor:
     for drive in drives:
         if drive.waypoints is None:
-            raise DriveError(f"drive {drive.drive_id} has no waypoints, and its source says that it has. Record it again.")
+            raise DriveError(
+                f"drive {drive.drive_id} has no waypoints, and its source says that it has. Record it again."
+            )
     return _tensor([drive.waypoints for drive in drives if drive.waypoints is not None], device)
 
 
@@ -80,4 +82,6 @@ def _tensor(parts: Sequence[NDArray[np.float32]], device: torch.device) -> Tenso
 
 
 def _rows(parts: Sequence[NDArray[np.int64]], first: NDArray[np.int64], device: torch.device) -> Tensor:
-    return torch.from_numpy(np.concatenate([part + start for part, start in zip(parts, first, strict=False)])).to(device)
+    return torch.from_numpy(np.concatenate([part + start for part, start in zip(parts, first, strict=False)])).to(
+        device
+    )

@@ -9,7 +9,10 @@ ROTARY_BASE = 100.0
 
 
 class RotaryAngles(nn.Module):
-    """Rotary position embedding (Su et al., 2021) over time steps, which may repeat: tokens of one moment share a step."""
+    """Rotary position embedding (Su et al., 2021) over time steps; tokens of one moment share a step."""
+
+    cos: Tensor
+    sin: Tensor
 
     def __init__(self, steps: tuple[int, ...], head_width: int) -> None:
         super().__init__()

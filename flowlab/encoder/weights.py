@@ -1,4 +1,4 @@
-"""Frozen encoders on disk: safetensors with the architecture, the pretraining's summary and a content digest beside the weights."""
+"""Frozen encoders on disk: safetensors with architecture, pretraining summary and content digest beside the weights."""
 
 import json
 from collections.abc import Sequence
@@ -67,12 +67,13 @@ def load_encoder(path: Path, device: torch.device | str = "cpu") -> DriveViT:
             architecture["history"],
         )
         encoder.load_state_dict(safetensors.torch.load_file(path))
+        encoder.freeze()
         encoder.summary = json.loads(metadata["summary"])
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise _unreadable(path, str(error).splitlines()[0]) from None
     if encoder.digest != metadata["digest"]:
         raise _unreadable(path, f"its content is {encoder.digest}, expected {metadata['digest']}")
-    return encoder.requires_grad_(False).eval().to(device)
+    return encoder.to(device)
 
 
 def describe_encoder(path: Path) -> dict[str, Any]:
@@ -98,4 +99,6 @@ def _metadata(path: Path) -> dict[str, str]:
 
 
 def _unreadable(path: Path, why: str) -> EncoderError:
-    return EncoderError(f"{path.name} is not a readable encoder: {why}. Remove it and train again: flowlab encoder train")
+    return EncoderError(
+        f"{path.name} is not a readable encoder: {why}. Remove it and train again: flowlab encoder train"
+    )

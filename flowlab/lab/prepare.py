@@ -11,19 +11,21 @@ from flowlab.cache.cache import Cache, open_cache
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import MissingError
 from flowlab.core.files import write_json_atomic
-from flowlab.core.plugins import Source
+from flowlab.core.plugins import Encoder, Source, resolve
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Split
 from flowlab.drives.carracing import record
 from flowlab.drives.source import open_source
 from flowlab.drives.splits import choose_split
-from flowlab.encoder.weights import encoder_id, find_encoder, load_encoder, save_encoder
 from flowlab.encoder.pretrain import train_encoder
+from flowlab.encoder.weights import encoder_id, find_encoder, load_encoder, save_encoder
 from flowlab.lab.plan import Base
 from flowlab.lab.stats import Stats, fit_stats, load_stats, stats_path, store_stats
 from flowlab.study.recipe import ActionSpaceSettings
 from flowlab.study.settings import CarRacingDrives
 from flowlab.study.study import Study
+
+OWN_ENCODER = "drive-vit"
 
 
 def open_drives(study: Study, progress: Progress = SILENT) -> tuple[Source, Split]:
@@ -51,6 +53,15 @@ def prepare_encoder(study: Study, source: Source, split: Split, device: torch.de
     return save_encoder(encoder, folder, name)
 
 
+def open_encoder(study: Study, source: Source, split: Split, device: torch.device, progress: Progress) -> Encoder:
+    """The frozen encoder that the study names: its own, trained if need be, or a plug-in, which comes frozen."""
+    settings = study.file.encoder
+    if settings.kind == OWN_ENCODER:
+        return load_encoder(prepare_encoder(study, source, split, device, progress), device)
+    build = resolve("encoders", settings.kind)
+    return build(settings, source.channels, source.has_waypoints, study.file.windows.history).to(device)
+
+
 def find_study_encoder(study: Study) -> Path | None:
     """The study's frozen encoder, if its drives are there and it has been trained."""
     source = open_source(study.file.drives, study.root)
@@ -65,7 +76,7 @@ def prepare_cache(study: Study, device: torch.device, progress: Progress = SILEN
     if found is not None:
         return found, False
     source, split = open_drives(study, progress)
-    encoder = load_encoder(prepare_encoder(study, source, split, device, progress), device)
+    encoder = open_encoder(study, source, split, device, progress)
     variants = study.file.cache.variants
     path = build_cache(source, split, study.file.windows, encoder, variants, study.caches, progress, device)
     cache = open_cache(path)

@@ -4,6 +4,7 @@ DuckDB lets in either one process that writes or many that read, and turns every
 is tried again for about ten seconds before anyone hears of it.
 """
 
+import fcntl
 import os
 import random
 import time
@@ -63,38 +64,97 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
 @contextmanager
 def open_ledger(ledger_path: Path, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
     """A connection to the ledger, closed at the end. Raises MissingError, BusyError or LedgerError."""
-    connection = connect(ledger_path, read_only)
+    deadline = time.monotonic() + PATIENCE_S
+    with _at_the_door(ledger_path, deadline):
+        connection = _connect(ledger_path, read_only, deadline)
     try:
         yield connection
     finally:
         connection.close()
 
 
-def connect(ledger_path: Path, read_only: bool) -> "duckdb.DuckDBPyConnection":
-    """An open connection, tried again while another process holds the file. The caller closes it."""
+@contextmanager
+def open_new(path: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """A connection to a new DuckDB file that no other process knows of yet."""
     import duckdb
 
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "threads": min(4, os.cpu_count() or 1),
-        "autoinstall_known_extensions": False,  # opening a ledger never goes to the network
-    }
-    jitter = random.Random(os.getpid() ^ time.monotonic_ns())
-    deadline, pause_s = time.monotonic() + PATIENCE_S, 0.002
+    connection = duckdb.connect(str(path), config=_config())
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def lock_door(ledger_path: Path, wait: bool) -> Iterator[None]:
+    """Keeps other flowlab processes from opening the ledger. BlockingIOError if one is at the door and not `wait`."""
+    with ledger_path.with_name(f"{ledger_path.name}.lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextmanager
+def _at_the_door(ledger_path: Path, deadline: float) -> Iterator[None]:
+    """One process at a time tries to open the ledger: overlapping readers would starve a writer otherwise."""
+    pauses = _pauses_s()
+    while ledger_path.exists():
+        door = lock_door(ledger_path, wait=False)
+        try:
+            door.__enter__()
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise _busy(ledger_path) from None
+            time.sleep(next(pauses))
+        except OSError:  # a folder that may only be read: nobody writes there either
+            break
+        else:
+            try:
+                yield
+            finally:
+                door.__exit__(None, None, None)
+            return
+    yield
+
+
+def _connect(ledger_path: Path, read_only: bool, deadline: float) -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
+    pauses = _pauses_s()
     while True:
         if not ledger_path.exists():
             raise MissingError(f"there is no ledger at {ledger_path} yet. Start a run first: flowlab run --lever NAME.")
         try:
-            return duckdb.connect(str(ledger_path), read_only=read_only, config=config)
+            return duckdb.connect(str(ledger_path), read_only=read_only, config=_config())
         except duckdb.Error as error:
             if not any(sign in str(error) for sign in BUSY_SIGNS):
                 raise LedgerError(f"{ledger_path} cannot be opened as a ledger: {one_line(error)}") from None
             if time.monotonic() > deadline:
-                raise BusyError(
-                    f"another process has held {ledger_path} open for more than {PATIENCE_S:.0f} s; flowlab needs it "
-                    f"for some milliseconds. Close the other DuckDB client and try again."
-                ) from None
-        time.sleep(pause_s * jitter.uniform(0.5, 1.5))
-        pause_s = min(0.05, pause_s * 1.5)
+                raise _busy(ledger_path) from None
+        time.sleep(next(pauses))
+
+
+def _config() -> dict[str, str | bool | int | float | list[str]]:
+    # Opening a ledger never goes to the network.
+    return {"threads": min(4, os.cpu_count() or 1), "autoinstall_known_extensions": False}
+
+
+def _pauses_s() -> Iterator[float]:
+    """Pauses between attempts: 2 ms at first, 25 ms later, never two processes in step."""
+    jitter = random.Random(os.getpid() ^ time.monotonic_ns())
+    pause_s = 0.002
+    while True:
+        yield pause_s * jitter.uniform(0.5, 1.5)
+        pause_s = min(0.025, pause_s * 1.5)
+
+
+def _busy(ledger_path: Path) -> BusyError:
+    return BusyError(
+        f"another process has held {ledger_path} open for more than {PATIENCE_S:.0f} s; flowlab needs it for some "
+        f"milliseconds. Close the other DuckDB client and try again."
+    )
 
 
 def one_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowlab.core.errors import LedgerError
 from flowlab.ledger.connection import one_line, open_ledger
 from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, place, read_lines
-from flowlab.ledger.migrate import migrate
+from flowlab.ledger.migrate import is_current, migrate
 from flowlab.ledger.rows import Row, difference, event_row, key_of, rows_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def ingest(ledger_path: Path, runs_dir: Path) -> Ingested:
     A line that cannot be read is named in `problems`, kept as an event 'unreadable_line', and stops nothing. A metric
     that a resumed run wrote again keeps its first value; another value is kept as an event 'conflict'.
     """
-    migrate(ledger_path)
     done = Ingested()
     pending = _unread_journals(ledger_path, runs_dir, done)
     parsed: list[Unread] = []
@@ -67,8 +66,7 @@ def ingest(ledger_path: Path, runs_dir: Path) -> Ingested:
 
 def _unread_journals(ledger_path: Path, runs_dir: Path, done: Ingested) -> list[tuple[str, int]]:
     """(journal, offset) for each journal that is longer than what was read of it."""
-    with open_ledger(ledger_path, read_only=True) as connection:
-        offsets = dict(connection.execute("select * from journal_offsets").fetchall())
+    offsets = _offsets(ledger_path)
     unread = []
     for journal in _journals(runs_dir):
         try:
@@ -84,6 +82,17 @@ def _unread_journals(ledger_path: Path, runs_dir: Path, done: Ingested) -> list[
                 f"replaced. Put the old one back; the ledger keeps what it read."
             )
     return unread
+
+
+def _offsets(ledger_path: Path) -> dict[str, int]:
+    """How far each journal was read, once the ledger is there and up to date."""
+    for _ in range(3):
+        if ledger_path.exists() and ledger_path.stat().st_size > 0:
+            with open_ledger(ledger_path, read_only=True) as connection:
+                if is_current(connection, ledger_path):
+                    return dict(connection.execute("select * from journal_offsets").fetchall())
+        migrate(ledger_path)
+    raise LedgerError(f"{ledger_path} changes its schema again and again: two versions of flowlab work on it at once.")
 
 
 def _journals(runs_dir: Path) -> list[str]:

@@ -4,16 +4,13 @@ One transaction holds the revisions, the views and the record of both, so a proc
 ledger as it was. A new ledger is made beside its place and moved there whole.
 """
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import flowlab
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import LedgerError
-from flowlab.ledger.connection import connect, one_line, open_ledger
+from flowlab.ledger.connection import lock_door, one_line, open_ledger, open_new
 
 if TYPE_CHECKING:
     import duckdb
@@ -53,67 +50,54 @@ def migrate(ledger_path: Path) -> bool:
 
     Raises LedgerError for a ledger written by a newer flowlab, and for a file that is no ledger.
     """
-    created = False
-    if not _has_content(ledger_path):
-        created = _create(ledger_path)
+    created = not _has_content(ledger_path) and _create(ledger_path)
     with open_ledger(ledger_path, read_only=True) as connection:
-        found = schema_of(connection)
-    return _upgrade(ledger_path, found) or created
+        current = is_current(connection, ledger_path)
+    if not current:
+        with open_ledger(ledger_path, read_only=False) as connection:
+            if not is_current(connection, ledger_path):
+                _apply(connection, ledger_path)
+    return created or not current
 
 
-def check_known(ledger_path: Path, found: Schema) -> None:
-    """Raises LedgerError if `found` is a revision that this flowlab does not have."""
+def is_current(connection: "duckdb.DuckDBPyConnection", ledger_path: Path) -> bool:
+    """Whether an open ledger has the schema of this flowlab. Raises LedgerError if a newer flowlab wrote it."""
+    found, newest = schema_of(connection), expected_schema()
     if found.revision and found.revision not in _revisions():
         raise LedgerError(
             f"{ledger_path} was written by a newer flowlab: its revision is {found.revision}, this one knows up to "
-            f"{_revisions()[-1]}. Update flowlab."
+            f"{newest.revision}. Update flowlab."
         )
-
-
-def _upgrade(ledger_path: Path, found: Schema) -> bool:
-    check_known(ledger_path, found)
-    if found == expected_schema():
-        return False
-    _apply(ledger_path)
-    return True
+    return found == newest
 
 
 def _create(ledger_path: Path) -> bool:
     """Whether this process is the one that made the ledger."""
     ledger_path.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(ledger_path.with_name(f"{ledger_path.name}.lock")):
+    with lock_door(ledger_path, wait=True):
         if _has_content(ledger_path):
             return False
         partial = ledger_path.with_name(f"{ledger_path.name}.partial")
-        for leftover in (partial, partial.with_name(f"{partial.name}.wal"), _wal(ledger_path)):
+        for leftover in (partial, _wal(partial), _wal(ledger_path)):
             leftover.unlink(missing_ok=True)
-        _new_file(partial)
-        _apply(partial)
+        with open_new(partial) as connection:
+            _apply(connection, ledger_path)
         partial.replace(ledger_path)
     return True
 
 
-def _new_file(path: Path) -> None:
-    import duckdb
-
-    duckdb.connect(str(path)).close()
-
-
-def _apply(ledger_path: Path) -> None:
+def _apply(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None:
     """Run the missing revisions and set up the views, in one transaction; then a checkpoint."""
     import duckdb
+    from duckdb_sqlalchemy import ConnectionWrapper
     from sqlalchemy import create_engine
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
-    wrapped = _wrapper()
-    engine = create_engine(
-        "duckdb:///:memory:", creator=lambda: wrapped(connect(ledger_path, read_only=False)), poolclass=NullPool
-    )
+    engine = create_engine("duckdb:///:memory:", creator=lambda: ConnectionWrapper(opened), poolclass=NullPool)
     try:
         with engine.connect() as connection:
             with connection.begin():
-                # Another process may have come first; then nothing is missing and the views are set up once more.
                 _run_revisions(connection)
             connection.exec_driver_sql("checkpoint")
     except (DBAPIError, duckdb.Error) as error:
@@ -136,12 +120,6 @@ def _run_revisions(connection: "Connection") -> None:
     for file in _view_files():
         connection.exec_driver_sql(file.read_text(encoding="utf-8"))
     connection.exec_driver_sql("insert into views_applied values ($1, epoch_us(now()))", (digest_files(_view_files()),))
-
-
-def _wrapper() -> type:
-    from duckdb_sqlalchemy import ConnectionWrapper
-
-    return ConnectionWrapper
 
 
 def _revisions() -> list[str]:
@@ -171,10 +149,3 @@ def _has_content(path: Path) -> bool:
 
 def _wal(ledger_path: Path) -> Path:
     return ledger_path.with_name(f"{ledger_path.name}.wal")
-
-
-@contextmanager
-def _only_one(lock_path: Path) -> Iterator[None]:
-    with lock_path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -2,8 +2,8 @@
 
     raw (..., A) --merge--> physical (..., M) --transform per channel--> model (..., M)
 
-Merging turns gas and brake into one signed channel, `longitudinal` = gas - brake; its inverse is the positive and the negative
-part, so the round trip is exact where gas and brake are never both pressed.
+Merging turns gas and brake into one signed channel, `longitudinal` = gas - brake; its inverse is the positive and the
+negative part, so the round trip is exact where gas and brake are never both pressed.
 """
 
 from collections.abc import Sequence
@@ -59,9 +59,9 @@ class Standardise:
 class Gaussianize:
     """Quantile knots per channel against standard normal quantiles, straight lines between them.
 
-    A value that many frames share (steering exactly 0) spans several knots: it maps to the middle of their normal quantiles,
-    and everything in between maps back to exactly that value. Beyond the outer knots the map goes on as a straight line
-    with the slope of the whole range: nothing is clipped.
+    A value that many frames share (steering exactly 0) spans several knots: it maps to the middle of their normal
+    quantiles, and everything in between maps back to exactly that value. Beyond the outer knots the map goes on as a
+    straight line with the slope of the whole range: nothing is clipped.
     """
 
     physical: Tensor  # (M, Q) quantiles of the train split, non-decreasing
@@ -181,7 +181,7 @@ def _fit_transform(settings: ActionSpaceSettings, physical: NDArray[np.float64])
 
 
 def fit_gaussianize(physical: NDArray[np.float64], num_knots: int) -> Gaussianize:
-    """Knots at the quantiles (i + 0.5) / num_knots of each column; the outer two are moved to the smallest and largest value."""
+    """Knots at the quantiles (i + 0.5) / num_knots of each column; the outer two are its smallest and largest value."""
     shares = (np.arange(num_knots) + 0.5) / num_knots
     knots = np.quantile(physical, shares, axis=0)
     knots[0], knots[-1] = physical.min(axis=0), physical.max(axis=0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from flowlab.policy.layers import (
     GatedMLP,
     StackedLinear,
     StackedParameter,
+    in_whole_vectors,
     modulate,
     norm,
     stacked_parameter,
@@ -35,7 +37,7 @@ def keep_all(name: str, x: Tensor) -> Tensor:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoid of 1000 t with t itself and 0.25 logit(t) as its last two features, then a 4x SiLU MLP. (R, B) -> (R, B, W)."""
+    """(R, B) -> (R, B, W): sinusoids of 1000 t, then t itself and 0.25 logit(t), through a 4x SiLU MLP."""
 
     def __init__(self, num_runs: int, width: int) -> None:
         super().__init__()
@@ -47,16 +49,18 @@ class TimeEmbedding(nn.Module):
         num_waves = (self.width - 2) // 2
         rates = torch.exp(torch.arange(num_waves, device=t.device) * (-math.log(10_000.0) / num_waves))
         angle = 1000.0 * t.unsqueeze(-1) * rates
-        logit = torch.logit(t, eps=LOGIT_LIMIT)
-        return torch.cat([angle.sin(), angle.cos(), t.unsqueeze(-1), 0.25 * logit.unsqueeze(-1)], dim=-1)
+        waves = [in_whole_vectors(torch.sin, angle), in_whole_vectors(torch.cos, angle)]
+        logit = in_whole_vectors(partial(torch.logit, eps=LOGIT_LIMIT), t)
+        return torch.cat([*waves, t.unsqueeze(-1), 0.25 * logit.unsqueeze(-1)], dim=-1)
 
     def forward(self, t: Tensor) -> Tensor:
-        # contiguous: the vectorised sine and the scalar one differ in the last bit, and an expanded t would take the latter
-        return self.leave(F.silu(self.enter(self.features(t.contiguous()))))
+        # contiguous: a kernel takes an expanded t entry by entry, not in whole vectors
+        hidden = self.enter(self.features(t.contiguous()))
+        return self.leave(in_whole_vectors(F.silu, hidden))
 
 
 class Block(nn.Module):
-    """Cross-attention to the condition, attention between slots, gated MLP; each behind a norm that flow time modulates."""
+    """Cross-attention to the condition, attention between slots, gated MLP; flow time modulates the norms."""
 
     def __init__(self, num_runs: int, settings: DecoderSettings, name: str) -> None:
         super().__init__()
@@ -69,7 +73,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, memory: tuple[Tensor, Tensor], drop: Drop) -> Tensor:
         num_runs, num_frames, num_draws, horizon, width = x.shape
-        modulation = self.modulation(F.silu(time))[:, :, None, None, :]  # the same for every draw and slot
+        modulation = self.modulation(in_whole_vectors(F.silu, time))
+        modulation = modulation[:, :, None, None, :]  # the same for every draw and slot
         shift_cross, scale_cross, shift_slots, scale_slots, shift_mlp, scale_mlp = modulation.chunk(6, dim=-1)
 
         queries = modulate(x, shift_cross, scale_cross).reshape(num_runs, num_frames, num_draws * horizon, width)

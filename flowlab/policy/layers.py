@@ -1,6 +1,7 @@
 """Layers with a leading run axis R: R separate sets of weights, one program.
 
-A run's result must not depend on who shares its cohort, so no operation here mixes runs, and a cohort of one goes the same way.
+A run's result must not depend on who shares its cohort, so no operation here mixes runs, and a cohort of one goes the
+same way.
 """
 
 import math
@@ -11,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Initialise = Callable[[Tensor, torch.Generator], object]
+
+VECTOR = 64  # entries; a multiple of what any CPU kernel takes at a time
 
 
 def _xavier(weight: Tensor, generator: torch.Generator) -> None:
@@ -92,6 +95,19 @@ class Attention(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         *batch, length, width = x.shape
         return x.reshape(math.prod(batch), length, self.heads, width // self.heads).transpose(1, 2)
+
+
+def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x), elementwise, with x (R, ...) padded so that each run fills whole vectors of the processor.
+
+    A CPU kernel does what is left over after whole vectors by a scalar routine, whose exp and log differ in the last
+    bit. Without padding an entry's bits would depend on its place in the tensor, and so on who shares the cohort.
+    """
+    rows = x.reshape(x.shape[0], -1)
+    missing = -rows.shape[1] % VECTOR
+    if not missing:
+        return function(x)
+    return function(F.pad(rows, (0, missing)))[:, : rows.shape[1]].reshape(x.shape)
 
 
 def norm(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from flowlab.policy.decoder import Decoder, Drop, Memory, keep_all
+from flowlab.policy.layers import in_whole_vectors
 from flowlab.policy.path import implied_action, point_on_path, target_velocity
 from flowlab.study.recipe import FlowObjective
 
@@ -31,7 +32,7 @@ class FlowLoss:
 
     def times(self, normal: Tensor) -> Tensor:
         """Flow times (R, B) from standard normals: sigmoid(mean + std * normal)."""
-        return torch.sigmoid(self.time_mean[:, None] + self.time_std[:, None] * normal)
+        return in_whole_vectors(torch.sigmoid, self.time_mean[:, None] + self.time_std[:, None] * normal)
 
     def __call__(self, decoder: Decoder, memory: Memory, batch: FlowBatch, drop: Drop = keep_all) -> Tensor:
         """Losses (R,)."""
@@ -51,7 +52,7 @@ def delta_mse(implied: Tensor, action: Tensor) -> Tensor:
 
 
 def flow_mse(decoder: Decoder, memory: Memory, action: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-    """(R, B): plain squared error of the velocity, unweighted whatever the training loss is. Chunks (R, B, H, M), t (R, B)."""
+    """(R, B): squared error of the velocity, unweighted whatever the loss is. Chunks (R, B, H, M), t (R, B)."""
     xt = point_on_path(noise, action, t)
     v = decoder(xt.unsqueeze(2), t, memory).squeeze(2)
     return (v - target_velocity(noise, action)).square().mean(dim=(2, 3))

@@ -1,4 +1,4 @@
-"""The straight path from noise to action (Lipman et al., ICLR 2023; Liu et al., ICLR 2023): t = 0 noise, t = 1 action."""
+"""The straight path from noise (t = 0) to action (t = 1): Lipman et al., ICLR 2023; Liu et al., ICLR 2023."""
 
 from torch import Tensor
 

@@ -1,7 +1,7 @@
 """Label-distribution smoothing for maneuvers: rare chunks weigh more (Yang et al., ICML 2021, section 3.1).
 
-A chunk's label is its peak |physical action| per channel. The labels' density, in bins and smoothed by a Gaussian, is fitted once
-on the train split; alpha and cap are applied when a run loads it, so that levers on them share one fit.
+A chunk's label is its peak |physical action| per channel. The labels' density, in bins and smoothed by a Gaussian, is
+fitted once on the train split; alpha and cap are applied when a run loads it, so that levers on them share one fit.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ SMOOTHING_BINS = 2.0
 
 @dataclass(frozen=True)
 class LabelDensity:
-    """The smoothed share of train chunks in each bin of their label, per channel. Bins run from 0 to the largest label."""
+    """The smoothed share of train chunks in each bin of their label, per channel. Bins go from 0 to the largest."""
 
     top: NDArray[np.float64]  # (M,) the largest label
     share: NDArray[np.float64]  # (M, 64)
 
     def weights(self, physical: Tensor, alpha: float, cap: float) -> Tensor:
-        """(N, M) float32 for chunks (N, H, M): (1 / density)^alpha, scaled to mean 1 per channel, capped, scaled to mean 1 again."""
+        """(N, M) for chunks (N, H, M): (1 / density)^alpha, scaled to mean 1 per channel, capped, scaled again."""
         labels = chunk_labels(physical)
         raw = np.stack(
             [self.share[c][_bin_index(labels[:, c], self.top[c])] ** -alpha for c in range(len(self.top))], axis=1

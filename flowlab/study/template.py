@@ -93,8 +93,8 @@ def find_udacity_drives(root: Path) -> list[str]:
 def choose_val(drives: list[str]) -> list[str]:
     """About a quarter of the drives, sorted, at least one, and never all of two or more.
 
-    The last drives of tracks (or drivers: the folder above) that have several come first, so that validation meets known
-    tracks on new drives; a track's only drive follows if there are too few. A single drive cannot be split: no list.
+    The last drives of tracks (or drivers: the folder above) that have several come first, so that validation meets
+    known tracks on new drives; a track's only drive follows if there are too few. One drive cannot be split: no list.
     """
     if len(drives) < 2:
         return []
@@ -248,12 +248,12 @@ solver_steps = {solver_steps}
 [levers.delta-off]
 set = {{ "objective.delta_weight" = 0.0 }}
 hypothesis = "the loss on differences smooths sharp turns away"
-tags = ["loss"]
+tags = ["delta-loss"]
 
 [levers.lds-off]
 set = {{ "objective.lds.alpha" = 0.0 }}
 hypothesis = "weighing rare maneuvers costs more on the road between than it earns in turns"
-tags = ["loss"]
+tags = ["lds"]
 
 [levers.lr-half]
 set = {{ "train.lr" = {half_lr} }}
@@ -274,8 +274,8 @@ judged_seeds = [1001, 1002]
 # What a lever must not spoil: its mean may exceed the panel's by the margin at most.
 guardrails = [
     {{ metric = "l1", channel = "steering", slice = "flat_frame", readout = "meank", margin = 0.004 }},
-    {{ metric = "l1", channel = "steering", slice = "overall", readout = "meank", margin = 0.010 }},
-    {{ metric = "l1", channel = "gas", slice = "overall", readout = "meank", margin = 0.010 }},
-    {{ metric = "l1", channel = "brake", slice = "overall", readout = "meank", margin = 0.010 }},
+    {{ metric = "l1", channel = "steering", slice = "overall", readout = "meank", margin = 0.004 }},
+    {{ metric = "l1", channel = "gas", slice = "overall", readout = "meank", margin = 0.004 }},
+    {{ metric = "l1", channel = "brake", slice = "overall", readout = "meank", margin = 0.004 }},
 ]
 """

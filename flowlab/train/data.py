@@ -105,13 +105,11 @@ class Dropout:
         if not self.active:
             return x
         uniform = torch.stack(
-            [
-                torch.rand(
-                    x.shape[1:], generator=stream(s, "dropout", name, self.step, device=self.device), device=x.device
-                )
-                for s in self.seeds
-            ]
+            [torch.rand(x.shape[1:], generator=self._stream(seed, name), device=self.device) for seed in self.seeds]
         )
         rates = self.rates.reshape(-1, *[1] * (x.ndim - 1))
         mask = (uniform[self.seed_index] >= rates).to(x.dtype) / (1 - rates)
         return x * mask
+
+    def _stream(self, seed: int, name: str) -> torch.Generator:
+        return stream(seed, "dropout", name, self.step, device=self.device)

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from flowlab.core.progress import SILENT, Progress, Task
@@ -27,7 +26,7 @@ Keep = Callable[[int, Resume], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A cohort's decoders after their last step. `crashed` names the runs that diverged, by position, and at which step."""
+    """A cohort's decoders after their last step. `crashed`: position of a run that diverged -> step where seen."""
 
     decoder: Decoder
     crashed: dict[int, int]
@@ -54,7 +53,8 @@ def fit(
 ) -> Trained:
     """Train every run of the cohort to its last step; report rows at the end of each epoch.
 
-    `resume` holds one state per run, all at the same step. The result does not depend on whether training was interrupted.
+    `resume` holds one state per run, all at the same step. The result does not depend on whether training was
+    interrupted.
     """
     training = _Training(cohort, data, validation, record, keep)
     first = training.load(resume) if resume else 0

@@ -27,8 +27,10 @@ class CohortAdamW:
     def __init__(self, decoder: Decoder, settings: Sequence[TrainSettings]) -> None:
         self.settings = settings
         self.parameters = decoder.named_stacked()
-        for _, parameter in self.parameters:
-            parameter.grad = torch.zeros_like(parameter)
+        self.gradients = [torch.zeros_like(parameter) for _, parameter in self.parameters]
+        for (_, parameter), gradient in zip(self.parameters, self.gradients, strict=True):
+            parameter.grad = gradient
+        self.run_gradients = [[gradient[run] for gradient in self.gradients] for run in range(len(settings))]
         self.views = [self._run_views(run) for run in range(len(settings))]
         groups = []
         for run, own in enumerate(settings):
@@ -42,16 +44,15 @@ class CohortAdamW:
 
     def _run_views(self, run: int) -> list[Tensor]:
         views = []
-        for _, parameter in self.parameters:
+        for (_, parameter), gradient in zip(self.parameters, self.run_gradients[run], strict=True):
             view = parameter.detach()[run].requires_grad_()
-            assert parameter.grad is not None
-            view.grad = parameter.grad[run]
+            view.grad = gradient
             views.append(view)
         return views
 
     def clear(self) -> None:
         """Zero the gradients in place: the views share their memory."""
-        torch._foreach_zero_([parameter.grad for _, parameter in self.parameters])
+        torch._foreach_zero_(self.gradients)
 
     def update(self, step: int) -> Tensor:
         """Clip each run's gradient to its norm, take one step, return the norms before clipping (R,)."""
@@ -63,9 +64,9 @@ class CohortAdamW:
         return norms
 
     def _clip(self, run: int) -> Tensor:
-        grads = [view.grad for view in self.views[run]]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
-        torch._foreach_mul_(grads, (self.settings[run].clip_norm / (norm + 1e-6)).clamp_max(1.0))
+        gradients = self.run_gradients[run]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, (self.settings[run].clip_norm / (norm + 1e-6)).clamp_max(1.0))
         return norm
 
     def run_state(self, run: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ with
             string_agg(seed::text, ', ' order by seed_position) as seeds,
             string_agg(
                 case
-                    when is_finished then format('{}@{} finished without the primary metric', lever, seed)
+                    when is_finished then format('{}@{}, which finished without the primary metric', lever, seed)
                     else format('{}@{}', lever, seed)
                 end,
                 ', ' order by seed_position

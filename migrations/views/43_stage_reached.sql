@@ -1,15 +1,20 @@
--- The stage that each lever has got to: the first that it has not passed, or the last one.
+-- The stage that each lever has got to: the first that it has not passed, or the last one. reason tells of all up to it.
 create view stage_reached as
 with
-    ends as (
+    told as (
         select
             rule, rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest,
-            coalesce(min(stage_position) filter (where passes is distinct from true), max(stage_position)) as stage_position
+            stage_position, stage, num_seeds, passes,
+            string_agg(reason, '; ') over (
+                partition by rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest
+                order by stage_position
+                rows between unbounded preceding and current row
+            ) as reason
         from stage_results
-        group by all
     )
-select ends.*, result.stage, result.num_seeds, result.passes
-from ends
-join stage_results as result using (
-    rule, rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest, stage_position
-)
+select *
+from told
+qualify row_number() over (
+    partition by rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest
+    order by passes is distinct from true desc, if(passes, -stage_position, stage_position)
+) = 1

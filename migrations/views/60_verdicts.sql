@@ -3,16 +3,6 @@
 -- stage computed is in stage_results and in the reason.
 create view verdicts as
 with
-    told as (
-        select
-            result.rule_digest, result.control_digest, result.cache_id, result.evaluation_id, result.lever,
-            result.recipe_digest,
-            string_agg(result.reason, '; ' order by result.stage_position) as reason
-        from stage_results as result
-        join stage_reached as reached using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
-        where result.stage_position <= reached.stage_position
-        group by all
-    ),
     guards as (
         select
             rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest,
@@ -62,7 +52,7 @@ with
     ),
     decided as (
         select
-            reached.*,
+            reached.* exclude (reason),
             case
                 when not reached.passes then 'drop'
                 when reached.passes is null then 'undecided'
@@ -70,9 +60,8 @@ with
                 when coalesce(guards.num_open, 0) > 0 then 'undecided'
                 else 'stack'
             end as decision,
-            concat_ws('; ', told.reason, case when reached.passes then guards.reason end) as reason
+            concat_ws('; ', reached.reason, case when reached.passes then guards.reason end) as reason
         from stage_reached as reached
-        join told using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
         left join guards using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
     ),
     owing as (

@@ -54,7 +54,9 @@ def test_a_lever_that_changes_something_differs(study: Path) -> None:
 def test_the_same_run_again_gives_the_same_rows(study: Path) -> None:
     assert rows(study, FINAL, "placebo", 1001, 1) == rows(study, FINAL, "placebo", 1001, 0)
     assert rows(study, EPOCHS, "placebo", 1001, 1) == rows(study, EPOCHS, "placebo", 1001, 0)
-    sizes = ask(study, "select cohort_size from attempts join runs using (run_id) where lever = 'placebo' and seed = 1001")
+    sizes = ask(
+        study, "select cohort_size from attempts join runs using (run_id) where lever = 'placebo' and seed = 1001"
+    )
     assert {row["cohort_size"] for row in sizes} == {1, 2}  # the replicate ran alone
 
 
@@ -72,7 +74,14 @@ def test_sql_and_verdict_show_the_same_decisions(study: Path) -> None:
 
 
 def test_every_table_also_comes_as_json(study: Path) -> None:
-    for arguments in (["status"], ["verdict"], ["drives", "show"], ["encoder", "show"], ["cache", "list"], ["cache", "show"]):
+    for arguments in (
+        ["status"],
+        ["verdict"],
+        ["drives", "show"],
+        ["encoder", "show"],
+        ["cache", "list"],
+        ["cache", "show"],
+    ):
         assert json.loads(flowlab(study, *arguments, "--json").stdout), arguments
         assert flowlab(study, *arguments).stdout.strip(), arguments
 
@@ -90,7 +99,10 @@ def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -
     folder = write_tiny(tmp_path / "killed", steps=3000)
     flowlab(folder, "cache", "build")
     run = subprocess.Popen(
-        command("run", "--lever", "placebo", "--seeds", "1001"), cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True
+        command("run", "--lever", "placebo", "--seeds", "1001"),
+        cwd=folder,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 60
     while not list(folder.glob("runs/*/journal.jsonl")) and time.monotonic() < deadline:

@@ -46,6 +46,7 @@ def read_until(ledger: Path, num_runs: int) -> None:
         if now < seen:
             raise SystemExit(f"{now} runs after {seen}")
         seen = now
+        time.sleep(0.03)
 
 
 if __name__ == "__main__":

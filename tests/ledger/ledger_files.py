@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flowlab.core.types import MetricRow
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import open_ledger, read
 from flowlab.ledger.lines import RunJournal
 
 STEERING = ("l1", "steering", "spike_frame", "meank")
@@ -56,4 +56,5 @@ DATA_TABLES = (
 
 def contents(ledger: Path) -> dict[str, list[str]]:
     """All that journals said, table by table, in an order of its own: two ledgers are equal if these are."""
-    return {name: sorted(repr(sorted(row.items())) for row in table(ledger, name)) for name in DATA_TABLES}
+    with open_ledger(ledger, read_only=True) as connection:
+        return {name: sorted(map(repr, connection.execute(f"select * from {name}").fetchall())) for name in DATA_TABLES}

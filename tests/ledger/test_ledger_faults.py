@@ -34,7 +34,7 @@ def _many_runs(runs: Path, num: int) -> None:
 def test_an_ingester_killed_at_any_moment_leaves_a_ledger_that_opens_and_misses_nothing(
     tmp_path: Path, runs: Path, template: Path
 ) -> None:
-    _many_runs(runs, 40)
+    _many_runs(runs, 12)
     clean = tmp_path / "clean.duckdb"
     ingest(clean, runs)
     wanted = contents(clean)
@@ -44,7 +44,7 @@ def test_an_ingester_killed_at_any_moment_leaves_a_ledger_that_opens_and_misses_
         ledger = tmp_path / f"killed-{trial}.duckdb"
         if trial % 2:
             shutil.copy(template, ledger)
-        delays_s = [moments.uniform(0.01, 0.35) for _ in range(3)]
+        delays_s = [moments.uniform(0.01, 0.25) for _ in range(3)]
         num_died += int(_finish(_start("kill", ledger, runs, *delays_s)))
         if ledger.exists():
             migrate(ledger)
@@ -55,11 +55,11 @@ def test_an_ingester_killed_at_any_moment_leaves_a_ledger_that_opens_and_misses_
 
 
 def test_two_writers_and_two_readers_get_along(ledger: Path, runs: Path) -> None:
-    writers = [_start("write", ledger, runs, name, 12) for name in ("lever-a", "lever-b")]
-    readers = [_start("read", ledger, 24) for _ in range(2)]
+    writers = [_start("write", ledger, runs, name, 6) for name in ("lever-a", "lever-b")]
+    readers = [_start("read", ledger, runs, 12) for _ in range(2)]
     for process in [*writers, *readers]:
         _finish(process)
     assert ingest(ledger, runs).num_rows == 0
-    assert len(table(ledger, "final_metrics")) == 24
+    assert len(table(ledger, "final_metrics")) == 12
     once = [(row["run_id"], row["metric"], row["step"]) for row in table(ledger, "metrics")]
-    assert len(once) == len(set(once)) == 24 * 4
+    assert len(once) == len(set(once)) == 12 * 4

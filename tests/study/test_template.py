@@ -44,6 +44,15 @@ def test_what_is_written_is_a_study(tmp_path, source):
     ]
 
 
+def test_the_demo_study_has_the_same_levers_and_the_same_rule(tmp_path):
+    demo = load_study(Path(__file__).parents[2])
+    new = load_study(write_study(tmp_path, "carracing", None, None).parent)
+    assert [(name, list(lever.set), lever.tags) for name, lever in new.file.levers.items()] == [
+        (name, list(lever.set), lever.tags) for name, lever in demo.file.levers.items()
+    ]
+    assert new.rule.digest() == demo.rule.digest()
+
+
 def test_every_built_in_source_has_a_template():
     assert set(SIZES) == set(TABLE["sources"]) == set(DRIVES_BY_SOURCE)
 

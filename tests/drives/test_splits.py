@@ -1,0 +1,97 @@
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowlab.core.errors import StudyError, UnknownNameError
+from flowlab.drives.splits import choose_split
+from flowlab.study.settings import SplitSettings
+
+
+class Listed(NamedTuple):
+    drive_id: str
+    driver: str = ""
+    track: str = ""
+
+
+def listed(num: int) -> list[Listed]:
+    return [Listed(f"drive_{number:02d}") for number in range(num)]
+
+
+def test_num_val_takes_the_last_names_whatever_the_order_given():
+    split = choose_split(listed(6)[::-1], SplitSettings(num_val=2))
+    assert split.val == ("drive_04", "drive_05")
+    assert split.train == ("drive_00", "drive_01", "drive_02", "drive_03")
+
+
+def test_named_validation_drives_are_taken_out_of_train():
+    split = choose_split(listed(4), SplitSettings(val=("drive_02", "drive_00")))
+    assert split.val == ("drive_00", "drive_02")
+    assert split.train == ("drive_01", "drive_03")
+
+
+def test_an_unknown_validation_drive_names_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'drive_02'"):
+        choose_split(listed(4), SplitSettings(val=("drive_2",)))
+
+
+def test_a_pilot_is_thirty_drives_of_which_five_validate():
+    split = choose_split(listed(50), SplitSettings(scale="pilot", num_val=5))
+    assert len(split.val) == 5
+    assert len(split.train) == 25
+    assert split.train[-1] == "drive_24"
+
+
+def test_a_corpus_is_every_drive():
+    split = choose_split(listed(50), SplitSettings(num_val=5))
+    assert len(split.train) + len(split.val) == 50
+
+
+def test_overfit_trains_and_validates_on_the_first_drive():
+    split = choose_split(listed(3), SplitSettings(scale="overfit"))
+    assert split.train == split.val == ("drive_00",)
+
+
+def test_nothing_left_to_train_on_is_an_error():
+    with pytest.raises(StudyError, match="none to train on"):
+        choose_split(listed(2), SplitSettings(num_val=2))
+
+
+def test_no_drives_are_an_error():
+    with pytest.raises(StudyError, match="no drives"):
+        choose_split([], SplitSettings(num_val=2))
+
+
+def test_a_stratified_pilot_takes_from_the_rare_driver_what_the_first_ones_would_not_hold():
+    drives = [Listed(f"a{number:02d}", "common", "t") for number in range(60)]
+    drives += [Listed(f"b{number}", "rare", "t") for number in range(5)]
+    drives += [Listed("z", "common", "t")]
+    first = choose_split(drives, SplitSettings(scale="pilot", num_val=1))
+    stratified = choose_split(drives, SplitSettings(scale="pilot", choice="stratified", num_val=1))
+    assert sum(name.startswith("b") for name in first.train) == 0
+    assert sum(name.startswith("b") for name in stratified.train) == 5
+    assert len(stratified.train) == 29
+
+
+def test_a_round_that_ends_early_favours_no_driver():
+    drives = [Listed(f"{driver}{track:02d}", driver, f"t{track}") for driver in "pq" for track in range(40)]
+    split = choose_split(drives, SplitSettings(scale="pilot", choice="stratified", val=("q39", "q38")))
+    assert Counter(name[0] for name in split.train) == {"p": 14, "q": 14}
+
+
+@given(num=st.integers(2, 80), num_val=st.integers(1, 20), strata=st.integers(1, 7))
+def test_validation_is_the_same_for_every_choice_of_train_and_apart_from_it(num, num_val, strata):
+    drives = [Listed(f"drive_{n:02d}", f"driver_{n % strata}", f"track_{n % 3}") for n in range(num)]
+    sides = []
+    for scale in ("pilot", "corpus"):
+        for choice in ("first", "stratified"):
+            try:
+                split = choose_split(drives, SplitSettings(scale=scale, choice=choice, num_val=num_val))
+            except StudyError:
+                assert num <= num_val
+                continue
+            assert not set(split.train) & set(split.val)
+            sides.append(split.val)
+    assert len(set(sides)) <= 1

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowlab.policy.weights import NUM_BINS, LabelDensity, chunk_labels, fit_label_density, smooth
+
+
+def chunks(labels) -> torch.Tensor:
+    """(N, 2, 1) physical chunks whose peak |action| are `labels`: one slot at rest, one at the peak, signs in turn."""
+    peak = torch.as_tensor(labels, dtype=torch.float32) * torch.tensor([1.0, -1.0]).repeat(len(labels))[: len(labels)]
+    return torch.stack([torch.zeros(len(labels)), peak], dim=1).unsqueeze(-1)
+
+
+def two_bins() -> LabelDensity:
+    """Density 0.64 in the lowest bin and 0.04 in the highest: 1 / sqrt is 1.25 and 5."""
+    share = np.zeros((1, NUM_BINS))
+    share[0, 0], share[0, -1] = 0.64, 0.04
+    return LabelDensity(np.array([1.0]), share)
+
+
+def test_a_label_is_the_peak_magnitude_over_the_horizon_per_channel():
+    physical = torch.tensor([[[0.25, -1.0], [-0.5, 0.5]], [[0.0, 0.0], [0.125, -0.25]]])
+    assert chunk_labels(physical).tolist() == [[0.5, 1.0], [0.125, 0.25]]
+
+
+def test_weights_by_hand():
+    weights = two_bins().weights(chunks([0.0, 0.0, 0.0, 1.0]), alpha=0.5, cap=15.0)
+    # 1.25, 1.25, 1.25, 5 have mean 35 / 16
+    assert np.allclose(weights[:, 0], [4 / 7, 4 / 7, 4 / 7, 16 / 7])
+
+
+def test_the_cap_holds_before_the_last_normalisation():
+    weights = two_bins().weights(chunks([0.0, 0.0, 0.0, 1.0]), alpha=0.5, cap=2.0)
+    # 4/7, 4/7, 4/7, 2 have mean 13 / 14
+    assert np.allclose(weights[:, 0], [8 / 13, 8 / 13, 8 / 13, 28 / 13])
+
+
+def test_a_label_above_all_train_labels_counts_as_the_largest():
+    weights = two_bins().weights(chunks([0.0, 3.0, 1.0]), alpha=0.5, cap=15.0)
+    assert weights[1] == weights[2]
+
+
+@pytest.mark.parametrize("cap", [1.0, 15.0])
+def test_alpha_zero_weighs_all_alike(cap):
+    physical = chunks(np.linspace(0, 1, 50) ** 3)
+    weights = fit_label_density(physical).weights(physical, alpha=0.0, cap=cap)
+    assert torch.equal(weights, torch.ones(50, 1))
+
+
+def test_a_channel_that_never_moves_weighs_all_alike():
+    physical = torch.zeros(5, 2, 1)
+    assert torch.equal(fit_label_density(physical).weights(physical, alpha=0.5, cap=15.0), torch.ones(5, 1))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=80), st.floats(0, 2), st.floats(1, 20))
+def test_weights_have_mean_one_and_are_positive(labels, alpha, cap):
+    physical = torch.cat([chunks(labels), chunks(labels[::-1]) * 3], dim=-1)
+    weights = fit_label_density(physical).weights(physical, alpha, cap)
+    assert weights.shape == (len(labels), 2)
+    assert np.allclose(weights.double().mean(dim=0), 1.0, atol=1e-5)
+    assert (weights > 0).all()
+
+
+def test_a_rare_maneuver_weighs_more():
+    physical = chunks([0.0] * 95 + [1.0] * 5)
+    weights = fit_label_density(physical).weights(physical, alpha=0.5, cap=15.0)[:, 0]
+    # both bins are smoothed alike, so the densities keep their ratio 19
+    assert float(weights[-1] / weights[0]) == pytest.approx(19**0.5, rel=1e-6)
+
+
+def test_a_density_is_the_histogram_smoothed_by_two_bins():
+    density = fit_label_density(chunks([0.0, 0.0, 0.0, 1.0]))
+    kernel = np.exp(-0.5 * (np.arange(-8, 9) / 2.0) ** 2)
+    kernel /= kernel.sum()
+    # an atom in the first bin, and its mirror image one bin outside
+    assert np.allclose(density.share[0, :3], 0.75 * (kernel[8:11] + kernel[9:12]))
+    assert np.allclose(density.share[0, -3:], 0.25 * (kernel[8:11] + kernel[9:12])[::-1])
+    assert density.top.tolist() == [1.0]
+
+
+def test_smoothing_by_nothing_changes_nothing():
+    share = np.array([0.5, 0.0, 0.25, 0.25])
+    assert smooth(share, 0.01).tolist() == share.tolist()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=64), st.floats(0.1, 4))
+def test_smoothing_keeps_the_mass(share, std_bins):
+    smoothed = smooth(np.array(share), std_bins)
+    assert smoothed.shape == (len(share),)
+    assert smoothed.sum() == pytest.approx(sum(share), abs=1e-9)

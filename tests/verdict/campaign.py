@@ -1,0 +1,85 @@
+"""Campaigns of a few runs whose numbers a reader can judge by hand."""
+
+from pathlib import Path
+
+from flowlab.core.types import MetricRow
+from flowlab.ledger.ingest import ingest
+from flowlab.ledger.lines import RunJournal
+from flowlab.study.rule import PRESETS, Rule
+from flowlab.study.settings import Guardrail, MetricKey
+from flowlab.verdict.judge import Verdict, read_verdicts
+from flowlab.verdict.seal import seal_rule
+
+PRIMARY = MetricKey(metric="l1", channel="steering", slice="spike_frame", readout="meank")
+FLAT = Guardrail(metric="l1", channel="steering", slice="flat_frame", readout="meank", margin=0.004)
+
+
+def panel_rule(
+    panel_seeds: tuple[int, ...] = (1001, 1002), guardrails: tuple[Guardrail, ...] = (), name: str = "panel"
+) -> Rule:
+    """The preset `panel`, judging at seeds 1001, 1002."""
+    return Rule(
+        name=name,
+        primary=PRIMARY,
+        panel_seeds=panel_seeds,
+        judged_seeds=(1001, 1002),
+        stages=PRESETS["panel"],
+        guardrails=guardrails,
+    )
+
+
+class Campaign:
+    """Writes finished runs and asks what the sealed rules say of them."""
+
+    def __init__(self, ledger: Path, runs: Path, rule: Rule) -> None:
+        self.ledger, self.runs = ledger, runs
+        seal_rule(rule, runs, ledger)
+
+    def run(
+        self,
+        lever: str,
+        seed: int,
+        value: float | None,
+        *,
+        flat: float | None = None,
+        replicate: int = 0,
+        recipe: str = "",
+        cache: str = "cache",
+        evaluation: str = "evaluation",
+        ending: str = "finished",
+    ) -> None:
+        """A run with final value `value`; `ending` is finished, crashed or running."""
+        recipe_digest = recipe or ("base" if lever == "control" else f"{lever}-recipe")
+        run_id = f"{lever}-{seed}-{replicate}-{recipe_digest}-{cache}-{evaluation}"
+        with RunJournal.of(self.runs, run_id) as journal:
+            journal.registered(
+                run_id=run_id,
+                study="test",
+                lever=lever,
+                seed=seed,
+                replicate=replicate,
+                recipe={},
+                recipe_digest=recipe_digest,
+                control_digest="base",
+                cache_id=cache,
+                evaluation_id=evaluation,
+                evaluation={},
+            )
+            journal.started(attempt=0, device="cpu", cohort_size=1, threads=1, pid=1, environment={}, git_revision="")
+            values = {PRIMARY.slice: value, FLAT.slice: flat}
+            journal.metrics(
+                [MetricRow("l1", "steering", where, "meank", x) for where, x in values.items() if x is not None]
+            )
+            if ending == "finished":
+                journal.finished()
+            if ending == "crashed":
+                journal.crashed("loss is not finite", 3)
+
+    def controls(self, values: dict[int, float], flat: float | None = None) -> None:
+        for seed, value in values.items():
+            self.run("control", seed, value, flat=flat)
+
+    def verdicts(self) -> dict[str, Verdict]:
+        """The verdict on each lever, by its name."""
+        ingest(self.ledger, self.runs)
+        return {row.lever: row for row in read_verdicts(self.ledger)}

@@ -1,0 +1,88 @@
+"""A sealed rule is the executed rule."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from campaign import FLAT, panel_rule
+
+from flowlab.core.errors import RuleChangedError
+from flowlab.ledger.connection import read
+from flowlab.ledger.ingest import ingest
+from flowlab.ledger.journal import read_journal
+from flowlab.verdict.seal import first_difference, seal_rule
+
+
+def test_a_seal_holds_the_whole_rule(ledger: Path, runs: Path) -> None:
+    rule = panel_rule(panel_seeds=(1001, 1002, 5), guardrails=(FLAT,))
+    assert seal_rule(rule, runs, ledger)
+    assert read(ledger, "select rule_digest, name, slice from rules").rows == [(rule.digest(), "panel", "spike_frame")]
+    stages = read(ledger, "select name, statistic, num_seeds, bar from rule_stages order by position").rows
+    assert stages == [("triage", "paired", 1, 0.010), ("stack", "panel", 2, 0.015)]
+    assert read(ledger, "select slice, margin from rule_guardrails").rows == [("flat_frame", 0.004)]
+    panel = read(ledger, "select seed from rule_seeds where role = 'panel' order by position").rows
+    assert panel == [(1001,), (1002,), (5,)]
+
+
+def test_sealing_again_does_nothing(ledger: Path, runs: Path) -> None:
+    seal_rule(panel_rule(), runs, ledger)
+    assert not seal_rule(panel_rule(), runs, ledger)
+    assert len(read_journal(runs / "study.jsonl")[0]) == 1
+
+
+def test_a_changed_rule_is_refused_with_its_first_difference(ledger: Path, runs: Path) -> None:
+    rule = panel_rule()
+    seal_rule(rule, runs, ledger)
+    stages = (rule.stages[0].model_copy(update={"bar": 0.005}), rule.stages[1])
+    with pytest.raises(RuleChangedError, match=r"stages\[0\]\.bar = 0\.01, .* 0\.005: restore it .* study\.rule"):
+        seal_rule(rule.model_copy(update={"stages": stages}), runs, ledger)
+    assert len(read_journal(runs / "study.jsonl")[0]) == 1
+
+
+def test_a_guardrail_that_disappears_is_a_change(ledger: Path, runs: Path) -> None:
+    seal_rule(panel_rule(guardrails=(FLAT,)), runs, ledger)
+    with pytest.raises(RuleChangedError, match=r"guardrails\[0\]"):
+        seal_rule(panel_rule(), runs, ledger)
+
+
+def test_another_name_is_another_rule(ledger: Path, runs: Path) -> None:
+    seal_rule(panel_rule(), runs, ledger)
+    assert seal_rule(panel_rule(panel_seeds=(1001, 1002, 1003), name="wider"), runs, ledger)
+
+
+def test_a_seal_whose_digest_is_not_its_rule_s_is_left_out(ledger: Path, runs: Path) -> None:
+    seal_rule(panel_rule(), runs, ledger)
+    journal = runs / "study.jsonl"
+    forged = journal.read_text().replace("0.015", "0.001")
+    (runs / "study.jsonl").write_text(journal.read_text() + forged)
+    (problem,) = ingest(ledger, runs).problems
+    assert "study.jsonl, line 2: the rule's digest is" in problem
+    assert read(ledger, "select count(*) from rules").rows == [(1,)]
+
+
+def _seal(ledger: Path, runs: Path) -> None:
+    seal_rule(panel_rule(), runs, ledger)
+
+
+def test_two_processes_seal_once(ledger: Path, runs: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_seal, args=(ledger, runs)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert len(read_journal(runs / "study.jsonl")[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 3]}}, ("a.b[1]", 2, 3)),
+        ({"a": [1]}, {"a": [1, 2]}, ("a[1]", None, 2)),
+        ({"a": 1}, {"a": 1, "b": 2}, ("b", None, 2)),
+    ],
+)
+def test_the_first_difference_is_found(old: dict, new: dict, found: tuple | None) -> None:
+    assert first_difference(old, new) == found
