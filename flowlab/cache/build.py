@@ -1,7 +1,7 @@
-"""Builds a cache in one pass over the drives. Each frame goes through the image part once, however many windows share it.
+"""Builds a cache in one pass over the drives. Each frame passes the image part once, however many windows share it.
 
-Finished drives are pieces in `<cache_id>.zarr.partial`; a build that was killed goes on with the next drive and ends with the same
-bytes. The store appears under its name only when it is whole.
+Finished drives are pieces in `<cache_id>.zarr.partial`; a build that was killed goes on with the next drive and ends
+with the same bytes. The store appears under its name only when it is whole.
 """
 
 import fcntl
@@ -27,6 +27,7 @@ from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import Drive, Split, Windows
 from flowlab.drives.windows import cut_windows
+from flowlab.encoder.finite import keep_finite
 from flowlab.study.settings import WindowSettings
 
 IMAGE_BLOCK = 256
@@ -48,7 +49,8 @@ def build_cache(
 ) -> Path:
     """The path of the cache for exactly these inputs, built unless it is there.
 
-    Raises BusyError while another process builds it, CacheBuildError when the disk refuses or a side has no window left.
+    Raises BusyError while another process builds it, CacheBuildError when the disk refuses or a side has no
+    window left.
     """
     identity = describe_identity(source, split, windows, encoder, variants)
     name = cache_id(identity)
@@ -74,8 +76,8 @@ def build_cache(
             shutil.rmtree(partial, ignore_errors=True)
         except OSError as error:
             raise CacheBuildError(
-                f"building cache {name} stopped: {error.strerror} ({error.filename}). Finished drives are kept; make room and "
-                f"give the same command again."
+                f"building cache {name} stopped: {error.strerror} ({error.filename}). Finished drives are kept; make room "
+                f"and give the same command again."
             ) from None
     return path
 
@@ -110,7 +112,8 @@ class _Build:
     def _encode(self, drive: Drive, task: Task) -> Rows:
         cut = cut_windows(drive, self.windows)
         features = self._encode_frames(drive, task)
-        kept, dropped = keep_finite(drive, cut)
+        kept, left_out = keep_finite(drive, cut)
+        dropped = dict(left_out.by_field)
         rows: Rows = {
             "action": drive.action[kept.chunk],
             "history_action": drive.action[kept.history],
@@ -179,8 +182,8 @@ class _Build:
             num_windows[side] = sum(counts)
             if num_windows[side] == 0:
                 raise CacheBuildError(
-                    f"the {side} drives hold no whole window of {self.windows.history} + {self.windows.horizon} frames. "
-                    f"Check flowlab drives show."
+                    f"the {side} drives hold no whole window of {self.windows.history} + {self.windows.horizon} "
+                    f"frames. Check flowlab drives show."
                 )
             writers: dict[str, ArrayWriter] = {}
             for position, drive_id in enumerate(drive_ids):
@@ -207,27 +210,6 @@ class _Build:
         piece = self._read_piece(drive_id)
         assert piece is not None, drive_id
         return len(piece["action"])
-
-
-def keep_finite(drive: Drive, cut: Windows) -> tuple[Windows, dict[str, int]]:
-    """The windows whose inputs and targets are all finite, and how many others there are by the first field at fault."""
-    fields = {
-        "action": np.isfinite(drive.action).all(axis=1),
-        "speed_mps": np.isfinite(drive.speed_mps),
-    }
-    good = np.ones(len(cut.history), dtype=bool)
-    dropped = {}
-    for name, finite in fields.items():
-        bad = ~finite[cut.history].all(axis=1)
-        if name == "action":
-            bad |= ~finite[cut.chunk].all(axis=1)
-        dropped[name] = int((good & bad).sum())
-        good &= ~bad
-    if drive.waypoints is not None:
-        bad = ~np.isfinite(drive.waypoints).all(axis=(1, 2))[cut.history[:, -1]]
-        dropped["waypoints"] = int((good & bad).sum())
-        good &= ~bad
-    return Windows(cut.history[good], cut.chunk[good]), {name: num for name, num in dropped.items() if num}
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def read_array(store: Path, array: zarr.Array) -> NDArray:
     def read(piece: tuple[Path, int, int]) -> None:
         path, first, num = piece
         with path.open("rb", buffering=0) as file:
-            view = memoryview(out[first : first + num]).cast("B")
+            view = out[first : first + num].reshape(-1).view(np.uint8).data
             if file.readinto(view) != view.nbytes:
                 raise CacheCorruptError(
                     f"cache {store.stem}: {path.relative_to(store)} ended early. Rebuild: flowlab cache build"

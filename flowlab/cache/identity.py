@@ -13,7 +13,7 @@ LAYOUT_VERSION = 1
 def describe_identity(
     source: Source, split: Split, windows: WindowSettings, encoder: Encoder, variants: Sequence[str]
 ) -> dict:
-    """The identity as plain JSON: encoder weights, condition spec, content of every drive, split, windows, variants, layout."""
+    """The identity as plain JSON: encoder, condition spec, every drive by content, split, windows, variants, layout."""
     drive_ids = sorted({*split.train, *split.val})
     return {
         "encoder": encoder.digest,

@@ -1,7 +1,7 @@
 """How a cache lies on disk: Zarr v3 arrays without codec or sharding, so that a chunk file is exactly its rows.
 
-An array is cut along its first axis only, into chunks of 1024 rows; the last chunk is padded with zeros, as Zarr wants it. Any Zarr
-reader can open the store; flowlab reads the chunk files straight into the memory where they stay.
+An array is cut along its first axis only, into chunks of 1024 rows; the last chunk is padded with zeros, as Zarr wants it.
+Any Zarr reader can open the store; flowlab reads the chunk files straight into the memory where they stay.
 """
 
 from collections.abc import Iterator

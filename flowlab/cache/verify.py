@@ -15,6 +15,7 @@ def verify_cache(path: Path, progress: Progress = SILENT) -> None:
         for key, expected in sorted(digests.items()):
             if digest_bytes((path / key).read_bytes()) != expected:
                 raise CacheCorruptError(
-                    f"cache {path.stem}: {key} is not what was written. Remove {path.name} and rebuild: flowlab cache build"
+                    f"cache {path.stem}: {key} is not what was written. Remove {path.name} and rebuild: "
+                    f"flowlab cache build"
                 )
             task.advance()

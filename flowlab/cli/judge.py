@@ -91,7 +91,8 @@ def _verdict_table(study: Study, rows: "list[Verdict]", base: str) -> Table:
     if first.panel_mean is not None and first.panel_sd is not None:
         panel += f", mean {first.panel_mean:.4f}, sd {first.panel_sd:.4f}"
     title = (
-        f"rule {first.rule}{base}: {primary.channel} {primary.metric} on {primary.slice}, {primary.readout}; lower is better\n"
+        f"rule {first.rule}{base}: {primary.channel} {primary.metric} on {primary.slice}, {primary.readout}; "
+        f"lower is better\n"
         f"panel: {panel}"
     )
     cells = []

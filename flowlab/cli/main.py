@@ -14,7 +14,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 app = typer.Typer(
-    help="Encode a driving data set once, train many paired flow-matching policies from it, and let registered rules decide.",
+    help="Encode a driving data set once, train many paired policies from it, and let registered rules decide.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

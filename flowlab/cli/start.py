@@ -30,7 +30,7 @@ def init(
 
 
 def demo(study: StudyOption = None, device: DeviceOption = Device.auto) -> None:
-    """Do it all once: record drives, train the encoder, build the cache, run the panel and delta-off, print the verdict."""
+    """Do it all once: record, train the encoder, build the cache, run the panel and delta-off, print the verdict."""
     root = study if study is not None else _demo_folder()
     say(f"the demo study is {root / FILE_NAME}")
     prepare.cache_build(study=root, device=device, as_json=False)

@@ -19,7 +19,7 @@ from flowlab.study.settings import EncoderSettings, WindowSettings
 
 
 def encoder_id(settings: EncoderSettings, windows: WindowSettings, source: Source, train_ids: Sequence[str]) -> str:
-    """The name of the encoder that pretraining with these inputs gives: settings, windows, and the content of the train drives."""
+    """The name of the encoder that these inputs give: settings, windows, and the content of the train drives."""
     return digest_json(
         {
             "settings": settings.model_dump(mode="json"),

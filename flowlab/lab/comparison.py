@@ -34,7 +34,7 @@ def compare(
     progress: Progress,
     announce: Callable[[list[PlannedRun]], None],
 ) -> Comparison:
-    """Train whatever the comparison of `lever` at `seeds` lacks, and bring it into the ledger, also when interrupted."""
+    """Train what the comparison of `lever` at `seeds` lacks, and bring it into the ledger even when interrupted."""
     where = choose_device(device)
     ground = open_ground(study)
     note_cache(study, ground)

@@ -1,7 +1,7 @@
 """Where planned runs are trained: in this process (a GPU, or a single slot), or spread over the CPU's cores.
 
-On a CPU every worker process computes with one thread: threads share one matrix product badly at this size, and with one thread a
-run gives the same bits whichever cohort and worker it lands in.
+On a CPU every worker process computes with one thread: threads share one matrix product badly at this size, and with one
+thread a run gives the same bits whichever cohort and worker it lands in.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ POLL_S = 0.2
 
 
 def execute(study: Study, runs: list[PlannedRun], device: torch.device, progress: Progress = SILENT) -> None:
-    """Train and evaluate `runs`. Raises the first worker's FlowlabError, or RunFailedError naming where its traceback lies."""
+    """Train and evaluate `runs`. Raises the first worker's FlowlabError, or RunFailedError saying where its traceback is."""
     if device.type != "cpu":
         run_all(study, runs, device, progress)
         return
@@ -66,8 +66,8 @@ def _follow(workers: list[Any], events: Queue, progress: Progress) -> None:
             for slot, worker in enumerate(workers):
                 if slot not in ended and worker.exitcode not in (None, 0):
                     raise RunFailedError(
-                        f"worker {slot} ended with exit code {worker.exitcode} (killed, or out of memory). What it had done is "
-                        f"kept: give the same command again to go on."
+                        f"worker {slot} ended with exit code {worker.exitcode} (killed, or out of memory). What it had "
+                        f"done is kept: give the same command again to go on."
                     ) from None
             continue
         if kind == "begin":
@@ -140,7 +140,7 @@ def _work(root: str, runs: list[PlannedRun], slot: int, parent: int, events: Que
         log = study.runs / runs[0].run.run_id / "log.txt"
         log.write_text(traceback.format_exc())
         last = traceback.format_exc().strip().splitlines()[-1]
-        message = f"run {runs[0].run.run_id} and its cohort failed: {last}. The traceback is in {log.relative_to(study.root)}."
+        message = f"run {runs[0].run.run_id} and its cohort failed: {last}. Traceback: {log.relative_to(study.root)}."
         events.put((slot, "error", RunFailedError(message)))
     events.close()
     events.join_thread()

@@ -71,7 +71,7 @@ def find_study_encoder(study: Study) -> Path | None:
 
 
 def prepare_cache(study: Study, device: torch.device, progress: Progress = SILENT) -> tuple[Path, bool]:
-    """The study's cache with its fitted stats, built unless it is there. Returns where it lies and whether it was built now."""
+    """The study's cache with its fitted stats, built unless it is there. Returns its path and whether it is new."""
     found = find_cache(study)
     if found is not None:
         return found, False
@@ -86,7 +86,7 @@ def prepare_cache(study: Study, device: torch.device, progress: Progress = SILEN
 
 
 def find_cache(study: Study) -> Path | None:
-    """The cache that was built for the study's present drives, split, windows, encoder and cache tables; None if none was."""
+    """The cache built for the study's present drives, split, windows, encoder and cache tables; None if none was."""
     try:
         cache_id = json.loads(_pointer(study).read_text())["cache_id"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Fitted stats (SPEC S17): the action space's knots, the label densities and the maneuver thresholds, kept beside the cache.
+"""Fitted stats: the action space's knots, the label densities and the maneuver thresholds, kept beside the cache.
 
 They are fitted on the train split once per action space; their digest is part of every recipe's digest.
 """

@@ -12,7 +12,7 @@ select
     runs.lever = 'control' and runs.recipe_digest = runs.control_digest as is_control
 from runs
 join run_states using (run_id)
-where run_states.status = 'finished' 
+where run_states.status = 'finished' and runs.replicate = 0
 qualify row_number() over (
     partition by
         runs.lever, runs.recipe_digest, runs.control_digest, runs.cache_id, runs.evaluation_id, runs.seed
