@@ -17,11 +17,11 @@ import safetensors.numpy
 import torch
 import zarr
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from flowlab.cache.identity import cache_id, describe_identity
 from flowlab.cache.layout import ArrayWriter
-from flowlab.core.errors import BusyError, CacheBuildError
+from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
 from flowlab.core.files import write_atomic
 from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress, Task
@@ -55,12 +55,13 @@ def build_cache(
     identity = describe_identity(source, split, windows, encoder, variants)
     name = cache_id(identity)
     path = caches_dir / f"{name}.zarr"
-    caches_dir.mkdir(parents=True, exist_ok=True)
-    with _only_builder(caches_dir / f"{name}.lock"):
-        if path.is_dir():
-            return path
-        partial = caches_dir / f"{name}.zarr.partial"
-        try:
+    partial = caches_dir / f"{name}.zarr.partial"
+    try:
+        caches_dir.mkdir(parents=True, exist_ok=True)
+        with _only_builder(caches_dir / f"{name}.lock"):
+            if path.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed just after the renaming
+                return path
             build = _Build(source, windows, encoder, tuple(variants), partial / "pieces", torch.device(device))
             dropped = build.encode_drives(split, progress)
             store = partial / "store"
@@ -74,11 +75,11 @@ def build_cache(
             build.assemble(split, store, attributes)
             store.rename(path)
             shutil.rmtree(partial, ignore_errors=True)
-        except OSError as error:
-            raise CacheBuildError(
-                f"building cache {name} stopped: {error.strerror} ({error.filename}). Finished drives are kept; make room "
-                f"and give the same command again."
-            ) from None
+    except OSError as error:
+        raise CacheBuildError(
+            f"building cache {name} stopped: {error.strerror or error} ({error.filename or caches_dir}). Finished "
+            f"drives are kept; make room and give the same command again."
+        ) from None
     return path
 
 
@@ -141,7 +142,7 @@ class _Build:
             images = torch.from_numpy(self.source.images(drive, rows, height, width)).to(self.device)
             blocks.append(self.encoder.encode_frames(images))
             task.advance(len(rows))
-        return torch.cat(blocks)
+        return torch.cat(blocks) if blocks else torch.empty(0)
 
     @torch.no_grad()
     def _encode_windows(self, drive: Drive, cut: Windows, features: torch.Tensor, variant: str) -> NDArray[np.float16]:
@@ -158,6 +159,11 @@ class _Build:
                 waypoints = torch.from_numpy(drive.waypoints[history[:, -1]]).to(self.device)
             index = torch.from_numpy(history).to(self.device)
             block = self.encoder.encode_windows(features[index], action, speed, waypoints)
+            if block.shape != (len(history), *out.shape[1:]):
+                raise CacheMismatchError(
+                    f"the encoder gave a condition of shape {tuple(block.shape)} for {len(history)} windows; its spec "
+                    f"promises {spec}. Correct its encode_windows or its spec."
+                )
             out[first : first + len(history)] = block.half().cpu().numpy()
         return out
 
@@ -207,9 +213,8 @@ class _Build:
                 yield name, piece[name]
 
     def _num_rows(self, drive_id: str) -> int:
-        piece = self._read_piece(drive_id)
-        assert piece is not None, drive_id
-        return len(piece["action"])
+        with safe_open(self._piece_path(drive_id), "np") as piece:
+            return piece.get_slice("action").get_shape()[0]
 
 
 @contextmanager

@@ -12,11 +12,13 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowlab.cache.identity import cache_id
 from flowlab.cache.layout import check_sizes, chunk_files, is_plain
-from flowlab.core.errors import CacheCorruptError, CacheMismatchError, MissingError
+from flowlab.core.errors import CacheCorruptError, CacheMismatchError, MissingError, unknown_name
 from flowlab.core.types import ConditionSpec
 
 READ_THREADS = 2
+SIDES = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Cache:
 
     def split(self, side: str, device: torch.device | str = "cpu") -> ResidentSplit:
         """The windows of "train" or "val" on `device`, read with two threads straight into their tensors."""
+        if side not in SIDES:
+            raise unknown_name("side of the split", side, SIDES)
         group = zarr.open_group(self.path, path=side, mode="r")
 
         def load(name: str) -> Tensor:
@@ -116,6 +120,8 @@ def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionS
         attributes = json.loads((path / "zarr.json").read_text())["attributes"]
         cache = Cache(path, attributes)
         found, spec = cache.cache_id, cache.spec
+        if cache_id(attributes["identity"]) != found:
+            raise ValueError("its identity was edited")
     except (OSError, ValueError, KeyError, TypeError):
         raise CacheCorruptError(
             f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build"

@@ -30,6 +30,7 @@ def _record(name: str, state: str, path: Path, cache: Cache | None = None) -> di
         "condition": str(cache.spec) if cache else None,
         "variants": ", ".join(cache.variants) if cache else None,
         "megabytes": round(_num_bytes(path) / 1e6, 1),
+        "built_us": cache.attributes["built_us"] if cache else None,
     }
 
 

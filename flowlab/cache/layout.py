@@ -1,9 +1,10 @@
 """How a cache lies on disk: Zarr v3 arrays without codec or sharding, so that a chunk file is exactly its rows.
 
-An array is cut along its first axis only, into chunks of 1024 rows; the last chunk is padded with zeros, as Zarr wants it.
-Any Zarr reader can open the store; flowlab reads the chunk files straight into the memory where they stay.
+An array is cut along its first axis only, into chunks of 1024 rows; the last chunk is padded with zeros, as Zarr wants
+it. Any Zarr reader can open the store; flowlab reads the chunk files straight into the memory where they stay.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,7 +68,10 @@ class ArrayWriter:
         path = self.store / key
         path.parent.mkdir(parents=True, exist_ok=True)
         content = self._buffer.tobytes()
-        path.write_bytes(content)
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         self.digests[key] = digest_bytes(content)
         self._chunk += 1
         self._filled = 0

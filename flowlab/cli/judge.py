@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import out, print_json, say, table
@@ -75,7 +76,7 @@ def print_verdicts(study: Study, lever: str | None) -> None:
             _verdict_table(study, together, f" (base {number + 1} of {len(bases)})" if len(bases) > 1 else "")
         )
         for row in together:
-            console.print(f"[bold]{row.lever}[/bold]: {row.reason}", soft_wrap=True)
+            console.print(Text.assemble((row.lever, "bold"), f": {row.reason}"), soft_wrap=True)
     _print_baselines(study, rows[-1].cache_id, console)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from flowlab.core.digest import canonical_json, digest_bytes
 from flowlab.core.seeds import derive_seed
 from flowlab.core.types import NUM_WAYPOINTS, ConditionSpec, TokenGroup
-from flowlab.encoder.transformer import Block, RotaryAngles, initialise
+from flowlab.encoder.transformer import Block, Linear, RotaryAngles, initialise
 from flowlab.study.settings import EncoderSettings
 
 ARCHITECTURE_VERSION = 1
@@ -25,7 +25,7 @@ class FrameViT(nn.Module):
         width = settings.image_width_tokens
         self.patch = settings.patch
         num_patches = (settings.image_height // settings.patch) * (settings.image_width // settings.patch)
-        self.embed = nn.Linear(3 * settings.patch**2, width)
+        self.embed = Linear(3 * settings.patch**2, width)
         self.position = nn.Parameter(torch.zeros(num_patches, width))
         self.class_token = nn.Parameter(torch.zeros(width))
         self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.image_layers))
@@ -59,10 +59,10 @@ class WindowTransformer(nn.Module):
         width = settings.width
         self.history = history
         self.num_waypoints = NUM_WAYPOINTS if waypoints else 0
-        self.frame = nn.Linear(num_features, width)
-        self.state = nn.Linear(num_channels + 1, width)
-        self.past = nn.Linear(history * (num_channels + 1), width)
-        self.waypoint = nn.Linear(2, width) if waypoints else None
+        self.frame = Linear(num_features, width)
+        self.state = Linear(num_channels + 1, width)
+        self.past = Linear(history * (num_channels + 1), width)
+        self.waypoint = Linear(2, width) if waypoints else None
         self.kind = nn.Parameter(torch.zeros(4, width))  # frame, state, summary, history
         self.waypoint_index = nn.Parameter(torch.zeros(self.num_waypoints, width)) if waypoints else None
         now = history - 1

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowlab.encoder.transformer import Linear
+
 NUM_BINS = 41
 
 
@@ -45,8 +47,8 @@ class FrameHead(nn.Module):
     def __init__(self, num_features: int, horizon: int, num_channels: int) -> None:
         super().__init__()
         self.shape = (horizon, num_channels, NUM_BINS)
-        self.hidden = nn.Linear(num_features, num_features)
-        self.out = nn.Linear(num_features, horizon * num_channels * NUM_BINS)
+        self.hidden = Linear(num_features, num_features)
+        self.out = Linear(num_features, horizon * num_channels * NUM_BINS)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.out(F.gelu(self.hidden(features))).unflatten(-1, self.shape)
@@ -59,11 +61,11 @@ class TokenHeads(nn.Module):
         super().__init__()
         self.heads, self.num_channels = heads, num_channels
         self.slot = nn.Parameter(torch.zeros(horizon, width))
-        self.key_value = nn.Linear(width, 2 * width)
-        self.hidden = nn.Linear(width, width)
-        self.out = nn.Linear(width, num_channels * NUM_BINS)
-        self.past = nn.Linear(width, history * (num_channels + 1))
-        self.waypoint = nn.Linear(width, 2)
+        self.key_value = Linear(width, 2 * width)
+        self.hidden = Linear(width, width)
+        self.out = Linear(width, num_channels * NUM_BINS)
+        self.past = Linear(width, history * (num_channels + 1))
+        self.waypoint = Linear(width, 2)
 
     def chunk_logits(self, tokens: Tensor) -> Tensor:
         """(B, S, D) -> (B, H, A, NUM_BINS)."""

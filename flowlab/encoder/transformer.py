@@ -8,6 +8,13 @@ MLP_MULTIPLIER = 3
 ROTARY_BASE = 100.0
 
 
+class Linear(nn.Linear):
+    """A linear map that `initialise` fills: torch's own constructor would draw from the global generator."""
+
+    def reset_parameters(self) -> None:
+        """Nothing yet."""
+
+
 class RotaryAngles(nn.Module):
     """Rotary position embedding (Su et al., 2021) over time steps; tokens of one moment share a step."""
 
@@ -35,11 +42,11 @@ class Block(nn.Module):
         super().__init__()
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width)
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.attention_out = nn.Linear(width, width)
+        self.query_key_value = Linear(width, 3 * width)
+        self.attention_out = Linear(width, width)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp_in = nn.Linear(width, MLP_MULTIPLIER * width)
-        self.mlp_out = nn.Linear(MLP_MULTIPLIER * width, width)
+        self.mlp_in = Linear(width, MLP_MULTIPLIER * width)
+        self.mlp_out = Linear(MLP_MULTIPLIER * width, width)
 
     def forward(self, x: Tensor, rotary: RotaryAngles | None = None) -> Tensor:
         """x (B, L, width) -> the same shape."""

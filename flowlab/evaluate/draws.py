@@ -29,8 +29,8 @@ def draw(
 ) -> NDArray[np.float32]:
     """Raw draws (R, N, K, H, A) for conditions (N, S, D) float16 of N frames, known by drive and frame_index of now.
 
-    Noise comes from the bank, so every run sees the same; the condition's keys and values are computed once per frame, and
-    the draws ride in the query axis.
+    Noise comes from the bank, so every run sees the same; the condition's keys and values are computed once per frame,
+    and the draws ride in the query axis.
     """
     draws = np.empty(
         (decoder.num_runs, len(frame_index), settings.draws, decoder.horizon, len(space.raw_channels)), dtype=np.float32

@@ -1,7 +1,7 @@
 """Where planned runs are trained: in this process (a GPU, or a single slot), or spread over the CPU's cores.
 
-On a CPU every worker process computes with one thread: threads share one matrix product badly at this size, and with one
-thread a run gives the same bits whichever cohort and worker it lands in.
+On a CPU every worker process computes with one thread: threads share one matrix product badly at this size, and with
+one thread a run gives the same bits whichever cohort and worker it lands in.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ POLL_S = 0.2
 
 
 def execute(study: Study, runs: list[PlannedRun], device: torch.device, progress: Progress = SILENT) -> None:
-    """Train and evaluate `runs`. Raises the first worker's FlowlabError, or RunFailedError saying where its traceback is."""
+    """Train and evaluate `runs`. Raises the first worker's FlowlabError, or RunFailedError."""
     if device.type != "cpu":
         run_all(study, runs, device, progress)
         return

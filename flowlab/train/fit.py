@@ -17,6 +17,7 @@ from flowlab.train.optimiser import CohortAdamW, schedule
 from flowlab.train.validate import Validation, validate
 
 RESUME_EVERY_S = 20.0
+RESUME_SHARE = 0.05  # of the wall time may go into writing what a resumed run needs
 
 Record = Callable[[int, list[MetricRow]], None]
 """(run's position in the cohort, rows)."""
@@ -85,7 +86,7 @@ class _Training:
         return step
 
     def loop(self, first: int, steps: int, task: Task) -> None:
-        last_kept = time.monotonic()
+        keep_at = time.monotonic() + RESUME_EVERY_S
         per_epoch = self.batches.steps_per_epoch
         for step in range(first, steps):
             losses, norms = self.step(step)
@@ -93,9 +94,8 @@ class _Training:
             done = step + 1
             if done % per_epoch == 0 or done == steps:
                 self.end_epoch(done, losses, norms)
-            if done == steps or time.monotonic() - last_kept > RESUME_EVERY_S:
-                self.keep_all(done)
-                last_kept = time.monotonic()
+            if done == steps or time.monotonic() > keep_at:
+                keep_at = self.keep_all(done)
 
     def step(self, step: int) -> tuple[Tensor, Tensor]:
         """One step of every run: losses and gradient norms, both (R,) and still on the device."""
@@ -122,11 +122,15 @@ class _Training:
             rows = [MetricRow(name, "", "train", "", value, done) for name, value in values.items()]
             self.record(run, [*rows, MetricRow("flow_mse", "", "overall", "", flow_mse, done)])
 
-    def keep_all(self, done: int) -> None:
+    def keep_all(self, done: int) -> float:
+        """Hand out what every run needs to go on; returns when to do so next."""
+        begin = time.monotonic()
         for run in range(self.cohort.size):
             if run not in self.crashed:
                 weights = run_weights(self.decoder, run)
                 self.keep(run, Resume(done, weights, self.optimiser.run_state(run)))
+        end = time.monotonic()
+        return end + max(RESUME_EVERY_S, (end - begin) / RESUME_SHARE)
 
 
 def _is_finite(value: float) -> bool:

@@ -44,14 +44,14 @@ def test_an_ingester_killed_at_any_moment_leaves_a_ledger_that_opens_and_misses_
         ledger = tmp_path / f"killed-{trial}.duckdb"
         if trial % 2:
             shutil.copy(template, ledger)
-        delays_s = [moments.uniform(0.01, 0.25) for _ in range(3)]
+        delays_s = [moments.uniform(0.005, latest_s) for latest_s in (0.05, 0.15, 0.25)]
         num_died += int(_finish(_start("kill", ledger, runs, *delays_s)))
         if ledger.exists():
             migrate(ledger)
             assert set(contents(ledger)["metrics"]) <= set(wanted["metrics"])
         ingest(ledger, runs)
         assert contents(ledger) == wanted
-    assert num_died >= 8  # else the moments say nothing about work in progress
+    assert num_died >= 4  # else the moments say nothing about work in progress
 
 
 def test_two_writers_and_two_readers_get_along(ledger: Path, runs: Path) -> None:

@@ -111,6 +111,7 @@ def copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def train(monkeypatch, data, validation) -> Callable[..., Outcome]:
     def run_fit(*runs: Run, resume=None, every_step=False, on=(data, validation)) -> Outcome:
         monkeypatch.setattr("flowlab.train.fit.RESUME_EVERY_S", -1.0 if every_step else 1e9)
+        monkeypatch.setattr("flowlab.train.fit.RESUME_SHARE", 1e9)
         rows, kept = defaultdict(list), defaultdict(dict)
 
         def keep(run: int, state: Resume) -> None:

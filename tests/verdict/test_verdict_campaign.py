@@ -62,15 +62,15 @@ def test_the_view_and_the_reader_say_the_same(published: Campaign) -> None:
 
 @pytest.fixture
 def campaign(ledger: Path, runs: Path) -> Campaign:
-    """Controls 0.40 at 1001 and 0.38 at 1002: mean 0.39; flat 0.10 both."""
+    """Controls 0.40 at 1001 and 0.38 at 1002: mean 0.39; flat 0.13 both."""
     campaign = Campaign(ledger, runs, panel_rule(guardrails=(FLAT,)))
-    campaign.controls({1001: 0.40, 1002: 0.38}, flat=0.10)
+    campaign.controls({1001: 0.40, 1002: 0.38}, flat=0.13)
     return campaign
 
 
 def test_a_lever_that_passes_all_is_stacked(campaign: Campaign) -> None:
-    campaign.run("good", 1001, 0.37, flat=0.10)
-    campaign.run("good", 1002, 0.37, flat=0.10)
+    campaign.run("good", 1001, 0.37, flat=0.13)
+    campaign.run("good", 1002, 0.37, flat=0.13)
     verdict = campaign.verdicts()["good"]
     assert (verdict.stage_reached, verdict.decision, verdict.owed) == ("stack", "stack", "")
 
@@ -86,38 +86,44 @@ def test_an_improvement_of_exactly_the_bar_is_not_more_than_it(ledger: Path, run
     assert verdicts["more"].stage_reached == "stack"
 
 
-@pytest.mark.parametrize(("flat", "decision"), [(0.104, "stack"), (0.1041, "drop")])
+@pytest.mark.parametrize(("flat", "decision"), [(0.134, "stack"), (0.1341, "drop")])
 def test_a_guardrail_lets_exactly_its_margin_pass(campaign: Campaign, flat: float, decision: str) -> None:
+    assert 0.134 - 0.130 > 0.004  # in floats
     for seed in (1001, 1002):
         campaign.run("lever", seed, 0.30, flat=flat)
     verdict = campaign.verdicts()["lever"]
     assert verdict.decision == decision
-    assert ("guardrail steering l1 flat_frame: 0.1041 against the panel's 0.1000, over" in verdict.reason) == (
+    assert ("guardrail steering l1 flat_frame: 0.1341 against the panel's 0.1300, over" in verdict.reason) == (
         decision == "drop"
     )
 
 
 def test_a_guardrail_without_its_metric_leaves_the_lever_undecided(campaign: Campaign) -> None:
-    campaign.run("lever", 1001, 0.30, flat=0.1)
+    campaign.run("lever", 1001, 0.30, flat=0.13)
     campaign.run("lever", 1002, 0.30)
     assert campaign.verdicts()["lever"].decision == "undecided"
 
 
 def test_only_the_first_judged_seed_counts_for_triage(campaign: Campaign) -> None:
-    campaign.run("late", 1002, 0.20, flat=0.10)
+    campaign.run("late", 1002, 0.20, flat=0.13)
     verdict = campaign.verdicts()["late"]
     assert (verdict.stage_reached, verdict.decision, verdict.owed) == ("triage", "undecided", "late@1001")
     assert verdict.reason == "triage: waits for late@1001"
 
 
 def test_runs_outside_the_judged_seeds_and_replicates_are_exploratory(campaign: Campaign) -> None:
-    campaign.run("lever", 1001, 0.395, flat=0.10)
+    campaign.run("lever", 1001, 0.395, flat=0.13)
     campaign.run("lever", 1001, 0.2, replicate=1)
     campaign.run("lever", 7, 0.2)
     verdict = campaign.verdicts()["lever"]
     assert (verdict.decision, verdict.num_pairs, verdict.lever_mean) == ("drop", 1, 0.395)
     rows = read(campaign.ledger, "select seed, replicate from exploratory_runs order by seed").rows
     assert rows == [(7, 0), (1001, 1)]
+
+
+def test_a_replicate_does_not_stand_in_for_a_run_that_is_owed(campaign: Campaign) -> None:
+    campaign.run("lever", 1001, 0.2, flat=0.13, replicate=1)
+    assert campaign.verdicts()["lever"].owed == "lever@1001"
 
 
 def test_an_incomplete_panel_is_never_used(ledger: Path, runs: Path) -> None:
@@ -140,13 +146,13 @@ def test_a_missing_control_is_owed_before_anything_can_pair(ledger: Path, runs: 
 
 @pytest.mark.parametrize("ending", ["crashed", "running"])
 def test_a_run_that_did_not_finish_is_not_judged_and_stays_owed(campaign: Campaign, ending: str) -> None:
-    campaign.run("lever", 1001, 0.2, flat=0.1, ending=ending)
+    campaign.run("lever", 1001, 0.2, flat=0.13, ending=ending)
     assert campaign.verdicts()["lever"].owed == "lever@1001"
     assert [(owed.seed, owed.status) for owed in read_owed(campaign.ledger)] == [(1001, ending)]
 
 
 def test_a_finished_run_without_the_primary_metric_is_named_and_not_owed(campaign: Campaign) -> None:
-    campaign.run("lever", 1001, None, flat=0.1)
+    campaign.run("lever", 1001, None, flat=0.13)
     verdict = campaign.verdicts()["lever"]
     assert (verdict.decision, verdict.owed) == ("undecided", "")
     assert verdict.reason == "triage: waits for lever@1001, which finished without the primary metric"
@@ -156,27 +162,28 @@ def test_a_finished_run_without_the_primary_metric_is_named_and_not_owed(campaig
 def test_runs_of_another_cache_or_evaluation_never_pair(campaign: Campaign, other: dict[str, str]) -> None:
     campaign.run("lever", 1001, 0.2, **other)
     verdict = campaign.verdicts()["lever"]
-    assert (verdict.num_pairs, verdict.panel_count, verdict.decision) == (0, 0, "undecided")
+    assert (verdict.num_pairs, verdict.panel_count, verdict.stage_reached) == (0, 0, "triage")
+    assert verdict.reason == "triage: waits for control@1001"
     assert read(campaign.ledger, "select * from pairs where lever = 'lever'").rows == []
 
 
 def test_another_recipe_under_the_control_s_name_is_no_control(campaign: Campaign) -> None:
     campaign.run("control", 1001, 0.9, recipe="changed")
-    campaign.run("lever", 1001, 0.2, flat=0.1)
+    campaign.run("lever", 1001, 0.2, flat=0.13)
     verdict = campaign.verdicts()["lever"]
     assert verdict.panel_count == 2
     assert verdict.paired_deltas == pytest.approx([-0.2])
 
 
 def test_a_placebo_has_deltas_of_exactly_zero_and_is_no_control(campaign: Campaign) -> None:
-    campaign.run("placebo", 1001, 0.40, flat=0.10, recipe="base")
+    campaign.run("placebo", 1001, 0.40, flat=0.13, recipe="base")
     verdict = campaign.verdicts()["placebo"]
     assert (verdict.paired_deltas, verdict.panel_count, verdict.decision) == ([0.0], 2, "drop")
 
 
 def test_a_changed_recipe_of_one_lever_is_judged_apart(campaign: Campaign) -> None:
-    campaign.run("lever", 1001, 0.30, flat=0.1, recipe="first")
-    campaign.run("lever", 1002, 0.30, flat=0.1, recipe="second")
+    campaign.run("lever", 1001, 0.30, flat=0.13, recipe="first")
+    campaign.run("lever", 1002, 0.30, flat=0.13, recipe="second")
     campaign.verdicts()
     rows = read(campaign.ledger, "select recipe_digest, owed from verdicts order by all").rows
     assert rows == [("first", "lever@1002"), ("second", "lever@1001")]

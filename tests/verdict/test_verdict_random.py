@@ -3,6 +3,7 @@
 Values are whole numbers of 1e-4, multiples of 10, so that differences hit bars and margins exactly and often.
 """
 
+import random
 import shutil
 from pathlib import Path
 
@@ -16,10 +17,16 @@ from flowlab.verdict.seal import seal_rule
 
 PANEL_SEEDS = (1001, 1002, 1003)
 BAR_TRIAGE, BAR_STACK, MARGIN = 100, 150, 40
-TEN_TIMES = (10).__mul__
 
-cell = st.one_of(st.none(), *[st.tuples(st.integers(330, 360).map(TEN_TIMES), st.integers(99, 106).map(TEN_TIMES))] * 5)
-campaign = st.tuples(st.tuples(cell, cell, cell), st.tuples(cell, cell))
+
+def draw_campaign(stream: random.Random) -> tuple[tuple, tuple]:
+    """Controls and levers: (primary, guardrail) a seed, None for one run in twenty. Levers are about 0.015 better."""
+
+    def cell(best: int, worst: int) -> tuple[int, int] | None:
+        values = 10 * stream.randint(best, worst), 10 * stream.randint(99, 104)
+        return None if stream.random() < 0.05 else values
+
+    return tuple(cell(335, 350) for _ in range(3)), tuple(cell(315, 340) for _ in range(2))
 
 
 def by_hand(controls: tuple, levers: tuple) -> tuple[str, str]:
@@ -57,8 +64,10 @@ def _fill(ledger: Path, campaigns: list[tuple]) -> None:
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(campaigns=st.lists(campaign, min_size=20, max_size=40))
-def test_verdicts_equal_the_computation_by_hand(ledger: Path, runs: Path, campaigns: list[tuple]) -> None:
+@given(seed=st.integers(0, 2**32 - 1))
+def test_verdicts_equal_the_computation_by_hand(ledger: Path, runs: Path, seed: int) -> None:
+    stream = random.Random(seed)
+    campaigns = [draw_campaign(stream) for _ in range(60)]
     seal_rule(panel_rule(panel_seeds=PANEL_SEEDS, guardrails=(FLAT,)), runs, ledger)
     trial = Path(shutil.copy(ledger, ledger.with_name("trial.duckdb")))
     _fill(trial, campaigns)

@@ -1,0 +1,204 @@
+import dataclasses
+import fcntl
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flowlab.cache.build import build_cache
+from flowlab.cache.cache import open_cache
+from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
+from flowlab.core.types import CHANNELS, ConditionSpec, Drive, Split
+from flowlab.encoder.drive_vit import DriveViT
+from tests.cache.number_encoder import NumberEncoder
+from tests.cache.three_drives import SPLIT, VARIANTS, WINDOWS, three_drives
+from tests.encoder.memory_source import FIRST_FRAME, MemorySource, numbered_drive
+from tests.encoder.tiny_encoder import TINY
+
+ROOT = Path(__file__).parents[2]
+ONE = Split(train=("a",), val=("a",))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path_factory.mktemp("caches"))
+
+
+def chunk_files(store: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file() and "/c/" in str(p)}
+
+
+def build_one(drive: Drive, folder: Path, encoder: NumberEncoder | None = None) -> Path:
+    return build_cache(MemorySource([drive]), ONE, WINDOWS, encoder or NumberEncoder(), VARIANTS, folder)
+
+
+def test_a_condition_shows_the_frames_of_its_own_window(built: Path):
+    train = open_cache(built).split("train")
+    rows = train.frame_index - FIRST_FRAME
+    assert torch.equal(train.condition["normal"][:, 0].long(), rows)
+
+
+def test_the_chunk_starts_at_the_frame_after_now(built: Path):
+    train = open_cache(built).split("train")
+    gas_row = (train.action[:, :, 0] * 1000).round().long()
+    now = train.frame_index[:, -1] - FIRST_FRAME
+    assert torch.equal(gas_row, torch.stack([now + 1, now + 2], dim=1))
+
+
+def test_history_action_time_and_waypoints_are_of_the_window_s_frames(built: Path):
+    val = open_cache(built).split("val")
+    rows = val.frame_index - FIRST_FRAME
+    assert torch.equal((val.history_action[:, :, 0] * 1000).round().long(), rows)
+    assert torch.equal(val.time_us, rows * 100_000)
+    assert val.waypoints is not None
+    assert torch.equal(val.waypoints[:, 9, 0], rows[:, -1] / 2)
+
+
+def test_drives_stand_in_the_split_s_order_and_windows_in_time_order(built: Path):
+    train = open_cache(built).split("train")
+    assert train.drive_ids == ("b", "a")
+    assert train.drive.tolist() == [0] * (1300 - 4) + [1] * (900 - 4)
+    assert (train.frame_index[1:1296, -1] > train.frame_index[:1295, -1]).all()
+
+
+def test_without_history_the_past_actions_are_zero_and_the_frames_are_not(built: Path):
+    train = open_cache(built).split("train")
+    condition = train.condition
+    assert torch.equal(condition["no-history"][:, 0], condition["normal"][:, 0])
+    assert torch.equal(condition["normal"][:, 1], train.history_action[:, :, 0].half())
+    assert condition["no-history"][:, 1].count_nonzero() == 0
+
+
+def test_no_history_cannot_be_had_by_patching_the_history_token(tmp_path: Path):
+    encoder = DriveViT(TINY, CHANNELS, True, 3).freeze()
+    path = build_cache(MemorySource([numbered_drive("a", 12)]), ONE, WINDOWS, encoder, VARIANTS, tmp_path)
+    condition = open_cache(path).split("train").condition
+    summary = encoder.spec.groups[0]
+    assert summary.name == "summary"
+    assert (condition["normal"][:, 0] - condition["no-history"][:, 0]).abs().max() > 0.01
+
+
+def test_each_frame_passes_the_image_part_once_for_both_variants_and_both_sides(tmp_path: Path):
+    encoder = NumberEncoder()
+    build_one(numbered_drive("a", 40), tmp_path, encoder)
+    assert encoder.frames_seen == 40
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path, built: Path):
+    again = build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+    assert again.name == built.name
+    assert chunk_files(again) == chunk_files(built)
+
+
+def test_what_is_built_is_not_built_again(built: Path):
+    encoder = NumberEncoder()
+    assert build_cache(three_drives(), SPLIT, WINDOWS, encoder, VARIANTS, built.parent) == built
+    assert encoder.frames_seen == 0
+
+
+def test_another_order_of_drives_is_another_cache(built: Path, tmp_path: Path):
+    other = build_cache(
+        three_drives(), Split(train=("a", "b"), val=("c",)), WINDOWS, NumberEncoder(), VARIANTS, tmp_path
+    )
+    assert other.name != built.name
+
+
+def test_a_build_killed_in_the_middle_ends_with_the_same_bytes(tmp_path: Path, built: Path):
+    builder = subprocess.Popen([sys.executable, "-m", "tests.cache.build_slowly", str(tmp_path)], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*.partial/pieces/a.safetensors")):
+        assert time.monotonic() < deadline and builder.poll() is None, "the build did not get to its first piece"
+        time.sleep(0.01)
+    builder.send_signal(signal.SIGKILL)
+    assert builder.wait() == -signal.SIGKILL
+    assert not list(tmp_path.glob("*.zarr"))
+
+    encoder = NumberEncoder()
+    path = build_cache(three_drives(), SPLIT, WINDOWS, encoder, VARIANTS, tmp_path)
+    assert encoder.frames_seen == 1300 + 50  # drive a was finished
+    assert path.name == built.name
+    assert chunk_files(path) == chunk_files(built)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_nan_speed_drops_exactly_the_windows_that_see_it(tmp_path: Path):
+    drive = numbered_drive("a", 20)
+    drive.speed_mps[7] = np.nan
+    cache = open_cache(build_one(drive, tmp_path))
+    now = cache.split("train").frame_index[:, -1] - FIRST_FRAME
+    assert now.tolist() == [2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 15, 16, 17]
+    assert cache.attributes["dropped"] == {"speed_mps": 3}
+
+
+def test_a_condition_beyond_half_precision_is_dropped_by_that_name(tmp_path: Path):
+    cache = open_cache(build_one(numbered_drive("a", 20), tmp_path, NumberEncoder(scale=10_000)))
+    assert cache.num_windows("train") == 5  # rows up to 6 stay below 65504; now is 2, 3, 4, 5, 6
+    assert cache.attributes["dropped"] == {"condition": 11}
+
+
+def test_a_drive_without_waypoints_makes_a_cache_without_them(tmp_path: Path):
+    cache = open_cache(build_one(numbered_drive("a", 20, waypoints=False), tmp_path))
+    assert cache.split("train").waypoints is None
+
+
+def test_an_encoder_that_breaks_its_promise_is_refused(tmp_path: Path):
+    encoder = NumberEncoder()
+    encoder.spec = ConditionSpec(7, encoder.spec.groups)
+    with pytest.raises(CacheMismatchError, match=r"shape \(16, 2, 3\).*2 tokens of width 7"):
+        build_one(numbered_drive("a", 20), tmp_path, encoder)
+
+
+def test_a_side_without_windows_is_refused(tmp_path: Path):
+    source = MemorySource([numbered_drive("a", 20), numbered_drive("c", 4)])
+    with pytest.raises(CacheBuildError, match="val drives hold no whole window of 3 \\+ 2 frames"):
+        build_cache(source, Split(("a",), ("c",)), WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+    assert not list(tmp_path.glob("*.zarr"))
+
+
+def test_a_second_builder_says_that_the_first_is_at_work(tmp_path: Path, built: Path):
+    with (tmp_path / f"{built.stem}.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BusyError, match=f"another process is building cache {built.stem}"):
+            build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+
+
+def test_a_disk_that_refuses_is_one_sentence_and_leaves_nothing_visible(tmp_path: Path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(CacheBuildError, match=r"File too large.*same command again"):
+            build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.glob("*.zarr"))
+    path = build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+    assert open_cache(path).num_windows("val") == 46
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheBuildError, match=r"Not a directory|File exists"):
+        build_one(numbered_drive("a", 20), tmp_path / "file")
+
+
+def test_what_a_builder_left_when_killed_after_the_renaming_is_removed(tmp_path: Path):
+    path = build_one(numbered_drive("a", 20), tmp_path)
+    path.with_name(f"{path.name}.partial").joinpath("pieces").mkdir(parents=True)
+    assert build_one(numbered_drive("a", 20), tmp_path) == path
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_content_of_a_drive_is_part_of_the_name(tmp_path: Path):
+    drive = numbered_drive("a", 20)
+    action = drive.action.copy()
+    action[3, 2] += 0.1
+    first, second = build_one(drive, tmp_path), build_one(dataclasses.replace(drive, action=action), tmp_path)
+    assert first != second

@@ -1,0 +1,152 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowlab.cache.build import build_cache
+from flowlab.cache.cache import open_cache, read_array
+from flowlab.cache.catalogue import describe_cache, list_caches
+from flowlab.cache.layout import CHUNK_ROWS, ArrayWriter
+from flowlab.cache.verify import verify_cache
+from flowlab.core.errors import CacheCorruptError, CacheMismatchError, MissingError, UnknownNameError
+from flowlab.core.types import ConditionSpec, TokenGroup
+from tests.cache.number_encoder import NumberEncoder
+from tests.cache.three_drives import SPLIT, VARIANTS, WINDOWS, three_drives
+
+CHUNK = "train/condition/normal/c/1/0/0"
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    return build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+
+
+def test_it_knows_what_it_holds(built: Path):
+    cache = open_cache(built)
+    assert cache.cache_id == built.stem
+    assert cache.channels == ("gas", "brake", "steering")
+    assert cache.variants == ("normal", "no-history")
+    assert str(cache.spec) == "2 tokens of width 3 (1 summary + 1 history)"
+    assert (cache.num_windows("train"), cache.num_windows("val")) == (1296 + 896, 46)
+
+
+def test_any_zarr_reader_sees_what_flowlab_reads(built: Path):
+    train = open_cache(built).split("train")
+    group = zarr.open_group(built, mode="r")
+    assert np.array_equal(group["train/condition/normal"][:], train.condition["normal"].numpy())
+    assert np.array_equal(group["train/time_us"][:], train.time_us.numpy())
+    assert train.condition["normal"].dtype == torch.float16
+
+
+def test_chunk_files_are_their_rows(built: Path):
+    train = open_cache(built).split("train")
+    first = np.frombuffer((built / "train/action/c/0/0/0").read_bytes(), "<f4").reshape(CHUNK_ROWS, 2, 3)
+    assert np.array_equal(first, train.action[:CHUNK_ROWS].numpy())
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 1500), min_size=1, max_size=4))
+def test_rows_come_back_however_they_were_appended(tmp_path_factory: pytest.TempPathFactory, parts: list[int]):
+    store = tmp_path_factory.mktemp("store")
+    rows = np.arange(2 * sum(parts), dtype=np.int32).reshape(-1, 2)
+    writer = ArrayWriter(store, "x", (2,), rows.dtype, len(rows))
+    for part in np.split(rows, np.cumsum(parts)[:-1]):
+        writer.append(part)
+    digests = writer.finish()
+    assert len(digests) == -(-len(rows) // CHUNK_ROWS)
+    assert np.array_equal(read_array(store, zarr.open_array(store, path="x", mode="r")), rows)
+
+
+def test_an_array_with_a_codec_is_read_by_zarr(tmp_path: Path):
+    rows = np.arange(300, dtype=np.float32).reshape(100, 3)
+    array = zarr.create_array(store=str(tmp_path), name="x", data=rows, chunks=(30, 2))
+    assert np.array_equal(read_array(tmp_path, array), rows)
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_a_chunk_of_the_wrong_size_is_found_at_open(built: Path, change: int):
+    content = (built / CHUNK).read_bytes()
+    (built / CHUNK).write_bytes((content + b"\0")[: len(content) + change])
+    with pytest.raises(
+        CacheCorruptError, match=f"{CHUNK} holds {len(content) + change} bytes, expected {len(content)}"
+    ):
+        open_cache(built)
+
+
+def test_a_missing_chunk_is_found_at_open(built: Path):
+    (built / CHUNK).unlink()
+    with pytest.raises(CacheCorruptError, match=f"{CHUNK} is missing"):
+        open_cache(built)
+
+
+def test_verify_passes_what_was_written(built: Path):
+    verify_cache(built)
+
+
+def test_a_flipped_byte_opens_and_is_named_by_verify(built: Path):
+    content = bytearray((built / CHUNK).read_bytes())
+    content[5] ^= 1
+    (built / CHUNK).write_bytes(content)
+    open_cache(built)
+    with pytest.raises(CacheCorruptError, match=CHUNK):
+        verify_cache(built)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "train/action/zarr.json"])
+@pytest.mark.parametrize("size", [0, 20])
+def test_torn_metadata_is_corrupt(built: Path, name: str, size: int):
+    (built / name).write_bytes((built / name).read_bytes()[:size])
+    with pytest.raises(CacheCorruptError, match="flowlab cache build"):
+        open_cache(built)
+
+
+def test_an_edited_identity_is_corrupt(built: Path):
+    metadata = json.loads((built / "zarr.json").read_text())
+    metadata["attributes"]["identity"]["windows"]["max_gap_s"] = 9.0
+    (built / "zarr.json").write_text(json.dumps(metadata))
+    with pytest.raises(CacheCorruptError):
+        open_cache(built)
+
+
+def test_another_spec_is_refused_with_both_named(built: Path):
+    other = ConditionSpec(3, (TokenGroup("summary", 1), TokenGroup("history", 1), TokenGroup("waypoints", 10)))
+    with pytest.raises(CacheMismatchError, match=r"holds 2 tokens of width 3.*expects 12 tokens of width 3"):
+        open_cache(built, expect_spec=other)
+
+
+def test_another_cache_under_the_name_is_refused(built: Path):
+    other = built.rename(built.with_name("0123456789abcdef.zarr"))
+    with pytest.raises(CacheMismatchError, match=f"{built.stem}.*0123456789abcdef"):
+        open_cache(other, expect_id="0123456789abcdef")
+
+
+def test_no_cache_names_the_next_step(tmp_path: Path):
+    with pytest.raises(MissingError, match="flowlab cache build"):
+        open_cache(tmp_path / "none.zarr")
+
+
+def test_a_side_that_is_not_there_is_named(built: Path):
+    with pytest.raises(UnknownNameError, match="did you mean 'train'"):
+        open_cache(built).split("trian")
+
+
+def test_the_list_tells_whole_partial_and_corrupt_apart(built: Path):
+    (built.parent / "aaaa.zarr.partial/pieces").mkdir(parents=True)
+    (built.parent / "bbbb.zarr").mkdir()
+    states = {record["cache_id"]: record["state"] for record in list_caches(built.parent)}
+    assert states == {built.stem: "whole", "aaaa": "partial", "bbbb": "corrupt"}
+
+
+def test_a_folder_that_is_not_there_holds_no_cache(tmp_path: Path):
+    assert list_caches(tmp_path / "none") == []
+
+
+def test_the_description_is_plain_json(built: Path):
+    described = describe_cache(built)
+    assert json.loads(json.dumps(described))["num_train"] == 2192
+    assert described["train_drives"] == ["b", "a"]

@@ -1,0 +1,47 @@
+"""One process at a time works on a run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from flowlab.core.errors import BusyError
+from flowlab.lab.run_dir import RunDir
+
+HOLD = """
+import sys
+from pathlib import Path
+from flowlab.lab.run_dir import RunDir
+
+with RunDir(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_turned_away_until_the_first_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "control-1"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(BusyError, match="control-1 is being trained by another process"), RunDir(path):
+        pass
+    holder.kill()
+    holder.communicate()
+    with RunDir(path) as out:
+        out.journal.finished()
+
+
+def test_draws_come_back_from_zarr(tmp_path: Path) -> None:
+    draws = np.arange(2 * 3 * 2 * 2, dtype=np.float32).reshape(2, 3, 2, 2)
+    with RunDir(tmp_path / "control-1") as out:
+        out.save_draws(draws)
+        out.save_draws(draws + 1)
+    stored = zarr.open_array(tmp_path / "control-1" / "draws.zarr", mode="r")
+    assert np.array_equal(np.asarray(stored[:]), draws + 1)
+    assert not list(tmp_path.rglob("*.partial"))
