@@ -59,16 +59,19 @@ def _follow(workers: list[Any], events: Queue, progress: Progress) -> None:
     """Show what the workers report until all have ended."""
     tasks: dict[tuple[int, int], tuple[Any, Task]] = {}
     ended: set[int] = set()
+    silent: set[int] = set()  # workers that were gone when there was nothing to read: their last words may still come
     while len(ended) < len(workers):
         try:
             slot, kind, *rest = events.get(timeout=POLL_S)
         except queue.Empty:
             for slot, worker in enumerate(workers):
-                if slot not in ended and worker.exitcode not in (None, 0):
+                if slot in silent - ended:
                     raise RunFailedError(
                         f"worker {slot} ended with exit code {worker.exitcode} (killed, or out of memory). What it had "
                         f"done is kept: give the same command again to go on."
                     ) from None
+                if worker.exitcode is not None:
+                    silent.add(slot)
             continue
         if kind == "begin":
             number, what, total, unit = rest
