@@ -18,7 +18,7 @@ VARIANTS = ("normal", "no-history")
 ERROR_METRICS = ("l1", "chunk_mean_l1", "maneuver_l1")
 FRAME_SLICES = ("overall", "flat_frame", "spike_frame")  # and drive:<drive_id>
 SLOT_SLICES = ("flat_slot", "spike_slot")  # and slot:<1..H>; only l1 is taken over them
-READOUTS = ("single", "meank")
+READOUTS = ("single", "meank", "mediank")
 
 
 @dataclass(frozen=True)

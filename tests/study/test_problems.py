@@ -92,7 +92,11 @@ EDITS = [
         'slice = "overall", metric = "L2"',
         "unknown metric 'L2' in study.primary: Known: chunk_mean_l1, l1",
     ),
-    ('slice = "spike_frame"', 'slice = "overall", readout = "mean"', "did you mean 'meank'? Known: meank, single."),
+    (
+        'slice = "spike_frame"',
+        'slice = "overall", readout = "mean"',
+        "did you mean 'meank'? Known: meank, mediank, single.",
+    ),
     (
         'slice = "spike_frame"',
         'slice = "overall", channel = "steer"',
