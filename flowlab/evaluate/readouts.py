@@ -19,8 +19,8 @@ def meank(draws: NDArray) -> NDArray[np.float32]:
 def mediank(draws: NDArray) -> NDArray[np.float32]:
     """The median of all K draws, entry by entry: (N, K, H, A) -> (N, H, A).
 
-    Of all chunks that one could read out of the same draws it has the least expected absolute error, slot by slot, so it is
-    what a policy should be compared by with the train median, which has the least of all constants.
+    Of all chunks that one could read out of the same draws it has the least expected absolute error, slot by slot, so
+    it is what a policy should be compared by with the train median, which has the least of all constants.
     """
     return np.median(draws, axis=1).astype(np.float32)
 
