@@ -10,6 +10,7 @@ from rich.text import Text
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import out, print_json, say, table
+from flowlab.study.rule import Rule
 from flowlab.study.study import CONTROL, Study
 
 if TYPE_CHECKING:
@@ -72,12 +73,14 @@ def print_verdicts(study: Study, lever: str | None) -> None:
     bases = dict.fromkeys((row.rule, row.control_digest, row.cache_id, row.evaluation_id) for row in rows)
     for number, base in enumerate(bases):
         together = [row for row in rows if (row.rule, row.control_digest, row.cache_id, row.evaluation_id) == base]
-        console.print(
-            _verdict_table(study, together, f" (base {number + 1} of {len(bases)})" if len(bases) > 1 else "")
-        )
+        rule = _sealed(study, together[0].rule_digest)
+        which = f" (base {number + 1} of {len(bases)})" if len(bases) > 1 else ""
+        console.print(_verdict_table(rule, together, which))
         for row in together:
             console.print(Text.assemble((row.lever, "bold"), f": {row.reason}"), soft_wrap=True)
-    _print_baselines(study, rows[-1].cache_id, console)
+        _print_baselines(study, rule, together[0].cache_id, console)
+    if study.rule.digest() not in {row.rule_digest for row in rows}:
+        say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
 
 
 def _read(study: Study, lever: str | None) -> "list[Verdict]":
@@ -86,9 +89,17 @@ def _read(study: Study, lever: str | None) -> "list[Verdict]":
     return [row for row in read_verdicts(study.ledger) if lever in (None, CONTROL, row.lever)]
 
 
-def _verdict_table(study: Study, rows: "list[Verdict]", base: str) -> Table:
-    primary, first = study.rule.primary, rows[0]
-    panel = f"{first.panel_count} of {len(study.rule.panel_seeds)} control seeds"
+def _sealed(study: Study, rule_digest: str) -> Rule:
+    """The rule as it was sealed, whatever experiments.toml says by now."""
+    from flowlab.ledger.connection import read
+
+    rows = read(study.ledger, "select * from rules where rule_digest = ?", [rule_digest]).records()
+    return Rule.model_validate_json(rows[0]["rule_json"])
+
+
+def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Table:
+    primary, first = rule.primary, rows[0]
+    panel = f"{first.panel_count} of {len(rule.panel_seeds)} control seeds"
     if first.panel_mean is not None and first.panel_sd is not None:
         panel += f", mean {first.panel_mean:.4f}, sd {first.panel_sd:.4f}"
     title = (
@@ -105,12 +116,12 @@ def _verdict_table(study: Study, rows: "list[Verdict]", base: str) -> Table:
     return table(["lever", "paired deltas (lever - control)", "mean", "stage", "decision", "owed"], cells, title)
 
 
-def _print_baselines(study: Study, cache_id: str, console: Console) -> None:
+def _print_baselines(study: Study, rule: Rule, cache_id: str, console: Console) -> None:
     """What the same slice gives without a policy: a policy that does not beat these has learnt nothing."""
     from flowlab.ledger.connection import read
 
     rows = read(study.ledger, "select * from baselines where cache_id = ?", [cache_id]).records()
-    primary = study.rule.primary
+    primary = rule.primary
     found = {
         row["readout"]: row["value"]
         for row in rows

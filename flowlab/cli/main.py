@@ -1,14 +1,17 @@
 """`flowlab`: the entry point, and how errors reach a person."""
 
+import os
 import sys
 from typing import Any
 
-import click
 import typer
 
 from flowlab.cli import judge, prepare, runs, start
 from flowlab.cli.screen import say
 from flowlab.core.errors import FlowlabError
+
+# Typer carries its own copy of click: its errors are found through the classes that Typer does export.
+UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")  # type: ignore[assignment]
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -54,12 +57,30 @@ def run_command(arguments: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except FlowlabError as error:
         say(f"error: {error}")
-    except click.ClickException as error:
-        if error.format_message():
-            say(f"error: {error.format_message()}")
-    except (KeyboardInterrupt, click.Abort):
+    except UsageProblem as error:
+        say(f"error: {_usage_sentence(error)}")
+    except (KeyboardInterrupt, typer.Abort):
         say("stopped. What is done is kept: give the same command again to go on.")
         return INTERRUPTED
-    except click.exceptions.Exit as stop:
+    except typer.Exit as stop:
         return stop.exit_code
+    except BrokenPipeError:
+        _forget_stdout()
+        return 0  # whoever read stdout has seen enough
+    except OSError as error:
+        say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        _forget_stdout()
     return BAD_INPUT
+
+
+def _usage_sentence(error: Any) -> str:
+    """What is wrong with the command line, and how to ask for help."""
+    message = " ".join(error.format_message().split()) or "no command given."
+    context = getattr(error, "ctx", None)
+    return f"{message} See {context.command_path if context else 'flowlab'} --help"
+
+
+def _forget_stdout() -> None:
+    """Nothing more can be written there; Python would try once more at its end and print a traceback."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 -- a descriptor, not a file of ours
+        os.dup2(nowhere.fileno(), 1)

@@ -1,6 +1,7 @@
 """Where the command line writes: tables or one JSON document to stdout; messages and progress to stderr."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,7 +29,8 @@ PLAIN_WIDTH = 160  # columns where stdout is no terminal
 
 def out() -> Console:
     """Stdout: what was asked for."""
-    return Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return Console(width=None if is_terminal else PLAIN_WIDTH, highlight=False)
 
 
 def messages() -> Console:
@@ -42,7 +44,16 @@ def say(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout and nothing else."""
-    print(json.dumps(value, indent=2, default=str, allow_nan=False))
+    print(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """`value` with null for numbers that JSON cannot hold."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> Table:

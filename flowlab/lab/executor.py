@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from flowlab.core.errors import FlowlabError, RunFailedError
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.run import run_all
-from flowlab.study.study import Study, load_study
+from flowlab.study.study import Study
 
 POLL_S = 0.2
 
@@ -36,7 +37,7 @@ def execute(study: Study, runs: list[PlannedRun], device: torch.device, progress
     context = multiprocessing.get_context("spawn")
     events: Queue = context.Queue()
     workers = [
-        context.Process(target=_work, args=(str(study.root), share, slot, os.getpid(), events), daemon=True)
+        context.Process(target=_work, args=(study, share, slot, os.getpid(), events), daemon=True)
         for slot, share in enumerate(shares)
     ]
     for worker in workers:
@@ -124,13 +125,10 @@ class _ReportedTask:
         self.waiting, self.last = 0, time.monotonic()
 
 
-def _work(root: str, runs: list[PlannedRun], slot: int, parent: int, events: Queue) -> None:
+def _work(study: Study, runs: list[PlannedRun], slot: int, parent: int, events: Queue) -> None:
     """A worker's main function: its share of the runs, on one thread."""
-    from pathlib import Path
-
     _die_with(parent)
     torch.set_num_threads(1)
-    study = load_study(Path(root))
     import_s = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_start_s()
     try:
         run_all(study, runs, torch.device("cpu"), _Reported(slot, events), import_s)
@@ -151,8 +149,6 @@ def _work(root: str, runs: list[PlannedRun], slot: int, parent: int, events: Que
 
 def _process_start_s() -> float:
     """When this process began, in seconds since the machine started (field 22 of /proc/self/stat)."""
-    from pathlib import Path
-
     fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 

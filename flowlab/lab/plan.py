@@ -73,8 +73,9 @@ def plan_runs(
 
 
 def identify(study: Study, base: Base, lever: str, seed: int) -> str:
-    """A readable run id that changes with anything that makes it another run."""
-    digest = digest_json([study.name, lever, seed, base.recipe_digest(study.recipe(lever))])
+    """A readable run id that changes with all that makes another run, the control that it pairs with included."""
+    recipes = [base.recipe_digest(study.recipe(lever)), base.recipe_digest(study.control)]
+    digest = digest_json([study.name, lever, seed, *recipes])
     return f"{lever}-{seed}-{digest[:8]}"
 
 

@@ -27,7 +27,7 @@ from flowlab.policy.decoder import run_weights
 from flowlab.study.lever import changed_keys
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.cohort import Cohort, group_into_cohorts
-from flowlab.train.data import train_data
+from flowlab.train.data import require_whole_batch, train_data
 from flowlab.train.fit import Trained, fit
 from flowlab.train.validate import validation_data
 
@@ -78,15 +78,16 @@ def run_cohort(
 ) -> None:
     """Cache -> batches -> trained decoders -> draws -> readouts -> metric rows, each run's into its own journal."""
     clock = Clock({"import": import_s})
-    for item, out in zip(items, outs, strict=True):
-        register(study, ground, item, out)
-        start(study, cohort, out, device)
     with clock.phase("load"):
         train, val = ground.cache.split("train", device), ground.cache.split("val", device)
         stats = prepare_stats(study, ground.cache, cohort.shape.action_space, train.action)
         data = train_data(train.condition["normal"], train.action, stats.space, stats.density)
         bank_seed = cohort.shape.evaluation.bank_seed
         validation = validation_data(val.condition["normal"], val.action, stats.space, bank_seed)
+        require_whole_batch(cohort, data)
+    for item, out in zip(items, outs, strict=True):
+        register(study, ground, item, out)
+        start(study, cohort, out, device)
     with clock.phase("train"):
         resume = [state for out in outs if (state := out.resume())]
         trained = fit(
@@ -107,7 +108,7 @@ def run_cohort(
 
 def register(study: Study, ground: Ground, item: PlannedRun, out: RunDir) -> None:
     """Write down once what this run is, before it does anything."""
-    if (out.path / "run.json").exists():
+    if out.count("registered"):
         return
     run, base = item.run, ground.base
     changes = changed_keys(study.control, run.recipe)
@@ -141,7 +142,7 @@ def tags(study: Study, lever: str, head: str) -> list[str]:
 
 def start(study: Study, cohort: Cohort, out: RunDir, device: torch.device) -> None:
     """Note that this process takes the run up, and on what."""
-    attempt = out.next_attempt()
+    attempt = out.count("started")
     out.journal.started(
         attempt=attempt,
         device=str(device),

@@ -65,10 +65,9 @@ class RunDir:
         if rows:
             self.journal.metrics(rows)
 
-    def next_attempt(self) -> int:
-        """How many processes have taken this run up before."""
-        path = self.path / "journal.jsonl"
-        return sum(line.fields.get("kind") == "started" for line in read_lines(path)[0])
+    def count(self, kind: str) -> int:
+        """How many lines of that kind the journal holds."""
+        return sum(line.fields.get("kind") == kind for line in read_lines(self.journal.path)[0])
 
     def resume(self) -> Resume | None:
         return load_resume(self.path / RESUME_FILE)

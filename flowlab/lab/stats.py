@@ -70,12 +70,14 @@ def stats_path(caches: Path, cache_id: str, settings: ActionSpaceSettings) -> Pa
 
 
 def store_stats(path: Path, stats: Stats) -> None:
-    write_json_atomic(path, stats.to_json())
+    write_json_atomic(path, {"digest": stats.digest(), "stats": stats.to_json()})
 
 
 def load_stats(path: Path) -> Stats | None:
-    """The stats at `path`, or None if there are none yet or the file cannot be read: they are then fitted anew."""
+    """The stats at `path`, or None if there are none yet or they are not as written: they are then fitted anew."""
     try:
-        return Stats.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads(path.read_text())
+        stats = Stats.from_json(content["stats"])
+        return stats if stats.digest() == content["digest"] else None
+    except (OSError, ValueError, KeyError, TypeError, StopIteration):
         return None

@@ -127,7 +127,8 @@ def _connect(ledger_path: Path, read_only: bool, deadline: float) -> "duckdb.Duc
         if not ledger_path.exists():
             raise MissingError(f"there is no ledger at {ledger_path} yet. Start a run first: flowlab run --lever NAME.")
         try:
-            return duckdb.connect(str(ledger_path), read_only=read_only, config=_config())
+            config = _config() | ({"enable_external_access": False} if read_only else {})
+            return duckdb.connect(str(ledger_path), read_only=read_only, config=config)
         except duckdb.Error as error:
             if not any(sign in str(error) for sign in BUSY_SIGNS):
                 raise LedgerError(f"{ledger_path} cannot be opened as a ledger: {one_line(error)}") from None

@@ -11,7 +11,7 @@ from flowlab.core.errors import MissingError, StudyError, unknown_name
 from flowlab.core.plugins import locate
 from flowlab.core.types import CHANNELS, ERROR_METRICS, FRAME_SLICES, READOUTS, SLOT_SLICES
 from flowlab.study.document import FILE_NAME, read_document
-from flowlab.study.lever import pull
+from flowlab.study.lever import changed_keys, pull
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe
 from flowlab.study.rule import Rule, write_out
@@ -93,10 +93,20 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     study = Study(root.resolve(), file)
     _require_known_names(file)
     for lever in file.levers:
-        study.recipe(lever)
+        _require_comparable(lever, study)
     for name, rule in file.rules.items():
         write_out(name, rule, file.study.primary)
     return study
+
+
+def _require_comparable(lever: str, study: Study) -> None:
+    """Raises if the lever's recipe is none, or is evaluated in another way than the control's."""
+    for key in changed_keys(study.control, study.recipe(lever)):
+        if key.startswith("evaluation."):
+            raise StudyError(
+                f"levers.{lever} sets {key}: a lever and its control must be evaluated in one way to be compared. "
+                f"Change control.{key} instead."
+            )
 
 
 def _require_known_names(file: StudyFile) -> None:

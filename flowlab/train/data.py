@@ -31,6 +31,16 @@ def train_data(condition: Tensor, raw: Tensor, space: ActionSpace, density: Labe
     return TrainData(condition, space.to_model(raw), space.to_physical(raw), density)
 
 
+def require_whole_batch(cohort: Cohort, data: TrainData) -> None:
+    """Raises StudyError when the train split does not fill one batch."""
+    batch = cohort.shape.train.batch
+    if batch > len(data):
+        raise StudyError(
+            f"train.batch is {batch}, and the train split has {len(data)} windows only: not one whole batch. "
+            f"Lower control.train.batch."
+        )
+
+
 class Batches:
     """The batches of a cohort, by step. Every run gets what it would get alone; runs of one seed get the same."""
 
@@ -39,11 +49,7 @@ class Batches:
         self.size = cohort.shape.train.batch
         self.device = data.condition.device
         self.steps_per_epoch = len(data) // self.size
-        if self.steps_per_epoch == 0:
-            raise StudyError(
-                f"train.batch is {self.size}, and the train split has {len(data)} windows only: not one whole batch. "
-                f"Lower control.train.batch."
-            )
+        require_whole_batch(cohort, data)
         self.seed_index = torch.tensor(cohort.seed_index, device=self.device)
         self.weights, self.weights_index = self._weight_tables()
         self._epoch, self._order = -1, torch.empty(0)

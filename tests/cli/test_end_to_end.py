@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -146,6 +147,12 @@ def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -
         (["verdict", "--study", "/nonexistent"], "no experiments.toml"),
         (["drives", "record"], "not recorded by flowlab"),
         (["verdikt"], "verdikt"),
+        (["status", "--jsn"], "--jsn"),
+        (["run", "--lever", "placebo"], "--seeds"),
+        (["verdict", "a", "b"], "b"),
+        (["sql"], "SQL"),
+        (["sql", "explain analyze copy (select 1) to 'written.csv'"], "DuckDB"),
+        (["sql", "select * from read_csv('experiments.toml')"], "DuckDB"),
     ],
 )
 def test_nonsense_gets_one_sentence(study: Path, arguments: list[str], fragment: str) -> None:
@@ -153,6 +160,82 @@ def test_nonsense_gets_one_sentence(study: Path, arguments: list[str], fragment:
     assert done.stdout == ""
     assert fragment in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_numbers_that_json_cannot_hold_are_null(study: Path) -> None:
+    assert ask(study, "select 'nan'::double as x, 1.5 as y") == [{"x": None, "y": "1.5"}]
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(study: Path) -> None:
+    asked = command("sql", "select * from metrics", "--json")
+    with subprocess.Popen(asked, cwd=study, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        run.stdout.read(10)
+        run.stdout.close()
+        assert b"Traceback" not in run.stderr.read()
+
+
+def test_an_edited_control_gets_pairs_of_its_own_and_an_edited_rule_judges_nothing(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "edited"
+    shutil.copytree(study, folder)
+    path = folder / "experiments.toml"
+    text = path.read_text() + '\n[levers.lr-own]\nset = { "train.lr" = 5e-4 }\n'
+    path.write_text(text)
+    flowlab(folder, "run", "--lever", "lr-own", "--seeds", "1001")
+    path.write_text(text.replace("lr = 1e-3", "lr = 2e-3"))
+    trained = json.loads(flowlab(folder, "run", "--lever", "lr-own", "--seeds", "1001", "--json").stdout)["trained"]
+    assert sorted(run_id.rsplit("-", 1)[0] for run_id in trained) == ["control-1001", "control-1002", "lr-own-1001"]
+    pairs = ask(folder, "select control_digest from verdicts where lever = 'lr-own' and num_pairs = 1")
+    assert len({row["control_digest"] for row in pairs}) == 2
+
+    path.write_text(text.replace('"spike_frame"', '"overall"', 1))
+    shown = flowlab(folder, "verdict", "placebo")
+    assert "on spike_frame" in shown.stdout
+    assert "not sealed" in shown.stderr
+    assert (
+        "was sealed with primary.slice"
+        in flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001", code=2).stderr
+    )
+
+
+def test_a_rule_that_is_younger_than_the_runs_stacks_nothing(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "younger"
+    shutil.copytree(study, folder)
+    path = folder / "experiments.toml"
+    lenient = """
+[rules.lenient]
+panel_seeds = [1001, 1002]
+judged_seeds = [1001, 1002]
+stages = [{ name = "anything", statistic = "paired", num_seeds = 1, bar = -1.0 }]
+"""
+    path.write_text(path.read_text().replace('rule = "panel"', 'rule = "lenient"') + lenient)
+    flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001,1002")
+    found = ask(folder, "select decision, reason from verdicts where rule = 'lenient' and lever = 'placebo'")
+    assert found[0]["decision"] == "undecided"
+    assert "post-hoc: 2 of its runs are older than the rule" in found[0]["reason"]
+
+
+def test_a_lever_that_diverges_is_dropped_and_harms_nobody(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "diverged"
+    shutil.copytree(study, folder)
+    path = folder / "experiments.toml"
+    path.write_text(path.read_text() + '\n[levers.boom]\nset = { "train.lr" = 1e30 }\n')
+    flowlab(folder, "run", "--lever", "boom", "--seeds", "1001")
+    found = ask(folder, "select decision, reason from verdicts where lever = 'boom'")
+    assert found[0]["decision"] == "drop"
+    assert "crashed at seed 1001" in found[0]["reason"]
+
+
+def test_a_lost_journal_is_written_anew(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "lost"
+    shutil.copytree(study, folder)
+    (lost,) = [path for path in folder.glob("runs/placebo-1002-*/journal.jsonl") if "again" not in str(path)]
+    lost.unlink()
+    for path in folder.glob("ledger.duckdb*"):
+        path.unlink()
+    flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001,1002")
+    assert json.loads(flowlab(folder, "verdict", "placebo", "--json").stdout)[0]["paired_deltas"] == [0.0, 0.0]
 
 
 def test_a_run_without_a_cache_says_how_to_build_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Fitted stats come back from disk as exactly what was fitted."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_a_torn_file_is_no_stats(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     assert load_stats(path) is None
     assert load_stats(tmp_path / "none.json") is None
+
+
+def test_edited_stats_are_no_stats(tmp_path: Path, raw: torch.Tensor) -> None:
+    path = tmp_path / "stats.json"
+    store_stats(path, fit_stats(ActionSpaceSettings(), CHANNELS, raw))
+    content = json.loads(path.read_text())
+    content["stats"]["thresholds"]["gas"] += 0.1
+    path.write_text(json.dumps(content))
+    assert load_stats(path) is None
 
 
 def test_each_action_space_has_its_own_file() -> None:

@@ -144,11 +144,17 @@ def test_a_missing_control_is_owed_before_anything_can_pair(ledger: Path, runs: 
     assert (verdict.num_pairs, verdict.paired_deltas, verdict.panel_mean) == (0, [], None)
 
 
-@pytest.mark.parametrize("ending", ["crashed", "running"])
-def test_a_run_that_did_not_finish_is_not_judged_and_stays_owed(campaign: Campaign, ending: str) -> None:
-    campaign.run("lever", 1001, 0.2, flat=0.13, ending=ending)
+def test_a_run_that_did_not_finish_is_not_judged_and_stays_owed(campaign: Campaign) -> None:
+    campaign.run("lever", 1001, 0.2, flat=0.13, ending="running")
     assert campaign.verdicts()["lever"].owed == "lever@1001"
-    assert [(owed.seed, owed.status) for owed in read_owed(campaign.ledger)] == [(1001, ending)]
+    assert [(owed.seed, owed.status) for owed in read_owed(campaign.ledger)] == [(1001, "running")]
+
+
+def test_a_lever_whose_run_crashed_is_dropped(campaign: Campaign) -> None:
+    campaign.run("lever", 1001, 0.2, flat=0.13, ending="crashed")
+    verdict = campaign.verdicts()["lever"]
+    assert (verdict.decision, verdict.owed) == ("drop", "")
+    assert "crashed at seed 1001" in verdict.reason
 
 
 def test_a_finished_run_without_the_primary_metric_is_named_and_not_owed(campaign: Campaign) -> None:

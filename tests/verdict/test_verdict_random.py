@@ -44,6 +44,9 @@ def by_hand(controls: tuple, levers: tuple) -> tuple[str, str]:
     return "stack", "stack"
 
 
+LATER_US = 2**62  # every run is younger than the rule
+
+
 def _fill(ledger: Path, campaigns: list[tuple]) -> None:
     """Each campaign has a control recipe of its own. Straight into the tables: only the judging is asked for here."""
     runs, events, metrics = [], [], []
@@ -52,9 +55,9 @@ def _fill(ledger: Path, campaigns: list[tuple]) -> None:
         for lever, cells in (("control", controls), ("lever", levers)):
             for seed, values in zip(PANEL_SEEDS, cells, strict=False):
                 run_id = f"{number}-{lever}-{seed}"
-                ending = "crashed" if values is None else "finished"
+                ending = "started" if values is None else "finished"
                 recipe = base if lever == "control" else "lever"
-                runs.append(f"('{run_id}','s','{lever}',{seed},0,'{recipe}','{base}','k','e','{{}}',[],'',0)")
+                runs.append(f"('{run_id}','s','{lever}',{seed},0,'{recipe}','{base}','k','e','{{}}',[],'',{LATER_US})")
                 events.append(f"('{run_id}/journal.jsonl',9,'{run_id}','{ending}','',NULL,0)")
                 for where, value in zip(("spike_frame", "flat_frame"), values or (1, 1), strict=True):
                     metrics.append(f"('{run_id}','l1','steering','{where}','meank',-1,{value / 10000!r},0)")
