@@ -11,7 +11,7 @@ from flowlab.cli.screen import say
 from flowlab.core.errors import FlowlabError
 
 # Typer carries its own copy of click: its errors are found through the classes that Typer does export.
-UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")  # type: ignore[assignment]
+UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowlab.core.digest import canonical_json
-from flowlab.core.errors import MissingError, UnknownNameError
+from flowlab.core.errors import MissingError, StudyError, UnknownNameError
 from flowlab.study.lever import changed_keys, flat_keys, pull
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import find_study, load_study
@@ -41,6 +41,13 @@ def test_no_study_above_says_how_to_start_one(tmp_path):
 def test_a_folder_named_experiments_toml_is_found_so_that_reading_can_name_it(tmp_path):
     (tmp_path / "experiments.toml").mkdir()
     assert find_study(tmp_path) == tmp_path.resolve()
+
+
+def test_a_lever_may_not_change_how_runs_are_evaluated(study_of):
+    with pytest.raises(
+        StudyError, match=r"levers.more sets evaluation.draws: .* Change control.evaluation.draws instead"
+    ):
+        study_of(more='\n[levers.more]\nset = { "evaluation.draws" = 7 }\n')
 
 
 def test_an_unknown_lever_names_the_nearest(study_of):
