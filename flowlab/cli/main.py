@@ -54,16 +54,13 @@ def run_command(arguments: list[str]) -> int:
     command: Any = typer.main.get_command(app)
     try:
         code = command.main(args=arguments, prog_name="flowlab", standalone_mode=False)
+        if code == INTERRUPTED:  # Typer has caught the Ctrl-C by then
+            say("stopped. What is done is kept: give the same command again to go on.")
         return code if isinstance(code, int) else 0
     except FlowlabError as error:
         say(f"error: {error}")
     except UsageProblem as error:
         say(f"error: {_usage_sentence(error)}")
-    except (KeyboardInterrupt, typer.Abort):
-        say("stopped. What is done is kept: give the same command again to go on.")
-        return INTERRUPTED
-    except typer.Exit as stop:
-        return stop.exit_code
     except BrokenPipeError:
         _forget_stdout()
         return 0  # whoever read stdout has seen enough

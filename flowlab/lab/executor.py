@@ -7,6 +7,7 @@ one thread a run gives the same bits whichever cohort and worker it lands in.
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 import time
 import traceback
@@ -40,14 +41,25 @@ def execute(study: Study, runs: list[PlannedRun], device: torch.device, progress
         context.Process(target=_work, args=(study, share, slot, os.getpid(), events), daemon=True)
         for slot, share in enumerate(shares)
     ]
-    for worker in workers:
-        worker.start()
+    with _ignored_interrupt():  # Ctrl-C reaches a whole process group; the parent alone decides what it means
+        for worker in workers:
+            worker.start()
     try:
         _follow(workers, events, progress)
     finally:
         for worker in workers:
             worker.terminate()
             worker.join()
+
+
+@contextmanager
+def _ignored_interrupt() -> Iterator[None]:
+    """Processes started inside ignore Ctrl-C for life."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def share_out(runs: list[PlannedRun], slots: int) -> list[list[PlannedRun]]:
@@ -135,8 +147,6 @@ def _work(study: Study, runs: list[PlannedRun], slot: int, parent: int, events: 
         events.put((slot, "done"))
     except FlowlabError as error:
         events.put((slot, "error", error))
-    except KeyboardInterrupt:
-        pass
     except Exception:
         log = study.runs / runs[0].run.run_id / "log.txt"
         log.write_text(traceback.format_exc())

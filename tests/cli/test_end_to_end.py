@@ -132,6 +132,28 @@ def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -
     assert rows(folder, FINAL, "placebo", 1001) == rows(folder, FINAL, "control", 1001)
 
 
+def test_ctrl_c_ends_every_worker_and_says_how_to_go_on(study: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "stopped"
+    shutil.copytree(study, folder)
+    path = folder / "experiments.toml"
+    path.write_text(path.read_text().replace("\nsteps = 20\n", "\nsteps = 30000\n"))
+    before = set(folder.glob("runs/*/journal.jsonl"))
+    asked = command("run", "--lever", "placebo", "--seeds", "1001")
+    with subprocess.Popen(asked, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+        deadline = time.monotonic() + 60
+        while len(set(folder.glob("runs/*/journal.jsonl")) - before) < 3 and run.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGINT)
+        assert run.stderr is not None
+        told = run.stderr.read()
+    assert run.returncode == 130, told
+    assert "stopped. What is done is kept" in told
+    assert "Traceback" not in told
+    statuses = {row["status"] for row in json.loads(flowlab(folder, "status", "--json").stdout)}
+    assert statuses == {"finished", "interrupted"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
