@@ -87,10 +87,9 @@ def cache_build(study: StudyOption = None, device: DeviceOption = Device.auto, a
     if as_json:
         print_json(facts)
     else:
-        state = "built" if built else "is there already: nothing to do for"
-        say(
-            f"{state} {path.relative_to(found.root)}: {facts['num_train']:,} train and {facts['num_val']:,} val windows"
-        )
+        state = "built" if built else "nothing to do, there is"
+        windows = f"{facts['num_train']:,} train and {facts['num_val']:,} validation windows"
+        say(f"{state} {path.relative_to(found.root)}: {windows}")
         if facts["dropped"]:
             say(f"dropped as not finite: {facts['dropped']}")
 
