@@ -78,7 +78,7 @@ class Batches:
         noise = self._normal("noise", step, tuple(action.shape[1:]))
         time_normal = self._normal("flow_time", step, (self.size,))
         run_rows = rows[self.seed_index]
-        return self.data.condition[rows].float()[self.seed_index], FlowBatch(
+        return _rows_of(self.data.condition, rows).float()[self.seed_index], FlowBatch(
             action=action[self.seed_index],
             noise=noise[self.seed_index],
             time_normal=time_normal[self.seed_index],
@@ -92,6 +92,11 @@ class Batches:
             for seed in self.cohort.seeds
         ]
         return torch.stack(draws)
+
+
+def _rows_of(table: Tensor, rows: Tensor) -> Tensor:
+    """table[rows], by the way that is twice as fast for wide rows (benchmarks/cache_load.py)."""
+    return table.index_select(0, rows.flatten()).reshape(*rows.shape, *table.shape[1:])
 
 
 class Dropout:
