@@ -1,0 +1,69 @@
+"""Draws: the same for a run alone and in a cohort, whatever the block size, and solved from the bank's noise."""
+
+import numpy as np
+import pytest
+import torch
+
+from flowlab.evaluate import draws as draws_module
+from flowlab.evaluate.bank import noise
+from flowlab.evaluate.draws import draw
+from flowlab.policy.action_space import ActionSpace, Identity
+from flowlab.policy.decoder import Decoder, initialise
+from flowlab.study.recipe import DecoderSettings, EvaluationSettings
+
+CHANNELS = ("left", "right")
+SPACE = ActionSpace(CHANNELS, CHANNELS, Identity())
+SETTINGS = EvaluationSettings(draws=3, solver="heun", solver_steps=2)
+DRIVES = ["a"] * 4 + ["b"] * 3
+FRAMES = np.array([5, 6, 7, 8, 5, 6, 7])
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def condition():
+    return torch.randn(7, 5, 12, generator=torch.Generator().manual_seed(0)).half()
+
+
+def decoder_of(*seeds):
+    decoder = Decoder(len(seeds), DecoderSettings(width=16, layers=2, heads=2), 4, len(CHANNELS), 12)
+    initialise(decoder, seeds)
+    return decoder
+
+
+def draws_of(decoder, condition, settings=SETTINGS):
+    return draw(decoder, SPACE, condition, DRIVES, FRAMES, settings)
+
+
+def test_a_run_in_a_cohort_of_4_draws_what_it_draws_alone_bit_for_bit(condition):
+    seeds = (11, 12, 13, 11)
+    together = draws_of(decoder_of(*seeds), condition)
+    assert together.shape == (4, 7, 3, 4, 2)
+    for run, seed in enumerate(seeds):
+        assert np.array_equal(together[run], draws_of(decoder_of(seed), condition)[0])
+    assert not np.array_equal(together[0], together[1])
+
+
+def test_memory_blocks_change_nothing_but_the_last_bits(condition, monkeypatch):
+    whole = draws_of(decoder_of(11), condition)
+    monkeypatch.setattr(draws_module, "CHUNKS_PER_BLOCK", 6)  # two frames at a time
+    np.testing.assert_allclose(draws_of(decoder_of(11), condition), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_fewer_draws_are_the_first_of_more(condition):
+    few = draws_of(decoder_of(11), condition, SETTINGS.model_copy(update={"draws": 2}))
+    np.testing.assert_allclose(few, draws_of(decoder_of(11), condition)[:, :, :2], rtol=1e-5, atol=1e-6)
+
+
+def test_a_decoder_without_velocity_gives_the_bank_s_noise_times_its_scale(condition):
+    decoder = decoder_of(11)
+    torch.nn.init.zeros_(decoder.velocity.weight)
+    bank = noise(DRIVES, FRAMES, num_draws=3, horizon=4, num_channels=2, bank_seed=0)
+    scaled = draws_of(decoder, condition, SETTINGS.model_copy(update={"noise_scale": 0.5}))
+    np.testing.assert_array_equal(scaled[0], np.float32(0.5) * bank)
