@@ -1,11 +1,11 @@
 """`flowlab init` and `flowlab demo`: how a study begins."""
 
-import importlib.resources
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import flowlab
 from flowlab.cli import prepare, runs
 from flowlab.cli.options import Device, DeviceOption, StudyOption
 from flowlab.cli.screen import say
@@ -45,6 +45,12 @@ def _demo_folder() -> Path:
     except MissingError:
         folder = Path.cwd() / DEMO_FOLDER
         if not (folder / FILE_NAME).exists():
-            text = importlib.resources.files("flowlab.study").joinpath("demo.toml").read_bytes()
-            write_atomic(folder / FILE_NAME, text)
+            write_atomic(folder / FILE_NAME, _demo_file().read_bytes())
         return folder
+
+
+def _demo_file() -> Path:
+    """The demo's experiments.toml: inside the installed package, or at the top of the repository."""
+    package = Path(flowlab.__file__).parent
+    installed = package / "study" / "demo.toml"
+    return installed if installed.is_file() else package.parent / FILE_NAME
