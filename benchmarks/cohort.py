@@ -14,7 +14,7 @@ from flowlab.policy.weights import fit_label_density
 from flowlab.study.recipe import DecoderSettings, Recipe, TrainSettings
 from flowlab.train.cohort import Cohort, Run
 from flowlab.train.data import train_data
-from flowlab.train.fit import fit
+from flowlab.train.fit import Listener, fit
 from flowlab.train.validate import validation_data
 
 NUM_RUNS = 4
@@ -59,7 +59,7 @@ def measure(label: str, width: int, layers: int, batch: int, device: torch.devic
     def seconds(cohorts: list[Cohort]) -> float:
         begin = time.perf_counter()
         for cohort in cohorts:
-            fit(cohort, data, validation, record=discard, keep=discard)
+            fit(cohort, data, validation, Listener(discard, discard, discard))
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter() - begin

@@ -1,6 +1,7 @@
 """Opens a cache and keeps its splits in memory: load once, index there, never read random rows from disk."""
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +62,28 @@ class Cache:
     def variants(self) -> tuple[str, ...]:
         return tuple(self.attributes["identity"]["variants"])
 
+    @property
+    def horizon(self) -> int:
+        return self.attributes["identity"]["windows"]["horizon"]
+
     def num_windows(self, side: str) -> int:
         return self.attributes["num_windows"][side]
 
-    def split(self, side: str, device: torch.device | str = "cpu") -> ResidentSplit:
-        """The windows of "train" or "val" on `device`, read with two threads straight into their tensors."""
+    def split(
+        self, side: str, device: torch.device | str = "cpu", variants: Sequence[str] | None = None
+    ) -> ResidentSplit:
+        """The windows of "train" or "val" on `device`, read with two threads straight into their tensors.
+
+        Conditions are read in `variants` only, or in all that the cache has. Raises MissingError for one it has not.
+        """
         if side not in SIDES:
             raise unknown_name("side of the split", side, SIDES)
+        for variant in variants or ():
+            if variant not in self.variants:
+                raise MissingError(
+                    f"cache {self.cache_id} holds no variant {variant!r}. Add it to cache.variants: flowlab cache build"
+                )
+        chosen = self.variants if variants is None else variants
         group = zarr.open_group(self.path, path=side, mode="r")
 
         def load(name: str) -> Tensor:
@@ -77,7 +93,7 @@ class Cache:
 
         has_waypoints = "waypoints" in group
         return ResidentSplit(
-            condition={variant: load(f"condition/{variant}") for variant in self.variants},
+            condition={variant: load(f"condition/{variant}") for variant in chosen},
             action=load("action"),
             history_action=load("history_action"),
             frame_index=load("frame_index"),

@@ -1,5 +1,6 @@
 """`flowlab verdict` and `flowlab sql`: what the ledger says."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,10 +28,11 @@ def verdict(
     if lever is not None:
         found.recipe(lever)
     ingest_all(found)
+    levers = [] if lever is None else [lever]
     if as_json:
-        print_json(read_for(found, lever))
+        print_json(read_for(found, levers))
     else:
-        print_verdicts(found, lever)
+        print_verdicts(found, levers)
 
 
 def sql(
@@ -58,14 +60,14 @@ def ingest_all(study: Study) -> None:
         say(f"warning: {problem}")
 
 
-def read_for(study: Study, lever: str | None) -> list[dict[str, Any]]:
-    """The rows of the view verdicts as records, of one lever if given."""
-    return [asdict(row) for row in _read(study, lever)]
+def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of the view verdicts as records, of these levers; of all for none, or with the control among them."""
+    return [asdict(row) for row in _read(study, levers)]
 
 
-def print_verdicts(study: Study, lever: str | None) -> None:
-    """One table per rule and control recipe, then each lever's reason."""
-    rows = _read(study, lever)
+def print_verdicts(study: Study, levers: Sequence[str]) -> None:
+    """One table per rule and control recipe, then each lever's reason. Which levers: as `read_for`."""
+    rows = _read(study, levers)
     if not rows:
         say("no lever has a run that the rule judges yet. Try one: flowlab run --lever NAME --seeds A,B")
         return
@@ -83,10 +85,10 @@ def print_verdicts(study: Study, lever: str | None) -> None:
         say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
 
 
-def _read(study: Study, lever: str | None) -> "list[Verdict]":
+def _read(study: Study, levers: Sequence[str]) -> "list[Verdict]":
     from flowlab.verdict.judge import read_verdicts
 
-    return [row for row in read_verdicts(study.ledger) if lever in (None, CONTROL, row.lever)]
+    return [row for row in read_verdicts(study.ledger) if not levers or CONTROL in levers or row.lever in levers]
 
 
 def _sealed(study: Study, rule_digest: str) -> Rule:

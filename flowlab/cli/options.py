@@ -1,5 +1,6 @@
 """Options that several commands share, and how their text becomes values."""
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -27,8 +28,20 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute
 
 
 def open_study(folder: Path | None) -> Study:
-    """The study that a command is about."""
-    return load_study(folder if folder is not None else find_study(Path.cwd()))
+    """The study that a command is about. Plug-ins may be modules that lie beside its experiments.toml."""
+    study = load_study(folder if folder is not None else find_study(Path.cwd()))
+    sys.path.append(str(study.root))
+    return study
+
+
+def parse_levers(text: str, study: Study) -> list[str]:
+    """Levers from "delta-off,lds-off". Raises UnknownNameError for one that the study lacks, StudyError for a twin."""
+    levers = [part.strip() for part in text.split(",")]
+    for lever in levers:
+        study.recipe(lever)
+    if len(set(levers)) < len(levers):
+        raise StudyError(f"--lever got {text!r}, which names a lever twice. Example: --lever delta-off,lds-off")
+    return levers
 
 
 def parse_seeds(text: str) -> list[int]:

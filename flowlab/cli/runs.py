@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from flowlab.cli import judge
-from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_seeds
+from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, parse_seeds
 from flowlab.cli.screen import Bars, out, print_json, say, table
 
 
 def run(
-    lever: Annotated[str, typer.Option(help='The lever to try, or "control".')],
+    lever: Annotated[str, typer.Option(help='The lever to try, or several with commas between them, or "control".')],
     seeds: Annotated[str, typer.Option(help="Seeds with commas between them: 1001,1002.")],
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
@@ -19,21 +19,21 @@ def run(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a lever at some seeds, with what its comparison lacks: the control at these seeds and the rule's panel."""
+    """Train levers at some seeds, with what the comparison lacks: the control at these seeds and the rule's panel."""
     chosen_seeds = parse_seeds(seeds)
     found = open_study(study)
-    found.recipe(lever)
+    levers = parse_levers(lever, found)
 
     from flowlab.lab.comparison import compare
 
-    result = compare(found, lever, chosen_seeds, device.value, again=again, progress=Bars(), announce=_announce)
+    result = compare(found, levers, chosen_seeds, device.value, again=again, progress=Bars(), announce=_announce)
     for problem in result.problems:
         say(f"warning: {problem}")
     if as_json:
-        verdicts = judge.read_for(found, lever)
-        print_json({"lever": lever, "runs": result.run_ids, "trained": result.trained, "verdicts": verdicts})
+        verdicts = judge.read_for(found, levers)
+        print_json({"levers": levers, "runs": result.run_ids, "trained": result.trained, "verdicts": verdicts})
     else:
-        judge.print_verdicts(found, lever)
+        judge.print_verdicts(found, levers)
 
 
 def _announce(planned: list) -> None:
@@ -42,7 +42,7 @@ def _announce(planned: list) -> None:
     done = len(planned) - len(waiting)
     kept = f"; the ledger has the other {done}" if done and waiting else ""
     if not waiting:
-        say(f"all {done} runs of this comparison are in the ledger: nothing to train (--again replicates the lever)")
+        say(f"all {done} runs of this comparison are in the ledger: nothing to train (--again replicates a lever)")
         return
     say(f"{len(waiting)} runs to train{kept}:")
     for item in waiting:

@@ -44,6 +44,10 @@ class DivergedError(FlowlabError):
     """A run's numbers have stopped being finite."""
 
 
+class PluginError(FlowlabError):
+    """A plug-in does not keep what its protocol promises."""
+
+
 class RuleChangedError(FlowlabError):
     """A sealed rule and the rule in experiments.toml differ."""
 

@@ -26,6 +26,11 @@ TABLE: dict[str, dict[str, str]] = {
         "synthetic": "flowlab.drives.synthetic:SyntheticSource",
     },
     "encoders": {"drive-vit": "flowlab.encoder.drive_vit:DriveViT"},
+    "objectives": {
+        "flow": "flowlab.policy.objectives:FlowMatching",
+        "regression": "flowlab.policy.objectives:Regression",
+    },
+    "decoders": {"transformer": "flowlab.policy.decoder:Decoder"},
 }
 
 

@@ -12,6 +12,8 @@ CHANNELS = ("gas", "brake", "steering")
 """The default names of the action channels, in their stored order. All but `drives/` finds a channel by its name."""
 
 NUM_WAYPOINTS = 10
+WAYPOINT_TOKENS, IMAGE_TOKENS = "waypoints", "image"
+"""Token groups that a decoder's settings may ask for by name."""
 VARIANTS = ("normal", "no-history")
 
 # What a rule may name. Each of these metrics is an error: lower is better.

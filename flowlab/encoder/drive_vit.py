@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from flowlab.core.digest import canonical_json, digest_bytes
 from flowlab.core.seeds import derive_seed
-from flowlab.core.types import NUM_WAYPOINTS, ConditionSpec, TokenGroup
+from flowlab.core.types import IMAGE_TOKENS, NUM_WAYPOINTS, WAYPOINT_TOKENS, ConditionSpec, TokenGroup
 from flowlab.encoder.transformer import Block, Linear, RotaryAngles, initialise
 from flowlab.study.settings import EncoderSettings
 
-ARCHITECTURE_VERSION = 1
+ARCHITECTURE_VERSION = 2
 SPEED_SCALE_MPS = 20.0
 WAYPOINT_SCALE_M = 20.0
 
@@ -31,9 +31,14 @@ class FrameViT(nn.Module):
         self.blocks = nn.ModuleList(Block(width, settings.heads) for _ in range(settings.image_layers))
         self.norm = nn.LayerNorm(width)
         self.num_features = 2 * width
+        self.rows = settings.image_height // settings.patch
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, height, width, 3) floats about 0 -> (N, F)."""
+        return self.summarise(self.tokens(images))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """(N, height, width, 3) floats about 0 -> (N, 1 + patches, token width): the class token, then row by row."""
         num, height, width, _ = images.shape
         side = self.patch
         patches = images.reshape(num, height // side, side, width // side, side, 3).transpose(2, 3)
@@ -41,8 +46,16 @@ class FrameViT(nn.Module):
         x = torch.cat([self.class_token.expand(num, 1, -1), x], dim=1)
         for block in self.blocks:
             x = block(x)
-        x = self.norm(x)
-        return torch.cat([x[:, 0], x[:, 1:].mean(dim=1)], dim=-1)
+        return self.norm(x)
+
+    def summarise(self, tokens: Tensor) -> Tensor:
+        """The features (N, F) of `tokens`."""
+        return torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=-1)
+
+    def grid(self, tokens: Tensor, side: int) -> Tensor:
+        """(N, side * side * token width): the patch tokens averaged over a grid of side x side parts of the image."""
+        patches = tokens[:, 1:].transpose(1, 2).unflatten(2, (self.rows, -1))
+        return F.adaptive_avg_pool2d(patches, side).flatten(2).transpose(1, 2).flatten(1)
 
 
 class WindowTransformer(nn.Module):
@@ -99,7 +112,9 @@ class DriveViT(nn.Module):
         self.image_height, self.image_width = settings.image_height, settings.image_width
         groups: tuple[TokenGroup, ...] = (TokenGroup("summary", 1), TokenGroup("history", 1))
         if has_waypoints:
-            groups = (*groups, TokenGroup("waypoints", NUM_WAYPOINTS))
+            groups = (*groups, TokenGroup(WAYPOINT_TOKENS, NUM_WAYPOINTS))
+        if settings.image_grid:
+            groups = (*groups, TokenGroup(IMAGE_TOKENS, settings.image_grid**2))
         self.spec = ConditionSpec(settings.width, groups)
         self.image = FrameViT(settings)
         self.window = WindowTransformer(settings, self.image.num_features, len(channels), history, has_waypoints)
@@ -108,13 +123,30 @@ class DriveViT(nn.Module):
         self.digest = ""
 
     def encode_frames(self, images: Tensor) -> Tensor:
-        """(N, height, width, 3) uint8 -> (N, F) float32, on the images' device."""
-        return self.image(images.float() / 127.5 - 1.0)
+        """(N, height, width, 3) uint8 -> (N, F) float32, on the images' device; the image tokens come last."""
+        tokens = self.image.tokens(images.float() / 127.5 - 1.0)
+        features = self.image.summarise(tokens)
+        side = self.settings.image_grid
+        return torch.cat([features, self.image.grid(tokens, side)], dim=-1) if side else features
 
     def encode_windows(
         self, features: Tensor, history_action: Tensor, speed_mps: Tensor, waypoints: Tensor | None
     ) -> Tensor:
-        """(B, T, F), raw (B, T, A), metres per second (B, T), metres (B, 10, 2) -> condition (B, S, D) float32."""
+        """(B, T, F), raw (B, T, A), metres per second (B, T), metres (B, 10, 2) -> condition (B, S, D) float32.
+
+        Image tokens are those of now, filled up with zeros to the width D.
+        """
+        num_features = self.image.num_features
+        tokens = self.window_tokens(features[..., :num_features], history_action, speed_mps, waypoints)
+        if not self.settings.image_grid:
+            return tokens
+        image = features[:, -1, num_features:].unflatten(1, (self.settings.image_grid**2, -1))
+        return torch.cat([tokens, F.pad(image, (0, self.settings.width - image.shape[-1]))], dim=1)
+
+    def window_tokens(
+        self, features: Tensor, history_action: Tensor, speed_mps: Tensor, waypoints: Tensor | None
+    ) -> Tensor:
+        """The condition without its image tokens, as `encode_windows` gives it."""
         scaled = None if waypoints is None else waypoints / WAYPOINT_SCALE_M
         return self.window(features, history_action, speed_mps / SPEED_SCALE_MPS, scaled)
 

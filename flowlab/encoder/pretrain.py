@@ -107,7 +107,7 @@ def _train_window_part(
         rows = data.history[picked]
         past, speed = data.action[rows] * keep, data.speed_mps[rows]
         waypoints = None if data.waypoints is None else data.waypoints[rows[:, -1]]
-        tokens = encoder.encode_windows(features[jitter, rows], past, speed, waypoints)
+        tokens = encoder.window_tokens(features[jitter, rows], past, speed, waypoints)
         state = torch.cat([past, speed.unsqueeze(-1) / SPEED_SCALE_MPS], dim=-1).flatten(1)
         losses = {
             "chunk_nats": bins.cross_entropy(head.chunk_logits(tokens), data.action[data.chunk[picked]]),

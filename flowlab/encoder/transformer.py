@@ -21,9 +21,9 @@ class RotaryAngles(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, steps: tuple[int, ...], head_width: int) -> None:
+    def __init__(self, steps: tuple[int, ...], head_width: int, base: float = ROTARY_BASE) -> None:
         super().__init__()
-        rates = ROTARY_BASE ** (-torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
+        rates = base ** (-torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
         angles = torch.tensor(steps, dtype=torch.float32)[:, None] * rates
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)

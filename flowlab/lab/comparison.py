@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from flowlab.core.progress import Progress
 from flowlab.lab.environment import choose_device
 from flowlab.lab.executor import execute
@@ -11,7 +13,11 @@ from flowlab.lab.prepare import Ground, open_ground
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import StudyJournal
+from flowlab.policy.build import build_decoder, build_objective, seen_tokens
+from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.study import Study
+from flowlab.train.cohort import shape_signature
+from flowlab.train.data import channel_alphas
 from flowlab.verdict.seal import seal_rule
 
 
@@ -26,7 +32,7 @@ class Comparison:
 
 def compare(
     study: Study,
-    lever: str,
+    levers: Sequence[str],
     seeds: Sequence[int],
     device: str,
     *,
@@ -34,21 +40,34 @@ def compare(
     progress: Progress,
     announce: Callable[[list[PlannedRun]], None],
 ) -> Comparison:
-    """Train what the comparison of `lever` at `seeds` lacks, and bring it into the ledger even when interrupted."""
+    """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger even when interrupted."""
     where = choose_device(device)
     ground = open_ground(study)
     note_cache(study, ground)
     seal_rule(study.rule, study.runs, study.ledger)
     problems = ingest(study.ledger, study.runs).problems
-    planned = plan_runs(study, ground.base, lever, seeds, read_statuses(study), again=again)
-    announce(planned)
+    planned = plan_runs(study, ground.base, levers, seeds, read_statuses(study), again=again)
     missing = [item for item in planned if not item.done]
+    require_trainable(ground, [item.run.recipe for item in missing])
+    announce(planned)
     try:
         if missing:
             execute(study, missing, where, progress)
     finally:
         problems += ingest(study.ledger, study.runs).problems
     return Comparison([item.run.run_id for item in planned], [item.run.run_id for item in missing], problems)
+
+
+def require_trainable(ground: Ground, recipes: Sequence[Recipe]) -> None:
+    """Raises a FlowlabError for a recipe that cannot be trained from this cache, before any of it is registered."""
+    cache, cpu = ground.cache, torch.device("cpu")
+    for recipe in {shape_signature(recipe): recipe for recipe in recipes}.values():
+        spec, _ = seen_tokens(recipe.decoder, cache.spec)
+        horizon, channels = recipe.decoder.horizon or cache.horizon, model_channels(recipe.action_space, cache.channels)
+        build_decoder(recipe.decoder, spec, horizon, len(channels), [0], cpu)
+        build_objective([recipe], horizon, cpu)
+    for recipe in recipes:
+        channel_alphas(recipe.objective.lds, model_channels(recipe.action_space, cache.channels))
 
 
 def note_cache(study: Study, ground: Ground) -> None:

@@ -24,6 +24,7 @@ from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.run import run_all
 from flowlab.study.study import Study
+from flowlab.train.cohort import shape_signature
 
 POLL_S = 0.2
 
@@ -64,7 +65,7 @@ def _ignored_interrupt() -> Iterator[None]:
 
 def share_out(runs: list[PlannedRun], slots: int) -> list[list[PlannedRun]]:
     """`runs` dealt to `slots` workers like cards, those of one shape next to each other, so that cohorts stay even."""
-    by_shape = sorted(runs, key=lambda item: item.run.recipe.decoder.model_dump_json())
+    by_shape = sorted(runs, key=lambda item: repr(shape_signature(item.run.recipe)))
     return [by_shape[slot::slots] for slot in range(slots)]
 
 

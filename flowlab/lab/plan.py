@@ -50,15 +50,14 @@ class PlannedRun:
 
 
 def plan_runs(
-    study: Study, base: Base, lever: str, seeds: Sequence[int], statuses: Mapping[str, str], *, again: bool
+    study: Study, base: Base, levers: Sequence[str], seeds: Sequence[int], statuses: Mapping[str, str], *, again: bool
 ) -> list[PlannedRun]:
-    """The lever at `seeds`, the control at the same seeds, and the rest of the rule's panel, in that order of need.
+    """The levers at `seeds`, the control at the same seeds, and the rest of the rule's panel, in that order of need.
 
-    `statuses` maps run ids to their status in the ledger. With `again`, the lever's runs that are done are replicated.
+    `statuses` maps run ids to their status in the ledger. With `again`, the levers' runs that are done are replicated.
     """
-    wanted = [(lever, seed, "asked for") for seed in seeds]
-    if lever != CONTROL:
-        wanted += [(CONTROL, seed, f"pairs with {lever}") for seed in seeds]
+    wanted = [(lever, seed, "asked for") for lever in levers for seed in seeds]
+    wanted += [(CONTROL, seed, f"pairs with {lever}") for lever in levers if lever != CONTROL for seed in seeds]
     wanted += [(CONTROL, seed, f"panel of rule {study.rule.name}") for seed in study.rule.panel_seeds]
     planned: dict[str, PlannedRun] = {}
     for name, seed, why in wanted:

@@ -21,11 +21,9 @@ from flowlab.encoder.pretrain import train_encoder
 from flowlab.encoder.weights import encoder_id, find_encoder, load_encoder, save_encoder
 from flowlab.lab.plan import Base
 from flowlab.lab.stats import Stats, fit_stats, load_stats, stats_path, store_stats
-from flowlab.study.recipe import ActionSpaceSettings
-from flowlab.study.settings import CarRacingDrives
+from flowlab.study.recipe import Recipe
+from flowlab.study.settings import OWN_ENCODER, CarRacingDrives
 from flowlab.study.study import Study
-
-OWN_ENCODER = "drive-vit"
 
 
 def open_drives(study: Study, progress: Progress = SILENT) -> tuple[Source, Split]:
@@ -80,7 +78,7 @@ def prepare_cache(study: Study, device: torch.device, progress: Progress = SILEN
     variants = study.file.cache.variants
     path = build_cache(source, split, study.file.windows, encoder, variants, study.caches, progress, device)
     cache = open_cache(path)
-    prepare_stats(study, cache, study.control.action_space)
+    prepare_stats(study, cache, study.control)
     write_json_atomic(_pointer(study), {"cache_id": cache.cache_id})
     return path, True
 
@@ -106,15 +104,14 @@ def require_cache(study: Study) -> Cache:
     return open_cache(path, expect_id=path.stem)
 
 
-def prepare_stats(
-    study: Study, cache: Cache, settings: ActionSpaceSettings, train_raw: torch.Tensor | None = None
-) -> Stats:
-    """The stats for that cache and action space: read, or fitted and stored."""
-    path = stats_path(study.caches, cache.cache_id, settings)
+def prepare_stats(study: Study, cache: Cache, recipe: Recipe, train_raw: torch.Tensor | None = None) -> Stats:
+    """The stats for that cache and the recipe's action space and horizon: read, or fitted and stored."""
+    settings, horizon = recipe.action_space, recipe.decoder.horizon or cache.horizon
+    path = stats_path(study.caches, cache.cache_id, settings, horizon)
     stats = load_stats(path)
     if stats is None:
-        raw = cache.split("train").action if train_raw is None else train_raw
-        stats = fit_stats(settings, cache.channels, raw)
+        raw = cache.split("train", variants=()).action if train_raw is None else train_raw
+        stats = fit_stats(settings, horizon, cache.channels, raw)
         store_stats(path, stats)
     return stats
 
@@ -130,7 +127,7 @@ class Ground:
 def open_ground(study: Study) -> Ground:
     """The cache and the base that the study's runs stand on. Raises MissingError when there is no cache."""
     cache = require_cache(study)
-    stats = prepare_stats(study, cache, study.control.action_space)
+    stats = prepare_stats(study, cache, study.control)
     return Ground(cache, Base(cache.cache_id, stats.digest(), val_digest(cache)))
 
 

@@ -5,31 +5,40 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
 from flowlab.cache.cache import ResidentSplit
+from flowlab.core.digest import canonical_json
 from flowlab.core.errors import DivergedError
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.types import MetricRow
+from flowlab.core.types import FRAME_SLICES, ConditionSpec, MetricRow
 from flowlab.evaluate.baselines import baseline_chunks
 from flowlab.evaluate.draws import draw
 from flowlab.evaluate.metrics import score
-from flowlab.evaluate.readouts import READOUTS
+from flowlab.evaluate.readouts import READOUTS, single
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.prepare import Ground, open_ground, prepare_stats
 from flowlab.lab.run_dir import RunDir
 from flowlab.lab.stats import Stats
-from flowlab.policy.decoder import run_weights
+from flowlab.policy.build import seen_tokens
+from flowlab.policy.decoder import AnyDecoder, run_weights
+from flowlab.policy.objectives import Objective
 from flowlab.study.lever import changed_keys
+from flowlab.study.recipe import EvaluationSettings, Recipe
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.cohort import Cohort, group_into_cohorts
+from flowlab.train.crash import Crash
 from flowlab.train.data import require_whole_batch, train_data
-from flowlab.train.fit import Trained, fit
+from flowlab.train.fit import Listener, Trained, fit
 from flowlab.train.validate import validation_data
+
+LOOKED_AT = ("l1", "maneuver_l1", "maneuver_fraction")
+"""What of one draw per frame is reported while training goes on."""
 
 
 @dataclass
@@ -78,13 +87,20 @@ def run_cohort(
 ) -> None:
     """Cache -> batches -> trained decoders -> draws -> readouts -> metric rows, each run's into its own journal."""
     clock = Clock({"import": import_s})
+    recipe = cohort.shape
     with clock.phase("load"):
-        train, val = ground.cache.split("train", device), ground.cache.split("val", device)
-        stats = prepare_stats(study, ground.cache, cohort.shape.action_space, train.action)
-        data = train_data(train.condition["normal"], train.action, stats.space, stats.density)
-        bank_seed = cohort.shape.evaluation.bank_seed
-        validation = validation_data(val.condition["normal"], val.action, stats.space, bank_seed)
+        train, val = load_splits(ground, cohort, device)
+        stats = prepare_stats(study, ground.cache, recipe, train.action)
+        spec, tokens = seen_tokens(recipe.decoder, ground.cache.spec)
+        conditions = {variant: _take(condition, tokens) for variant, condition in train.condition.items()}
+        horizon = recipe.decoder.horizon
+        data = train_data(
+            conditions["normal"], train.action, stats.space, stats.density, horizon, conditions.get("no-history")
+        )
+        val_condition = _take(val.condition["normal"], tokens)
+        validation = validation_data(val_condition, val.action, stats.space, recipe.evaluation.bank_seed, horizon)
         require_whole_batch(cohort, data)
+    scorer = Scorer(ground, recipe, stats, val, val_condition)
     for item, out in zip(items, outs, strict=True):
         register(study, ground, item, out)
         start(study, cohort, out, device)
@@ -94,16 +110,33 @@ def run_cohort(
             cohort,
             data,
             validation,
-            record=lambda run, rows: outs[run].metrics(rows),
-            keep=lambda run, state: outs[run].keep(state),
+            Listener(
+                record=lambda run, rows: outs[run].metrics(rows),
+                keep=lambda run, state: outs[run].keep(state),
+                crashed=lambda run, crash: outs[run].crashed(crash),
+            ),
+            spec=spec,
             resume=resume,
+            sample=scorer.sample,
             progress=progress,
         )
     clock.phases["validate"] = trained.validate_s
     clock.phases["train"] -= trained.validate_s
     with clock.phase("evaluate"):
-        evaluate(ground, cohort, trained, stats, train, val, outs, progress)
-    finish(trained, outs, clock)
+        evaluate(trained, scorer, train, outs, progress)
+    finish(cohort, spec, trained, outs, clock)
+
+
+def load_splits(ground: Ground, cohort: Cohort, device: torch.device) -> tuple[ResidentSplit, ResidentSplit]:
+    """Both sides of the cache on `device`, with the variants that the cohort trains on."""
+    drops_history = any(run.recipe.train.history_dropout for run in cohort.runs)
+    variants = ("normal", "no-history") if drops_history else ("normal",)
+    return ground.cache.split("train", device, variants), ground.cache.split("val", device, ("normal",))
+
+
+def _take(condition: torch.Tensor, tokens: list[int]) -> torch.Tensor:
+    """The tokens of a condition (N, S, D) that a decoder sees; the condition itself if it sees all."""
+    return condition if len(tokens) == condition.shape[1] else condition[:, tokens]
 
 
 def register(study: Study, ground: Ground, item: PlannedRun, out: RunDir) -> None:
@@ -157,56 +190,83 @@ def start(study: Study, cohort: Cohort, out: RunDir, device: torch.device) -> No
         out.journal.event("resumed", f"from step {state.step if state else 0}")
 
 
-def evaluate(
-    ground: Ground,
-    cohort: Cohort,
-    trained: Trained,
-    stats: Stats,
-    train: ResidentSplit,
-    val: ResidentSplit,
-    outs: list[RunDir],
-    progress: Progress,
-) -> None:
-    """Draws from every decoder that is still whole, and the metric rows of each readout and baseline."""
-    truth, drive = val.action.cpu().numpy(), val.drive.cpu().numpy()
-    frame_index = val.frame_index[:, -1].cpu().numpy()
-    drive_ids = [val.drive_ids[index] for index in drive.tolist()]
-    settings = cohort.shape.evaluation
-    draws = draw(trained.decoder, stats.space, val.condition["normal"], drive_ids, frame_index, settings, progress)
+@dataclass(frozen=True)
+class Scorer:
+    """Draws from decoders on the validation split, and the metric rows of any chunks for it."""
 
-    def rows(chunk: np.ndarray, readout: str) -> list[MetricRow]:
-        return score(
-            chunk,
-            truth,
-            channels=ground.cache.channels,
-            drive=drive,
-            drive_ids=val.drive_ids,
-            readout=readout,
-            thresholds=stats.thresholds,
+    ground: Ground
+    recipe: Recipe
+    stats: Stats
+    val: ResidentSplit
+    condition: torch.Tensor  # (N, S, D) of the validation split, as the decoder sees it
+
+    @cached_property
+    def truth(self) -> np.ndarray:
+        return self.val.action.cpu().numpy()
+
+    def draw(
+        self, objective: Objective, decoder: AnyDecoder, settings: EvaluationSettings, progress: Progress = SILENT
+    ) -> np.ndarray:
+        """Raw draws (R, N, K, H, A)."""
+        drive_ids = [self.val.drive_ids[index] for index in self.val.drive.tolist()]
+        frame_index = self.val.frame_index[:, -1].cpu().numpy()
+        horizon = self.truth.shape[1]
+        return draw(
+            objective, decoder, self.stats.space, self.condition, drive_ids, frame_index, settings, horizon, progress
         )
 
-    baselines = baseline_chunks(val.history_action.cpu().numpy(), train.action.cpu().numpy())
-    baseline_rows = [row for name, chunk in baselines.items() for row in rows(chunk, name)]
+    def rows(self, chunk: np.ndarray, readout: str) -> list[MetricRow]:
+        """Every metric of chunks (N, H, A). Raises DivergedError if one is not finite."""
+        return score(
+            chunk,
+            self.truth,
+            channels=self.ground.cache.channels,
+            drive=self.val.drive.cpu().numpy(),
+            drive_ids=self.val.drive_ids,
+            readout=readout,
+            thresholds=self.stats.thresholds,
+        )
+
+    def sample(self, objective: Objective, decoder: AnyDecoder, step: int) -> list[list[MetricRow]]:
+        """A look while training goes on: each run's rows of one draw per frame, none where it is not finite."""
+        draws = self.draw(objective, decoder, self.recipe.evaluation.model_copy(update={"draws": 1}))
+        looks = []
+        for one in draws:
+            found = self.rows(single(one), "single") if np.isfinite(one).all() else []
+            kept = [row for row in found if row.metric in LOOKED_AT and row.slice in FRAME_SLICES]
+            looks.append([row._replace(step=step) for row in kept])
+        return looks
+
+
+def evaluate(
+    trained: Trained, scorer: Scorer, train: ResidentSplit, outs: list[RunDir], progress: Progress = SILENT
+) -> None:
+    """Draws from every decoder that is still whole, and the metric rows of each readout and baseline."""
+    if len(trained.crashed) == len(outs):
+        return
+    settings = scorer.recipe.evaluation
+    draws = scorer.draw(trained.objective, trained.decoder, settings, progress)
+    baselines = baseline_chunks(scorer.val.history_action.cpu().numpy(), train.action.cpu().numpy())
+    baseline_rows = [row for name, chunk in baselines.items() for row in scorer.rows(chunk, name)]
     for run, out in enumerate(outs):
         if run in trained.crashed:
             continue
         try:
-            out.metrics([row for name, readout in READOUTS.items() for row in rows(readout(draws[run]), name)])
+            out.metrics([row for name, readout in READOUTS.items() for row in scorer.rows(readout(draws[run]), name)])
         except DivergedError:
-            trained.crashed[run] = cohort.shape.train.steps
+            trained.crashed[run] = Crash(scorer.recipe.train.steps, "draws")
+            out.crashed(trained.crashed[run])
             continue
         out.metrics(baseline_rows)
         out.save_draws(draws[run])
 
 
-def finish(trained: Trained, outs: list[RunDir], clock: Clock) -> None:
-    """Keep each policy and close its journal: finished, or crashed with the step."""
-    for run, out in enumerate(outs):
-        if run not in trained.crashed:
-            out.save_policy(run_weights(trained.decoder, run), {"run_id": out.path.name})
+def finish(cohort: Cohort, spec: ConditionSpec, trained: Trained, outs: list[RunDir], clock: Clock) -> None:
+    """Keep each policy, with what it is and sees, and close its journal; a crashed run has said so already."""
+    for position, (run, out) in enumerate(zip(cohort.runs, outs, strict=True)):
         out.journal.wall_time(clock.phases)
-        if run in trained.crashed:
-            out.journal.crashed(reason="loss, gradient or draws are not finite", step=trained.crashed[run])
-        else:
+        if position not in trained.crashed:
+            described = {"condition": canonical_json(spec.to_json()), "recipe": canonical_json(run.recipe.to_json())}
+            out.save_policy(run_weights(trained.decoder, position), {"run_id": run.run_id, **described})
             out.journal.finished()
         out.forget_resume()

@@ -18,6 +18,7 @@ from flowlab.core.types import MetricRow
 from flowlab.ledger.journal import read_lines
 from flowlab.ledger.lines import RunJournal
 from flowlab.train.checkpoint import POLICY_FILE, RESUME_FILE, Resume, load_resume, save_policy, save_resume
+from flowlab.train.crash import Crash
 
 DRAWS_CHUNK_FRAMES = 1024
 
@@ -64,6 +65,11 @@ class RunDir:
     def metrics(self, rows: list[MetricRow]) -> None:
         if rows:
             self.journal.metrics(rows)
+
+    def crashed(self, crash: Crash) -> None:
+        """The run's last word, said as soon as it is seen."""
+        self.journal.crashed(reason=f"crashed-early: {crash.field} is not finite", step=crash.step)
+        self.forget_resume()
 
     def count(self, kind: str) -> int:
         """How many lines of that kind the journal holds."""

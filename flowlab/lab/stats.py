@@ -14,14 +14,25 @@ from torch import Tensor
 from flowlab.core.digest import digest_json
 from flowlab.core.files import write_json_atomic
 from flowlab.evaluate.slices import fit_thresholds
-from flowlab.policy.action_space import ActionSpace, Gaussianize, Identity, Standardise, Transform, fit_action_space
+from flowlab.policy.action_space import (
+    ActionSpace,
+    ChunkDCT,
+    Gaussianize,
+    Identity,
+    MuLaw,
+    Standardise,
+    Transform,
+    fit_action_space,
+)
 from flowlab.policy.weights import LabelDensity, fit_label_density
 from flowlab.study.recipe import ActionSpaceSettings
 
-TRANSFORMS: dict[str, type[Identity] | type[Standardise] | type[Gaussianize]] = {
+TRANSFORMS: dict[str, type[Identity] | type[Standardise] | type[Gaussianize] | type[MuLaw] | type[ChunkDCT]] = {
     "identity": Identity,
     "standardise": Standardise,
     "gaussianize": Gaussianize,
+    "mu-law": MuLaw,
+    "chunk-dct": ChunkDCT,
 }
 
 
@@ -57,16 +68,17 @@ class Stats:
         return digest_json(self.to_json())
 
 
-def fit_stats(settings: ActionSpaceSettings, channels: tuple[str, ...], train_raw: Tensor) -> Stats:
-    """Stats of the train split's raw chunks (N, H, A)."""
-    space = fit_action_space(settings, channels, train_raw)
+def fit_stats(settings: ActionSpaceSettings, horizon: int, channels: tuple[str, ...], train_raw: Tensor) -> Stats:
+    """Stats of the train split's raw chunks (N, H, A). The action space is fitted on their first `horizon` slots."""
+    space = fit_action_space(settings, channels, train_raw[:, :horizon])
     density = fit_label_density(space.to_physical(train_raw))
     return Stats(space, density, fit_thresholds(train_raw.cpu().numpy(), channels))
 
 
-def stats_path(caches: Path, cache_id: str, settings: ActionSpaceSettings) -> Path:
-    """Where the stats for that cache and action space are kept."""
-    return caches / "stats" / f"{cache_id}-{digest_json(settings.model_dump(mode='json'))}.json"
+def stats_path(caches: Path, cache_id: str, settings: ActionSpaceSettings, horizon: int) -> Path:
+    """Where the stats for that cache, action space and number of slots are kept."""
+    name = digest_json({"settings": settings.model_dump(mode="json"), "horizon": horizon})
+    return caches / "stats" / f"{cache_id}-{name}.json"
 
 
 def store_stats(path: Path, stats: Stats) -> None:

@@ -184,6 +184,7 @@ def _finished(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
 
 
 def _crashed(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
+    yield "tags", {"run_id": place["run_id"], "taxonomy": "outcome", "value": "crashed-early"}
     yield "events", event_row(place, "crashed", line.text("reason"), line.whole("step"))
 
 

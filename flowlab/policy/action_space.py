@@ -6,6 +6,7 @@ Merging turns gas and brake into one signed channel, `longitudinal` = gas - brak
 negative part, so the round trip is exact where gas and brake are never both pressed.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,14 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowlab.core.errors import CacheMismatchError
-from flowlab.study.recipe import ActionSpaceSettings
+from flowlab.study.recipe import MERGED, ActionSpaceSettings, model_channels
 
-MERGED = "longitudinal"
 STD_FLOOR = 1e-6
 
 
 class Transform(Protocol):
-    """An invertible map of each physical channel."""
+    """An invertible map of physical chunks (..., H, M), each channel by itself. Nothing is clipped on either way."""
 
     def to_model(self, physical: Tensor) -> Tensor: ...
 
@@ -77,6 +77,61 @@ class Gaussianize:
         knots, normal = self.physical.to(x.device), self.model.to(x.device)
         channels = [interpolate(x[..., c].contiguous(), knots[c].contiguous(), normal) for c in range(len(knots))]
         return torch.stack(channels, dim=-1)
+
+
+@dataclass(frozen=True)
+class MuLaw:
+    """sign(x) log(1 + mu |x|) / log(1 + mu): small actions get more room. It needs no fitting.
+
+    Beyond -1 and 1 the map goes on as a straight line with the slope that it has there, so that a draw outside of the
+    range is brought back in proportion and not exponentially far.
+    """
+
+    mu: Tensor  # ()
+
+    def to_model(self, physical: Tensor) -> Tensor:
+        mu = self.mu.to(physical.device)
+        size = physical.abs()
+        curve = torch.log1p(mu * size.clamp_max(1)) / torch.log1p(mu)
+        return physical.sign() * (curve + self._end_slope(mu) * (size - 1).clamp_min(0))
+
+    def to_physical(self, model: Tensor) -> Tensor:
+        mu = self.mu.to(model.device)
+        size = model.abs()
+        curve = torch.expm1(size.clamp_max(1) * torch.log1p(mu)) / mu
+        return model.sign() * (curve + (size - 1).clamp_min(0) / self._end_slope(mu))
+
+    @staticmethod
+    def _end_slope(mu: Tensor) -> Tensor:
+        return mu / ((1 + mu) * torch.log1p(mu))
+
+
+@dataclass(frozen=True)
+class ChunkDCT:
+    """The orthonormal DCT-II over the horizon, then zero mean and unit deviation per coefficient and channel.
+
+    Model slot 0 is the chunk's mean (times the root of H), the last one its fastest wiggle. A coefficient that hardly
+    varies is divided by `sigma_floor` at least, so that its noise is not blown up to the size of the others.
+    """
+
+    mean: Tensor  # (H, M)
+    std: Tensor  # (H, M), at least the floor
+
+    def to_model(self, physical: Tensor) -> Tensor:
+        basis = dct_basis(len(self.mean)).to(physical)
+        return (basis @ physical - self.mean.to(physical.device)) / self.std.to(physical.device)
+
+    def to_physical(self, model: Tensor) -> Tensor:
+        basis = dct_basis(len(self.mean)).to(model)
+        return basis.T @ (model * self.std.to(model.device) + self.mean.to(model.device))
+
+
+def dct_basis(length: int) -> Tensor:
+    """(length, length) float64, orthonormal: row k is the DCT-II basis vector of frequency k."""
+    slots = torch.arange(length, dtype=torch.float64)
+    rows = torch.cos(math.pi / length * slots[:, None] * (slots + 0.5)) * math.sqrt(2 / length)
+    rows[0] /= math.sqrt(2)
+    return rows
 
 
 class Interpolate(Protocol):
@@ -163,21 +218,29 @@ def fit_action_space(settings: ActionSpaceSettings, raw_channels: Sequence[str],
             f"action_space.merge needs the channels gas and brake; the cache holds {', '.join(raw_channels)}. "
             f"Set action_space.merge = false."
         )
-    channels = raw_channels
-    if settings.merge:
-        channels = (MERGED, *(name for name in raw_channels if name not in ("gas", "brake")))
+    channels = model_channels(settings, raw_channels)
     bare = ActionSpace(raw_channels, channels, Identity())
-    physical = bare.to_physical(train_raw.cpu()).reshape(-1, len(channels)).double().numpy()
+    physical = bare.to_physical(train_raw.cpu()).double()
     return ActionSpace(raw_channels, channels, _fit_transform(settings, physical))
 
 
-def _fit_transform(settings: ActionSpaceSettings, physical: NDArray[np.float64]) -> Transform:
+def _fit_transform(settings: ActionSpaceSettings, chunks: Tensor) -> Transform:
+    """Fitted on physical chunks (N, H, M) in float64."""
+    slots = chunks.flatten(0, 1)
     if settings.transform == "identity":
         return Identity()
+    if settings.transform == "mu-law":
+        return MuLaw(torch.tensor(settings.mu))
     if settings.transform == "standardise":
-        std = np.maximum(physical.std(axis=0), STD_FLOOR)
-        return Standardise(torch.tensor(physical.mean(axis=0)).float(), torch.tensor(std).float())
-    return fit_gaussianize(physical, settings.knots)
+        return Standardise(slots.mean(dim=0).float(), _std(slots).clamp_min(STD_FLOOR).float())
+    if settings.transform == "chunk-dct":
+        coefficients = dct_basis(chunks.shape[1]) @ chunks
+        return ChunkDCT(coefficients.mean(dim=0).float(), _std(coefficients).clamp_min(settings.sigma_floor).float())
+    return fit_gaussianize(slots.numpy(), settings.knots)
+
+
+def _std(x: Tensor) -> Tensor:
+    return x.std(dim=0, correction=0)
 
 
 def fit_gaussianize(physical: NDArray[np.float64], num_knots: int) -> Gaussianize:

@@ -2,16 +2,22 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowlab.core.errors import CacheMismatchError
+from flowlab.core.types import IMAGE_TOKENS, WAYPOINT_TOKENS, ConditionSpec
+from flowlab.encoder.transformer import RotaryAngles
 from flowlab.policy.layers import (
     Attention,
     GatedMLP,
     StackedLinear,
+    StackedMLP,
     StackedParameter,
     in_whole_vectors,
     modulate,
@@ -21,11 +27,34 @@ from flowlab.policy.layers import (
 from flowlab.policy.streams import stream
 from flowlab.study.recipe import DecoderSettings
 
-Memory = list[tuple[Tensor, Tensor]]
-"""Each block's keys and values of the condition: computed once per frame, shared by all draws and all solver steps."""
-
 Drop = Callable[[str, Tensor], Tensor]
 """Dropout by the name of its place: (name, x) -> x with some entries zeroed and the rest scaled up."""
+
+
+class AnyDecoder(Protocol):
+    """R decoders of one shape, flowlab's own or a plug-in behind `policy/foreign.py`."""
+
+    num_runs: int
+    horizon: int
+    num_channels: int
+
+    def remember(self, condition: Tensor) -> Any:
+        """What of the condition (R, B, S, D) is computed once per frame, for all draws and all solver steps."""
+
+    def __call__(self, xt: Tensor, t: Tensor, memory: Any, drop: Drop = ...) -> Tensor:
+        """Velocity (R, B, K, H, M) at x_t of that shape and flow time t, (R, B) or (R, 1) when all frames share it."""
+
+    def named_stacked(self) -> list[tuple[str, StackedParameter]]:
+        """Every parameter (R, ...) by name."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is computed of the condition once per frame, shared by all draws and all solver steps."""
+
+    keys_values: list[tuple[Tensor, Tensor]]  # of each block
+    pooled: Tensor | None  # (R, B, W), added to the time embedding
+
 
 LOGIT_LIMIT = 1e-4  # flow times are held this far from 0 and 1 where their logit is taken
 
@@ -59,22 +88,54 @@ class TimeEmbedding(nn.Module):
         return self.leave(in_whole_vectors(F.silu, hidden))
 
 
+class ConditionEntry(nn.Module):
+    """Condition (R, B, S, D) -> what the blocks attend to (R, B, S, source width), and its pooled summary."""
+
+    def __init__(self, num_runs: int, settings: DecoderSettings, spec: ConditionSpec) -> None:
+        super().__init__()
+        width = settings.width
+        self.settings = settings
+        self.source_width = spec.width if settings.condition_projection == "none" else width
+        self.project: nn.Module = nn.Identity()
+        if settings.condition_projection == "linear":
+            self.project = StackedLinear(num_runs, spec.width, width)
+        elif settings.condition_projection == "mlp":
+            self.project = StackedMLP(num_runs, spec.width, width, width)
+        if settings.waypoint_embedding:
+            self.at_waypoints = token_range(spec, WAYPOINT_TOKENS)
+            num_waypoints = len(self.at_waypoints)
+            self.waypoint = stacked_parameter(num_runs, num_waypoints, self.source_width, init="zeros")
+            self.num_tokens = spec.num_tokens
+        if settings.condition_adaln:
+            self.pool = StackedLinear(num_runs, self.source_width, width, init="zeros")
+
+    def forward(self, condition: Tensor) -> tuple[Tensor, Tensor | None]:
+        tokens = self.project(norm(condition) if self.settings.condition_norm else condition)
+        if self.settings.waypoint_embedding:
+            after = self.num_tokens - self.at_waypoints.stop
+            tokens = tokens + F.pad(self.waypoint, (0, 0, self.at_waypoints.start, after)).unsqueeze(1)
+        pooled = self.pool(tokens.mean(dim=2)) if self.settings.condition_adaln else None
+        return tokens, pooled
+
+
 class Block(nn.Module):
     """Cross-attention to the condition, attention between slots, gated MLP; flow time modulates the norms."""
 
-    def __init__(self, num_runs: int, settings: DecoderSettings, name: str) -> None:
+    def __init__(
+        self, num_runs: int, settings: DecoderSettings, source_width: int, rotary: RotaryAngles | None, name: str
+    ) -> None:
         super().__init__()
         width = settings.width
         self.name = name
         self.modulation = StackedLinear(num_runs, width, 6 * width, init="zeros")
-        self.cross = Attention(num_runs, width, settings.heads)
-        self.slots = Attention(num_runs, width, settings.heads)
+        self.cross = Attention(num_runs, width, settings.heads, source_width)
+        self.slots = Attention(num_runs, width, settings.heads, rotary=rotary)
         self.mlp = GatedMLP(num_runs, width, settings.mlp_multiplier)
 
     def forward(self, x: Tensor, time: Tensor, memory: tuple[Tensor, Tensor], drop: Drop) -> Tensor:
+        """x (R, B, K, H, W); time (R, B, 1, H, W), with 1 in place of B and H where all frames and slots share it."""
         num_runs, num_frames, num_draws, horizon, width = x.shape
         modulation = self.modulation(in_whole_vectors(F.silu, time))
-        modulation = modulation[:, :, None, None, :]  # the same for every draw and slot
         shift_cross, scale_cross, shift_slots, scale_slots, shift_mlp, scale_mlp = modulation.chunk(6, dim=-1)
 
         queries = modulate(x, shift_cross, scale_cross).reshape(num_runs, num_frames, num_draws * horizon, width)
@@ -87,31 +148,46 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """R decoders of one shape. `num_channels` counts the model's action channels M, `condition_width` is D."""
+    """R decoders of one shape. `num_channels` counts the model's action channels M, `spec` describes the condition.
+
+    Raises CacheMismatchError when the settings want a token group that `spec` lacks.
+    """
 
     def __init__(
-        self, num_runs: int, settings: DecoderSettings, horizon: int, num_channels: int, condition_width: int
+        self, num_runs: int, settings: DecoderSettings, horizon: int, num_channels: int, spec: ConditionSpec
     ) -> None:
         super().__init__()
         self.num_runs, self.horizon, self.num_channels = num_runs, horizon, num_channels
         width = settings.width
-        self.condition = StackedLinear(num_runs, condition_width, width)
+        self.condition = ConditionEntry(num_runs, settings, spec)
         self.action = StackedLinear(num_runs, num_channels, width)
         self.slot = stacked_parameter(num_runs, horizon, width, init="trunc-normal")
         self.time = TimeEmbedding(num_runs, width)
-        self.blocks = nn.ModuleList(Block(num_runs, settings, f"blocks.{index}") for index in range(settings.layers))
+        self.slot_time = stacked_parameter(num_runs, horizon, width, init="zeros") if settings.slot_adaln else None
+        rotary = None
+        if settings.rotary_slots:
+            rotary = RotaryAngles(tuple(range(horizon)), width // settings.heads, settings.rotary_base)
+        source_width = self.condition.source_width
+        self.blocks = nn.ModuleList(
+            Block(num_runs, settings, source_width, rotary, f"blocks.{index}") for index in range(settings.layers)
+        )
         self.velocity = StackedLinear(num_runs, width, num_channels)
 
     def remember(self, condition: Tensor) -> Memory:
-        """Condition (R, B, S, D) -> every block's keys and values of it."""
-        source = self.condition(condition)
-        return [block.cross.keys_values(source) for block in self._blocks()]
+        """Condition (R, B, S, D) -> every block's keys and values of it, and its pooled summary if there is one."""
+        source, pooled = self.condition(condition)
+        return Memory([block.cross.keys_values(source) for block in self._blocks()], pooled)
 
     def forward(self, xt: Tensor, t: Tensor, memory: Memory, drop: Drop = keep_all) -> Tensor:
         """Velocity (R, B, K, H, M) at x_t of that shape and flow time t, (R, B) or (R, 1) when all frames share it."""
         time = self.time(t)
+        if memory.pooled is not None:
+            time = time + memory.pooled
+        time = time[:, :, None, None]
+        if self.slot_time is not None:
+            time = time + self.slot_time[:, None, None]
         x = self.action(xt) + self.slot[:, None, None]
-        for block, keys_values in zip(self._blocks(), memory, strict=True):
+        for block, keys_values in zip(self._blocks(), memory.keys_values, strict=True):
             x = block(x, time, keys_values, drop)
         return self.velocity(norm(x))
 
@@ -123,8 +199,19 @@ class Decoder(nn.Module):
         return list(self.named_parameters())  # type: ignore[arg-type]
 
 
+def token_range(spec: ConditionSpec, name: str) -> range:
+    """Which of the S tokens form the group `name`. Raises CacheMismatchError if the condition has no such group."""
+    first = 0
+    for group in spec.groups:
+        if group.name == name:
+            return range(first, first + group.num_tokens)
+        first += group.num_tokens
+    hint = " Give the encoder image_grid and build the cache anew." if name == IMAGE_TOKENS else ""
+    raise CacheMismatchError(f"the recipe needs the condition's token group {name!r}; the cache holds {spec}.{hint}")
+
+
 @torch.no_grad()
-def initialise(decoder: Decoder, seeds: Sequence[int]) -> None:
+def initialise(decoder: AnyDecoder, seeds: Sequence[int]) -> None:
     """Fill run r's slice of every parameter from the stream (seeds[r], "init", parameter name).
 
     A deeper decoder therefore shares its first layers with a shallower one, whatever else differs.
@@ -136,13 +223,13 @@ def initialise(decoder: Decoder, seeds: Sequence[int]) -> None:
             parameter[run].copy_(weight)
 
 
-def run_weights(decoder: Decoder, run: int) -> dict[str, Tensor]:
+def run_weights(decoder: AnyDecoder, run: int) -> dict[str, Tensor]:
     """One run's parameters without the run axis, as they are saved. They are views: copy before training goes on."""
     return {name: parameter.detach()[run] for name, parameter in decoder.named_stacked()}
 
 
 @torch.no_grad()
-def load_run_weights(decoder: Decoder, run: int, weights: dict[str, Tensor]) -> None:
+def load_run_weights(decoder: AnyDecoder, run: int, weights: dict[str, Tensor]) -> None:
     """Put one run's saved parameters into its slice. Raises KeyError or RuntimeError when they are of another shape."""
     for name, parameter in decoder.named_stacked():
         parameter[run].copy_(weights[name])

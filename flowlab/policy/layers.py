@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowlab.encoder.transformer import RotaryAngles
+
 Initialise = Callable[[Tensor, torch.Generator], object]
 
 VECTOR = 64  # entries; a multiple of what any CPU kernel takes at a time
@@ -73,28 +75,55 @@ class GatedMLP(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention. Queries (R, B, L, W); keys and values come from `keys_values`, so that they can be kept."""
+    """Multi-head attention. Queries (R, B, L, W); keys and values come from `keys_values`, so that they can be kept.
 
-    def __init__(self, num_runs: int, width: int, heads: int) -> None:
+    `source_width` is the width of what is attended to, W if it is not given. With `rotary`, queries and keys are turned
+    by their place, so that their product depends on the distance between two places alone.
+    """
+
+    def __init__(
+        self, num_runs: int, width: int, heads: int, source_width: int = 0, rotary: RotaryAngles | None = None
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.rotary = heads, rotary
         self.query = StackedLinear(num_runs, width, width)
-        self.key = StackedLinear(num_runs, width, width)
-        self.value = StackedLinear(num_runs, width, width)
+        self.key = StackedLinear(num_runs, source_width or width, width)
+        self.value = StackedLinear(num_runs, source_width or width, width)
         self.leave = StackedLinear(num_runs, width, width)
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, B, S, W) -> two of (R * B, heads, S, W / heads)."""
-        return self._split(self.key(source)), self._split(self.value(source))
+        """(R, B, S, source width) -> two of (R * B, heads, S, W / heads)."""
+        keys = self._split(self.key(source))
+        return keys if self.rotary is None else self.rotary(keys), self._split(self.value(source))
 
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
         keys, values = keys_values
-        out = F.scaled_dot_product_attention(self._split(self.query(x)), keys, values)
+        queries = self._split(self.query(x))
+        if self.rotary is not None:
+            queries = self.rotary(queries)
+        out = F.scaled_dot_product_attention(queries, keys, values)
         return self.leave(out.transpose(1, 2).reshape(x.shape))
 
     def _split(self, x: Tensor) -> Tensor:
         *batch, length, width = x.shape
         return x.reshape(math.prod(batch), length, self.heads, width // self.heads).transpose(1, 2)
+
+
+class StackedMLP(nn.Module):
+    """Linear, SiLU, linear: (R, ..., in) -> (R, ..., out)."""
+
+    def __init__(self, num_runs: int, num_in: int, num_hidden: int, num_out: int) -> None:
+        super().__init__()
+        self.enter = StackedLinear(num_runs, num_in, num_hidden)
+        self.leave = StackedLinear(num_runs, num_hidden, num_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(in_whole_vectors(F.silu, self.enter(x)))
+
+
+def spread(x: Tensor, num_runs: int) -> Tensor:
+    """(...) -> (R, ...): the same for every run, without a copy."""
+    return x.unsqueeze(0).expand(num_runs, *x.shape)
 
 
 def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ A chunk's label is its peak |physical action| per channel. The labels' density, 
 fitted once on the train split; alpha and cap are applied when a run loads it, so that levers on them share one fit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +23,14 @@ class LabelDensity:
     top: NDArray[np.float64]  # (M,) the largest label
     share: NDArray[np.float64]  # (M, 64)
 
-    def weights(self, physical: Tensor, alpha: float, cap: float) -> Tensor:
-        """(N, M) for chunks (N, H, M): (1 / density)^alpha, scaled to mean 1 per channel, capped, scaled again."""
+    def weights(self, physical: Tensor, alpha: Sequence[float], cap: float) -> Tensor:
+        """(N, M) for chunks (N, H, M): (1 / density)^alpha, scaled to mean 1 per channel, capped, scaled again.
+
+        `alpha` holds one exponent per channel.
+        """
         labels = chunk_labels(physical)
         raw = np.stack(
-            [self.share[c][_bin_index(labels[:, c], self.top[c])] ** -alpha for c in range(len(self.top))], axis=1
+            [self.share[c][_bin_index(labels[:, c], self.top[c])] ** -alpha[c] for c in range(len(self.top))], axis=1
         )
         capped = np.minimum(raw / raw.mean(axis=0), cap)
         return torch.from_numpy(capped / capped.mean(axis=0)).float()

@@ -7,6 +7,10 @@ from pydantic import ValidationError
 from flowlab.core.errors import StudyError, unknown_name
 from flowlab.study.problems import sentence, shown
 from flowlab.study.recipe import Recipe
+from flowlab.study.unused import why_unused
+
+OPEN_TABLES = ("objective.lds.channel_alpha", "objective.options", "decoder.options")
+"""Tables of a recipe whose keys are not fixed: channels, and the options of plug-ins."""
 
 
 def pull(name: str, control: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -25,6 +29,9 @@ def pull(name: str, control: Recipe, changes: dict[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(settings)
     except ValidationError as error:
         raise StudyError(f"levers.{name} sets {sentence(error, Recipe, settings)}") from None
+    unused = why_unused(recipe, [key for key, _ in leaves])
+    if unused is not None:
+        raise StudyError(f"levers.{name} sets {unused[0]}, which does nothing here: {unused[1]}. Leave it out.")
     changed = changed_keys(control, recipe)
     for key, value in leaves:
         if key not in changed:
@@ -41,9 +48,12 @@ def _put(settings: dict[str, Any], key: str, value: Any, lever: str) -> None:
     place: Any = settings
     for table in tables:
         place = place.get(table) if isinstance(place, dict) else None
+    if isinstance(place, dict) and ".".join(tables) in OPEN_TABLES:
+        place[last] = value
+        return
     if not isinstance(place, dict) or last not in place:
         raise unknown_name("key", key, dict(flat_keys(settings)), f"levers.{lever}.set")
-    if isinstance(place[last], dict):
+    if isinstance(place[last], dict) and key not in OPEN_TABLES:
         inside = ", ".join(f"{key}.{leaf}" for leaf, _ in flat_keys(place[last]))
         raise StudyError(
             f"levers.{lever} sets {key} to {shown(value)}, but {key} is a table. Set a key in it: {inside}."
@@ -61,6 +71,7 @@ def flat_keys(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any
 
 
 def changed_keys(control: Recipe, recipe: Recipe) -> list[str]:
-    """The dotted keys in which two recipes differ, sorted."""
-    before, after = dict(flat_keys(control.to_json())), dict(flat_keys(recipe.to_json()))
-    return sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    """The dotted keys in which two recipes differ, sorted. An open table that is empty in one of them is no key."""
+    before, after = (dict(flat_keys(of.to_json())) for of in (control, recipe))
+    keys = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+    return sorted(key for key in keys if before.get(key) != {} and after.get(key) != {})

@@ -1,12 +1,13 @@
 """Every setting of a run. A lever is a change to exactly these keys; the recipe's hash is what the ledger compares."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flowlab.core.digest import digest_json
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Alpha = Annotated[float, Field(ge=0)]
 
 
 class Frozen(BaseModel):
@@ -15,46 +16,78 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class LogitNormal(Frozen):
-    """Flow time t = sigmoid(mean + std * normal): most of the training near the middle of the path."""
+class FlowTime(Frozen):
+    """The law that training's flow times t are drawn from; 0 is noise, 1 is action.
 
-    kind: Literal["logit-normal"] = "logit-normal"
+    uniform; logit-normal: t = sigmoid(mean + std * normal), most of it near the middle of the path; beta:
+    (end - t) / end ~ Beta(alpha, 1), denser towards the noise for alpha > 1 and never beyond `end`.
+    """
+
+    kind: Literal["uniform", "logit-normal", "beta"] = "logit-normal"
     mean: float = 0.0
     std: float = Field(1.0, gt=0)
+    alpha: float = Field(1.5, gt=0)
+    end: float = Field(0.999, gt=0, le=1)
 
 
 class ManeuverWeights(Frozen):
-    """Label-distribution smoothing (Yang et al., ICML 2021): rare maneuvers weigh (1/density)^alpha, capped, mean 1."""
+    """Label-distribution smoothing (Yang et al., ICML 2021): rare maneuvers weigh (1/density)^alpha, capped, mean 1.
+
+    `channel_alpha` gives single model channels an alpha of their own: { steering = 1.0 }.
+    """
 
     alpha: float = Field(0.5, ge=0)
+    channel_alpha: dict[str, Alpha] = {}
     cap: float = Field(15.0, ge=1)
 
 
-class FlowObjective(Frozen):
-    """Conditional flow matching on straight paths, with the within-chunk delta loss."""
+class ObjectiveSettings(Frozen):
+    """What a run minimises: flow matching on straight paths, or plain regression by the same decoder.
 
-    kind: Literal["flow"] = "flow"
+    Another `kind` is a plug-in, `module:attr`, which gets this whole table; `options` are for it alone.
+    """
+
+    kind: str = "flow"
     delta_weight: float = Field(10.0, ge=0)
-    flow_time: LogitNormal = LogitNormal()
+    coupling: Literal["independent", "optimal-transport"] = "independent"
+    flow_time: FlowTime = FlowTime()
     lds: ManeuverWeights = ManeuverWeights()
+    options: dict[str, Any] = {}
 
 
 class ActionSpaceSettings(Frozen):
-    """The space that the decoder sees: gas - brake merged into one signed channel, then a per-channel transform."""
+    """The space that the decoder sees: gas - brake merged into one signed channel, then a transform."""
 
     merge: bool = True
-    transform: Literal["gaussianize", "standardise", "identity"] = "gaussianize"
+    transform: Literal["gaussianize", "standardise", "identity", "mu-law", "chunk-dct"] = "gaussianize"
     knots: int = Field(256, ge=2)
+    mu: float = Field(255.0, gt=0)
+    sigma_floor: float = Field(0.01, gt=0)
 
 
 class DecoderSettings(Frozen):
-    """The transformer that turns noise, flow time and condition into a velocity."""
+    """The transformer that turns noise, flow time and condition into a velocity.
 
+    `horizon`: how many slots it predicts; without it all that the cache holds. Another `kind` is a plug-in,
+    `module:attr`, a plain nn.Module without the run axis; `options` are for it alone.
+    """
+
+    kind: str = "transformer"
     width: int = Field(256, ge=8)
     layers: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     mlp_multiplier: float = Field(1.0, gt=0)
+    horizon: int | None = Field(None, ge=1)
+    rotary_slots: bool = False
+    rotary_base: float = Field(10.0, gt=1)
+    slot_adaln: bool = False
+    condition_norm: bool = False
+    condition_projection: Literal["linear", "mlp", "none"] = "linear"
+    condition_adaln: bool = False
+    waypoint_embedding: bool = False
+    image_tokens: bool = False
+    options: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -64,7 +97,12 @@ class DecoderSettings(Frozen):
 
 
 class TrainSettings(Frozen):
-    """AdamW with warm-up and a cosine to zero at the last step. An epoch is the whole batches that the split holds."""
+    """AdamW with warm-up and a cosine to zero at the last step. An epoch is the whole batches that the split holds.
+
+    `history_dropout`: the share of samples that get the condition of the variant `no-history`. `ema_decay`: the policy
+    is the moving average of its weights (0 turns it off). `sample_every`: how many epochs lie between two looks at one
+    draw per validation frame, which costs as much as a few epochs' flow_mse (0: only at the end of the run).
+    """
 
     batch: int = Field(1024, ge=1)
     steps: int = Field(3500, ge=1)
@@ -73,6 +111,9 @@ class TrainSettings(Frozen):
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
     weight_decay: float = Field(0.1, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    history_dropout: float = Field(0.0, ge=0, le=1)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    sample_every: int = Field(10, ge=0)
 
 
 class EvaluationSettings(Frozen):
@@ -88,7 +129,7 @@ class EvaluationSettings(Frozen):
 class Recipe(Frozen):
     """Every setting of a run but its seed."""
 
-    objective: FlowObjective = FlowObjective()
+    objective: ObjectiveSettings = ObjectiveSettings()
     action_space: ActionSpaceSettings = ActionSpaceSettings()
     decoder: DecoderSettings = DecoderSettings()
     train: TrainSettings = TrainSettings()
@@ -101,3 +142,19 @@ class Recipe(Frozen):
     def digest(self, cache_id: str) -> str:
         """The name of this recipe trained from that cache."""
         return digest_json({"recipe": self.to_json(), "cache_id": cache_id})
+
+    @property
+    def slots_in_time(self) -> bool:
+        """Whether a model chunk has several slots that follow each other in time: what a delta loss needs."""
+        return self.decoder.horizon != 1 and self.action_space.transform != "chunk-dct"
+
+
+MERGED = "longitudinal"
+"""The model channel that stands for gas - brake."""
+
+
+def model_channels(settings: ActionSpaceSettings, raw_channels: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the M model channels, in order."""
+    if not settings.merge:
+        return raw_channels
+    return (MERGED, *(name for name in raw_channels if name not in ("gas", "brake")))

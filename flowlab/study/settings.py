@@ -103,10 +103,16 @@ class WindowSettings(Frozen):
     max_gap_s: float = Field(0.5, gt=0)
 
 
-class EncoderSettings(Frozen):
-    """flowlab's own compact encoder, and how it is pretrained on the train drives before it is frozen."""
+OWN_ENCODER = "drive-vit"
 
-    kind: str = "drive-vit"
+
+class EncoderSettings(Frozen):
+    """flowlab's own compact encoder, and how it is pretrained on the train drives before it is frozen.
+
+    `image_grid` n adds n x n image tokens to the condition: the present frame's patch tokens, averaged over a grid.
+    """
+
+    kind: str = OWN_ENCODER
     width: int = Field(384, ge=8)
     image_height: int = Field(64, ge=8)
     image_width: int = Field(64, ge=8)
@@ -115,6 +121,7 @@ class EncoderSettings(Frozen):
     image_layers: int = Field(4, ge=1)
     temporal_layers: int = Field(2, ge=1)
     heads: int = Field(4, ge=1)
+    image_grid: int = Field(0, ge=0)
     image_steps: int = Field(2000, ge=1)
     image_batch: int = Field(64, ge=1)
     window_steps: int = Field(2000, ge=1)
@@ -127,6 +134,13 @@ class EncoderSettings(Frozen):
     def _sizes_divide(self) -> Self:
         if self.image_height % self.patch or self.image_width % self.patch:
             raise ValueError(f"patch {self.patch} must divide {self.image_height} x {self.image_width}")
+        if self.image_grid > min(self.image_height, self.image_width) // self.patch:
+            raise ValueError(f"image_grid {self.image_grid} is finer than the patches of {self.patch} pixels")
+        if self.image_grid and self.image_width_tokens > self.width:
+            raise ValueError(
+                f"image_width_tokens {self.image_width_tokens} must not exceed the width {self.width} of a condition "
+                f"token, which an image token becomes"
+            )
         for name in ("width", "image_width_tokens"):
             if getattr(self, name) % (2 * self.heads):
                 raise ValueError(f"{name} {getattr(self, name)} must be a multiple of twice the heads ({self.heads})")

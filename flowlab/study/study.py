@@ -13,9 +13,10 @@ from flowlab.core.types import CHANNELS, ERROR_METRICS, FRAME_SLICES, READOUTS, 
 from flowlab.study.document import FILE_NAME, read_document
 from flowlab.study.lever import changed_keys, pull
 from flowlab.study.problems import sentence
-from flowlab.study.recipe import Recipe
+from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
-from flowlab.study.settings import DRIVES_BY_SOURCE, MetricKey, StudyFile
+from flowlab.study.settings import DRIVES_BY_SOURCE, OWN_ENCODER, MetricKey, StudyFile
+from flowlab.study.unused import given_keys, why_unused
 
 CONTROL = "control"
 
@@ -92,11 +93,41 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
         raise StudyError(f"{FILE_NAME}: {sentence(error, StudyFile, tables)}") from None
     study = Study(root.resolve(), file)
     _require_known_names(file)
+    unused = why_unused(file.control, given_keys(file.control))
+    if unused is not None:
+        raise StudyError(f"{FILE_NAME}: control.{unused[0]} does nothing here: {unused[1]}. Leave it out.")
+    _require_sound("control", file.control, file)
     for lever in file.levers:
         _require_comparable(lever, study)
+        _require_sound(f"levers.{lever}", study.recipe(lever), file)
     for name, rule in file.rules.items():
         write_out(name, rule, file.study.primary)
     return study
+
+
+def _require_sound(place: str, recipe: Recipe, file: StudyFile) -> None:
+    """Raises for a recipe that could not be trained whatever the data are. `place` is "control" or "levers.NAME"."""
+    locate("objectives", recipe.objective.kind)
+    locate("decoders", recipe.decoder.kind)
+    horizon, slots = recipe.decoder.horizon, file.windows.horizon
+    if horizon is not None and horizon > slots:
+        raise StudyError(
+            f"{place} has decoder.horizon {horizon}, and a chunk has windows.horizon {slots} slots only. "
+            f"Give {slots} or less."
+        )
+    if recipe.train.history_dropout and "no-history" not in file.cache.variants:
+        raise StudyError(
+            f"{place} has train.history_dropout, which needs the variant 'no-history'. Add it to cache.variants."
+        )
+    if recipe.decoder.image_tokens and not file.encoder.image_grid and file.encoder.kind == OWN_ENCODER:
+        raise StudyError(
+            f"{place} has decoder.image_tokens, and the encoder makes none. Set encoder.image_grid: 4 makes 16 tokens."
+        )
+    if file.drives.source in DRIVES_BY_SOURCE:
+        channels = model_channels(recipe.action_space, CHANNELS)
+        for name in recipe.objective.lds.channel_alpha:
+            if name not in channels:
+                raise unknown_name("model channel", name, channels, f"{place}: objective.lds.channel_alpha")
 
 
 def _require_comparable(lever: str, study: Study) -> None:

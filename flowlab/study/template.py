@@ -248,22 +248,22 @@ solver_steps = {solver_steps}
 [levers.delta-off]
 set = {{ "objective.delta_weight" = 0.0 }}
 hypothesis = "the loss on differences smooths sharp turns away"
-tags = ["delta-loss"]
+tags = ["loss", "delta-loss"]
 
 [levers.lds-off]
 set = {{ "objective.lds.alpha" = 0.0 }}
 hypothesis = "weighing rare maneuvers costs more on the road between than it earns in turns"
-tags = ["lds"]
+tags = ["loss", "lds"]
 
 [levers.lr-half]
 set = {{ "train.lr" = {half_lr} }}
 hypothesis = "the control's learning rate is too high"
-tags = ["optimiser"]
+tags = ["calibration", "optimiser"]
 
 [levers.depth-2]
 set = {{ "decoder.layers" = 2 }}
 hypothesis = "half the depth is enough for chunks this short"
-tags = ["architecture"]
+tags = ["architecture", "size"]
 
 # The rule: a paired gain at the first seed earns the second; the mean of both must then beat the panel of control runs.
 

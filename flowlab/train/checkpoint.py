@@ -1,6 +1,6 @@
 """What of a run lies on disk: its policy, and while it trains what it needs to go on. Both without the run axis."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import safetensors.torch
@@ -21,6 +21,7 @@ class Resume:
     step: int
     weights: dict[str, Tensor]
     moments: dict[str, Tensor]
+    average: dict[str, Tensor] = field(default_factory=dict)  # of the weights, where the run keeps one
 
 
 def save_policy(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
@@ -41,8 +42,8 @@ def load_policy(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def save_resume(path: Path, resume: Resume) -> None:
     """Write what a run needs to go on after a kill, whole or not at all."""
-    tensors = {f"weight.{name}": value for name, value in resume.weights.items()}
-    tensors |= {f"moment.{name}": value for name, value in resume.moments.items()}
+    kinds = {"weight": resume.weights, "moment": resume.moments, "average": resume.average}
+    tensors = {f"{kind}.{name}": value for kind, values in kinds.items() for name, value in values.items()}
     content = safetensors.torch.save(
         {name: value.cpu().contiguous() for name, value in tensors.items()}, {"step": str(resume.step)}
     )
@@ -57,8 +58,9 @@ def load_resume(path: Path) -> Resume | None:
             step = int(file.metadata()["step"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
-    return Resume(
-        step,
-        {name.removeprefix("weight."): value for name, value in tensors.items() if name.startswith("weight.")},
-        {name.removeprefix("moment."): value for name, value in tensors.items() if name.startswith("moment.")},
-    )
+
+    def of(kind: str) -> dict[str, Tensor]:
+        prefix = f"{kind}."
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    return Resume(step, of("weight"), of("moment"), of("average"))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flowlab.core.digest import canonical_json
 from flowlab.study.recipe import Recipe
 
 
@@ -44,10 +45,14 @@ class Cohort:
 
 def shape_signature(recipe: Recipe) -> tuple:
     """What must agree for two runs to train as one program. Everything else is per-run data."""
-    decoder, train = recipe.decoder, recipe.train
-    architecture = (decoder.width, decoder.layers, decoder.heads, decoder.mlp_multiplier)
-    schedule = (train.batch, train.steps)
-    return (recipe.objective.kind, architecture, schedule, recipe.action_space, recipe.evaluation)
+    objective, train = recipe.objective, recipe.train
+    return (
+        (objective.kind, canonical_json(objective.options)),
+        canonical_json(recipe.decoder.model_dump(mode="json", exclude={"dropout"})),
+        (train.batch, train.steps, train.sample_every),
+        recipe.action_space,
+        recipe.evaluation,
+    )
 
 
 def group_into_cohorts(runs: Sequence[Run], largest: int) -> list[Cohort]:

@@ -1,15 +1,18 @@
 """What a cohort trains from: the resident split with model-space targets and maneuver weights, and its batches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from flowlab.core.errors import StudyError
+from flowlab.core.errors import StudyError, unknown_name
 from flowlab.policy.action_space import ActionSpace
-from flowlab.policy.objectives import FlowBatch
+from flowlab.policy.coupling import optimal_pairing
+from flowlab.policy.objectives import Batch
 from flowlab.policy.streams import stream
 from flowlab.policy.weights import LabelDensity
+from flowlab.study.recipe import ManeuverWeights
 from flowlab.train.cohort import Cohort
 
 
@@ -18,17 +21,30 @@ class TrainData:
     """N windows, resident on the training device."""
 
     condition: Tensor  # (N, S, D) float16
+    no_history: Tensor | None  # (N, S, D) float16 of the variant no-history, where a run asks for it
     action: Tensor  # (N, H, M) float32 in model space
-    physical: Tensor  # (N, H, M) float32, what the maneuver weights are labelled by
+    physical: Tensor  # (N, cache's H, M) float32, what the maneuver weights are labelled by
+    channels: tuple[str, ...]  # the model channels, M of them
     density: LabelDensity
 
     def __len__(self) -> int:
         return len(self.condition)
 
 
-def train_data(condition: Tensor, raw: Tensor, space: ActionSpace, density: LabelDensity) -> TrainData:
-    """The train split as a cohort sees it, from conditions (N, S, D) and raw chunks (N, H, A) on one device."""
-    return TrainData(condition, space.to_model(raw), space.to_physical(raw), density)
+def train_data(
+    condition: Tensor,
+    raw: Tensor,
+    space: ActionSpace,
+    density: LabelDensity,
+    horizon: int | None = None,
+    no_history: Tensor | None = None,
+) -> TrainData:
+    """The train split as a cohort sees it, from conditions (N, S, D) and raw chunks (N, H, A) on one device.
+
+    With a `horizon` the policy predicts the first slots only; a maneuver's label is still that of the whole chunk.
+    """
+    action = space.to_model(raw[:, :horizon])
+    return TrainData(condition, no_history, action, space.to_physical(raw), space.channels, density)
 
 
 def require_whole_batch(cohort: Cohort, data: TrainData) -> None:
@@ -52,11 +68,22 @@ class Batches:
         require_whole_batch(cohort, data)
         self.seed_index = torch.tensor(cohort.seed_index, device=self.device)
         self.weights, self.weights_index = self._weight_tables()
+        recipes = [run.recipe for run in cohort.runs]
+        self.history_dropout = self._each([recipe.train.history_dropout for recipe in recipes])
+        self.drops_history = any(recipe.train.history_dropout for recipe in recipes)
+        self.couples = self._each([recipe.objective.coupling == "optimal-transport" for recipe in recipes])
+        self.coupled_seeds = {run.seed for run in cohort.runs if run.recipe.objective.coupling == "optimal-transport"}
         self._epoch, self._order = -1, torch.empty(0)
 
+    def _each(self, values: list) -> Tensor:
+        return torch.tensor(values, device=self.device)
+
     def _weight_tables(self) -> tuple[Tensor, Tensor]:
-        """One table (N, M) for each distinct (alpha, cap), and which of them each run uses."""
-        laws = [(run.recipe.objective.lds.alpha, run.recipe.objective.lds.cap) for run in self.cohort.runs]
+        """One table (N, M) for each distinct (alpha per channel, cap), and which of them each run uses."""
+        laws = [
+            (channel_alphas(run.recipe.objective.lds, self.data.channels), run.recipe.objective.lds.cap)
+            for run in self.cohort.runs
+        ]
         distinct = list(dict.fromkeys(laws))
         tables = torch.stack([self.data.density.weights(self.data.physical, *law) for law in distinct])
         index = torch.tensor([distinct.index(law) for law in laws])
@@ -69,29 +96,65 @@ class Batches:
             self._epoch, self._order = epoch, torch.stack(orders).to(self.device)
         return self._order
 
-    def at(self, step: int) -> tuple[Tensor, FlowBatch]:
+    def at(self, step: int) -> tuple[Tensor, Batch]:
         """Conditions (R, B, S, D) float32 and the batch of that step."""
         epoch, index_in_epoch = divmod(step, self.steps_per_epoch)
         first = index_in_epoch * self.size
         rows = self.order(epoch)[:, first : first + self.size]  # (U, B)
         action = self.data.action[rows]
-        noise = self._normal("noise", step, tuple(action.shape[1:]))
+        noise = self._noise(step, action)
         time_normal = self._normal("flow_time", step, (self.size,))
         run_rows = rows[self.seed_index]
-        return _rows_of(self.data.condition, rows).float()[self.seed_index], FlowBatch(
+        return self._condition(step, rows), Batch(
             action=action[self.seed_index],
-            noise=noise[self.seed_index],
+            noise=noise,
             time_normal=time_normal[self.seed_index],
             weight=self.weights[self.weights_index[:, None], run_rows],
         )
 
+    def _noise(self, step: int, action: Tensor) -> Tensor:
+        """(R, B, H, M) for the actions (U, B, H, M) of each seed. Slot 1 has the same noise at every horizon."""
+        slots, channels = self.data.physical.shape[1], action.shape[-1]
+        noise = self._normal("noise", step, (self.size, slots, channels))[:, :, : action.shape[2]]
+        if not self.coupled_seeds:
+            return noise[self.seed_index]
+        paired = torch.stack(
+            [
+                own[optimal_pairing(own, of)] if seed in self.coupled_seeds else own
+                for seed, own, of in zip(self.cohort.seeds, noise, action, strict=True)
+            ]
+        )
+        return torch.where(self.couples[:, None, None, None], paired[self.seed_index], noise[self.seed_index])
+
+    def _condition(self, step: int, rows: Tensor) -> Tensor:
+        """(R, B, S, D) float32 of the rows (U, B), with the history dropped from each run's share of them."""
+        condition = _rows_of(self.data.condition, rows).float()[self.seed_index]
+        if not self.drops_history:
+            return condition
+        assert self.data.no_history is not None, "history dropout needs the variant no-history"
+        streams = [self._stream(seed, "variant", step) for seed in self.cohort.seeds]
+        uniform = torch.stack([torch.rand(self.size, generator=own, device=self.device) for own in streams])
+        dropped = uniform[self.seed_index] < self.history_dropout[:, None]
+        without = _rows_of(self.data.no_history, rows).float()[self.seed_index]
+        return torch.where(dropped[:, :, None, None], without, condition)
+
+    def _stream(self, seed: int, name: str, step: int) -> torch.Generator:
+        return stream(seed, name, step, device=self.device)
+
     def _normal(self, name: str, step: int, shape: tuple[int, ...]) -> Tensor:
-        device = self.device
         draws = [
-            torch.randn(shape, generator=stream(seed, name, step, device=device), device=device)
+            torch.randn(shape, generator=self._stream(seed, name, step), device=self.device)
             for seed in self.cohort.seeds
         ]
         return torch.stack(draws)
+
+
+def channel_alphas(settings: ManeuverWeights, channels: Sequence[str]) -> tuple[float, ...]:
+    """The exponent of each model channel. Raises UnknownNameError for one that is given and not among `channels`."""
+    for name in settings.channel_alpha:
+        if name not in channels:
+            raise unknown_name("model channel", name, channels, "objective.lds.channel_alpha")
+    return tuple(settings.channel_alpha.get(name, settings.alpha) for name in channels)
 
 
 def _rows_of(table: Tensor, rows: Tensor) -> Tensor:

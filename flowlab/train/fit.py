@@ -4,14 +4,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from flowlab.core.progress import SILENT, Progress, Task
-from flowlab.core.types import MetricRow
-from flowlab.policy.decoder import Decoder, initialise, load_run_weights, run_weights
-from flowlab.policy.objectives import FlowLoss
+from flowlab.core.types import ConditionSpec, MetricRow, TokenGroup
+from flowlab.policy.build import build_decoder, build_objective
+from flowlab.policy.decoder import AnyDecoder, Decoder, load_run_weights, run_weights
+from flowlab.policy.objectives import Objective
+from flowlab.train.average import CohortAverage
 from flowlab.train.checkpoint import Resume
 from flowlab.train.cohort import Cohort
+from flowlab.train.crash import Crash, CrashWatch, name_field
 from flowlab.train.data import Batches, Dropout, TrainData
 from flowlab.train.optimiser import CohortAdamW, schedule
 from flowlab.train.validate import Validation, validate
@@ -19,119 +23,181 @@ from flowlab.train.validate import Validation, validate
 RESUME_EVERY_S = 20.0
 RESUME_SHARE = 0.05  # of the wall time may go into writing what a resumed run needs
 
-Record = Callable[[int, list[MetricRow]], None]
-"""(run's position in the cohort, rows)."""
-Keep = Callable[[int, Resume], None]
-"""(run's position in the cohort, what it needs to go on)."""
+Sample = Callable[[Objective, AnyDecoder, int], list[list[MetricRow]]]
+"""(objective, decoder, steps done) -> each run's rows of one draw per validation frame."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what, by a run's position in the cohort."""
+
+    record: Callable[[int, list[MetricRow]], None]
+    keep: Callable[[int, Resume], None]  # what the run needs to go on
+    crashed: Callable[[int, Crash], None]  # as soon as it is seen
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A cohort's decoders after their last step. `crashed`: position of a run that diverged -> step where seen."""
+    """A cohort after its last step. `decoder` is what is evaluated and saved: the average, for runs that keep one."""
 
-    decoder: Decoder
-    crashed: dict[int, int]
+    objective: Objective
+    decoder: AnyDecoder
+    crashed: dict[int, Crash]  # by the position of a run that diverged
     validate_s: float
-
-
-def build_decoder(cohort: Cohort, data: TrainData) -> Decoder:
-    """R decoders of the cohort's shape, each initialised from its own seed, on the data's device."""
-    _, horizon, num_channels = data.action.shape
-    decoder = Decoder(cohort.size, cohort.shape.decoder, horizon, num_channels, data.condition.shape[-1])
-    initialise(decoder, [run.seed for run in cohort.runs])
-    return decoder.to(data.condition.device)
 
 
 def fit(
     cohort: Cohort,
     data: TrainData,
     validation: Validation,
+    listener: Listener,
     *,
-    record: Record,
-    keep: Keep,
+    spec: ConditionSpec | None = None,
     resume: list[Resume] | None = None,
+    sample: Sample | None = None,
     progress: Progress = SILENT,
 ) -> Trained:
     """Train every run of the cohort to its last step; report rows at the end of each epoch.
 
-    `resume` holds one state per run, all at the same step. The result does not depend on whether training was
-    interrupted.
+    `spec` says what the S tokens of the data are; without it they are one unnamed group. `resume` holds one state per
+    run, all at the same step. The result does not depend on whether training was interrupted. A run whose numbers stop
+    being finite ends alone; training ends early only when all have.
     """
-    training = _Training(cohort, data, validation, record, keep)
+    num_tokens, width = data.condition.shape[1:]
+    spec = spec or ConditionSpec(width, (TokenGroup("tokens", num_tokens),))
+    training = _Training(cohort, data, validation, spec, listener, sample)
     first = training.load(resume) if resume else 0
     steps = cohort.shape.train.steps
     with progress.task(f"train {cohort.size} run{'s' * (cohort.size > 1)}", steps, "steps") as task:
         task.advance(first)
         training.loop(first, steps, task)
-    return Trained(training.decoder, training.crashed, training.validate_s)
+    return Trained(training.objective, training.policy, training.watch.crashed, training.validate_s)
 
 
 class _Training:
-    def __init__(self, cohort: Cohort, data: TrainData, validation: Validation, record: Record, keep: Keep) -> None:
-        self.cohort, self.validation, self.record, self.keep = cohort, validation, record, keep
-        self.decoder = build_decoder(cohort, data)
-        recipes = [run.recipe for run in cohort.runs]
-        self.loss = FlowLoss([recipe.objective for recipe in recipes], data.condition.device)
+    def __init__(
+        self,
+        cohort: Cohort,
+        data: TrainData,
+        validation: Validation,
+        spec: ConditionSpec,
+        listener: Listener,
+        sample: Sample | None,
+    ) -> None:
+        self.cohort, self.validation, self.listener, self.sample = cohort, validation, listener, sample
+        device, recipes = data.condition.device, [run.recipe for run in cohort.runs]
+        _, horizon, num_channels = data.action.shape
+        seeds = [run.seed for run in cohort.runs]
+        self.decoder = build_decoder(cohort.shape.decoder, spec, horizon, num_channels, seeds, device)
+        self.slot_at_start = _slot_embedding(self.decoder)
+        self.objective = build_objective(recipes, horizon, device)
+        decays = [recipe.train.ema_decay for recipe in recipes]
+        self.average = CohortAverage(self.decoder, decays) if any(decays) else None
         self.optimiser = CohortAdamW(self.decoder, [recipe.train for recipe in recipes])
         self.batches = Batches(cohort, data)
-        self.dropout = Dropout(cohort, data.condition.device)
-        self.crashed: dict[int, int] = {}
+        self.dropout = Dropout(cohort, device)
+        self.watch = CrashWatch(cohort.size, device)
         self.validate_s = 0.0
+
+    @property
+    def policy(self) -> AnyDecoder:
+        """What is evaluated and saved."""
+        return self.average.decoder if self.average else self.decoder
 
     def load(self, resume: list[Resume]) -> int:
         step = resume[0].step
         for run, state in enumerate(resume):
             load_run_weights(self.decoder, run, state.weights)
             self.optimiser.load_run_state(run, state.moments, step)
+            if self.average:
+                self.average.load_run_state(run, state.average or state.weights)
         return step
 
     def loop(self, first: int, steps: int, task: Task) -> None:
         keep_at = time.monotonic() + RESUME_EVERY_S
         per_epoch = self.batches.steps_per_epoch
         for step in range(first, steps):
-            losses, norms = self.step(step)
+            report = self.step(step)
             task.advance()
             done = step + 1
             if done % per_epoch == 0 or done == steps:
-                self.end_epoch(done, losses, norms)
+                self.end_epoch(done, report)
+                if len(self.watch.crashed) == self.cohort.size:
+                    return
             if done == steps or time.monotonic() > keep_at:
                 keep_at = self.keep_all(done)
 
-    def step(self, step: int) -> tuple[Tensor, Tensor]:
-        """One step of every run: losses and gradient norms, both (R,) and still on the device."""
+    def step(self, step: int) -> dict[str, Tensor]:
+        """One step of every run. What is to be reported of it, each (R,) and still on the device."""
         condition, batch = self.batches.at(step)
         self.dropout.step = step
         self.optimiser.clear()
-        losses = self.loss(self.decoder, self.decoder.remember(condition), batch, self.dropout)
-        losses.sum().backward()
-        return losses.detach(), self.optimiser.update(step)
+        losses = self.objective.losses(self.decoder, self.decoder.remember(condition), batch, self.dropout)
+        losses["loss"].sum().backward()
+        report = {name: value.detach() for name, value in losses.items()}
+        report["lds_weight"] = batch.weight.mean(dim=(1, 2))
+        report["gradient_norm"] = self.optimiser.update(step)
+        self.watch.look(step, report)
+        if self.average:
+            self.average.update(step)
+        return report
 
-    def end_epoch(self, done: int, losses: Tensor, norms: Tensor) -> None:
+    def end_epoch(self, done: int, report: dict[str, Tensor]) -> None:
         """Report each run's rows; a run that is no longer finite is reported once, as crashed, and then no more."""
         begin = time.perf_counter()
-        flow_mses = validate(self.decoder, self.validation).tolist()
+        errors = validate(self.objective, self.policy, self.validation)
+        error_metric = self.objective.error_metric
+        self.watch.look(done - 1, {f"validation {error_metric}": errors["overall"]})
+        self.report_crashes()
+        sampled = self.sampled(done)
         self.validate_s += time.perf_counter() - begin
-        for run, (loss, norm, flow_mse) in enumerate(zip(losses.tolist(), norms.tolist(), flow_mses, strict=True)):
-            if run in self.crashed:
+        reported = {name: values.tolist() for name, values in {**report, **self.pe_drift()}.items()}
+        validated = {where: values.tolist() for where, values in errors.items()}
+        for run, own in enumerate(self.cohort.runs):
+            if run in self.watch.crashed:
                 continue
-            own = self.cohort.runs[run].recipe.train
-            if not all(map(_is_finite, (loss, norm, flow_mse))):
-                self.crashed[run] = done
-                continue
-            values = {"loss": loss, "gradient_norm": norm, "lr": own.lr * schedule(done - 1, own)}
+            lr = own.recipe.train.lr * schedule(done - 1, own.recipe.train)
+            values = {name: each[run] for name, each in reported.items()} | {"lr": lr}
             rows = [MetricRow(name, "", "train", "", value, done) for name, value in values.items()]
-            self.record(run, [*rows, MetricRow("flow_mse", "", "overall", "", flow_mse, done)])
+            rows += [MetricRow(error_metric, "", where, "", each[run], done) for where, each in validated.items()]
+            self.listener.record(run, rows + sampled[run])
+
+    def report_crashes(self) -> None:
+        """Tell once of each run that has crashed. Data at fault are named rather than the loss that follows."""
+        for run, found in self.watch.new().items():
+            field = name_field(self.batches, found.step - 1, run) or found.field
+            self.watch.crashed[run] = found._replace(field=field)
+            self.listener.crashed(run, self.watch.crashed[run])
+
+    def sampled(self, done: int) -> list[list[MetricRow]]:
+        """Each run's rows of one draw per validation frame, in the epochs that ask for it; the end has its own."""
+        settings = self.cohort.shape.train
+        epoch, rest = divmod(done, self.batches.steps_per_epoch)
+        due = settings.sample_every and not rest and epoch % settings.sample_every == 0 and done < settings.steps
+        if self.sample is None or not due:
+            return [[] for _ in self.cohort.runs]
+        return self.sample(self.objective, self.policy, done)
+
+    def pe_drift(self) -> dict[str, Tensor]:
+        """How far the slots' position embedding has moved from its initial value, as a share of that value's norm."""
+        slot = _slot_embedding(self.decoder)
+        if slot is None or self.slot_at_start is None:
+            return {}
+        moved = torch.linalg.vector_norm(slot - self.slot_at_start, dim=(1, 2))
+        return {"pe_drift": moved / torch.linalg.vector_norm(self.slot_at_start, dim=(1, 2))}
 
     def keep_all(self, done: int) -> float:
         """Hand out what every run needs to go on; returns when to do so next."""
         begin = time.monotonic()
         for run in range(self.cohort.size):
-            if run not in self.crashed:
-                weights = run_weights(self.decoder, run)
-                self.keep(run, Resume(done, weights, self.optimiser.run_state(run)))
+            if run not in self.watch.crashed:
+                average = self.average.run_state(run) if self.average else {}
+                state = Resume(done, run_weights(self.decoder, run), self.optimiser.run_state(run), average)
+                self.listener.keep(run, state)
         end = time.monotonic()
         return end + max(RESUME_EVERY_S, (end - begin) / RESUME_SHARE)
 
 
-def _is_finite(value: float) -> bool:
-    return value - value == 0.0
+def _slot_embedding(decoder: AnyDecoder) -> Tensor | None:
+    """A copy of the slots' position embedding (R, H, W); None for a plug-in, which may have none."""
+    return decoder.slot.detach().clone() if isinstance(decoder, Decoder) else None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowlab.policy.decoder import Decoder
+from flowlab.policy.decoder import AnyDecoder
 from flowlab.study.recipe import TrainSettings
 
 
@@ -24,7 +24,7 @@ class CohortAdamW:
     Weight decay applies to matrices only: no biases, no embeddings. Each run's update is what it would be alone.
     """
 
-    def __init__(self, decoder: Decoder, settings: Sequence[TrainSettings]) -> None:
+    def __init__(self, decoder: AnyDecoder, settings: Sequence[TrainSettings]) -> None:
         self.settings = settings
         self.parameters = decoder.named_stacked()
         self.gradients = [torch.zeros_like(parameter) for _, parameter in self.parameters]

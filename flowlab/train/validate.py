@@ -1,4 +1,4 @@
-"""flow_mse on the validation split: cheap, on noise and flow times that are the same for every run and every epoch."""
+"""The objective's own error on the validation split: cheap, on noise and flow times that never change."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from flowlab.policy.action_space import ActionSpace
-from flowlab.policy.decoder import Decoder
-from flowlab.policy.objectives import flow_mse
+from flowlab.policy.decoder import AnyDecoder
+from flowlab.policy.layers import spread
+from flowlab.policy.objectives import Objective
 from flowlab.policy.streams import stream
 
 BLOCK = 512  # frames at a time, so that memory stays bounded
+NUM_BUCKETS = 8
+"""Flow time is cut into so many equal parts: `time:1` is next to the noise, `time:8` next to the action."""
 
 
 @dataclass(frozen=True)
@@ -23,30 +26,41 @@ class Validation:
     time: Tensor  # (N,) in (0, 1), evenly spread and shuffled
 
 
-def validation_data(condition: Tensor, raw: Tensor, space: ActionSpace, bank_seed: int) -> Validation:
-    """Fixed noise and times for conditions (N, S, D) and raw chunks (N, H, A), drawn on the CPU whatever the device."""
-    action = space.to_model(raw)
-    num = len(action)
-    noise = torch.randn(action.shape, generator=stream(bank_seed, "validation", "noise"))
+def validation_data(
+    condition: Tensor, raw: Tensor, space: ActionSpace, bank_seed: int, horizon: int | None = None
+) -> Validation:
+    """Fixed noise and times for conditions (N, S, D) and raw chunks (N, H, A), drawn on the CPU whatever the device.
+
+    With a `horizon` only the first slots are looked at, with the noise that they have anyway.
+    """
+    action = space.to_model(raw[:, :horizon])
+    num, _, num_channels = action.shape
+    noise = torch.randn(num, raw.shape[1], num_channels, generator=stream(bank_seed, "validation", "noise"))
     shuffled = torch.randperm(num, generator=stream(bank_seed, "validation", "flow_time"))
     time = (shuffled + 0.5) / num
-    return Validation(condition, action, noise.to(action.device), time.to(action.device))
+    return Validation(condition, action, noise[:, :horizon].to(action.device), time.to(action.device))
 
 
 @torch.no_grad()
-def validate(decoder: Decoder, data: Validation) -> Tensor:
-    """flow_mse (R,) in float64, over the whole split."""
+def validate(objective: Objective, decoder: AnyDecoder, data: Validation) -> dict[str, Tensor]:
+    """Slice -> the objective's error (R,) in float64: "overall", and "time:1" .. "time:8" if it has a flow time.
+
+    A bucket that no frame's time falls into (fewer than eight frames) is left out.
+    """
     num_runs = decoder.num_runs
-    total = torch.zeros(num_runs, dtype=torch.float64, device=data.action.device)
+    device = data.action.device
+    bucket = (data.time * NUM_BUCKETS).long().clamp_max(NUM_BUCKETS - 1)
+    totals = torch.zeros(num_runs, NUM_BUCKETS, dtype=torch.float64, device=device)
     for first in range(0, len(data.action), BLOCK):
         rows = slice(first, first + BLOCK)
         memory = decoder.remember(spread(data.condition[rows].float(), num_runs))
         action, noise = spread(data.action[rows], num_runs), spread(data.noise[rows], num_runs)
-        errors = flow_mse(decoder, memory, action, noise, spread(data.time[rows], num_runs))
-        total += errors.double().sum(dim=1)
-    return total / len(data.action)
-
-
-def spread(x: Tensor, num_runs: int) -> Tensor:
-    """(...) -> (R, ...): the same for every run, without a copy."""
-    return x.unsqueeze(0).expand(num_runs, *x.shape)
+        errors = objective.errors(decoder, memory, action, noise, spread(data.time[rows], num_runs))
+        in_bucket = torch.nn.functional.one_hot(bucket[rows], NUM_BUCKETS).double()
+        totals += (errors.double().unsqueeze(-1) * in_bucket).sum(dim=1)
+    counts = torch.bincount(bucket, minlength=NUM_BUCKETS)
+    found = {"overall": totals.sum(dim=1) / len(data.action)}
+    if objective.timed:
+        means = totals / counts
+        found |= {f"time:{index + 1}": means[:, index] for index, count in enumerate(counts.tolist()) if count}
+    return found

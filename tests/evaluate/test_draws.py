@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 import torch
 
+from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.evaluate import draws as draws_module
 from flowlab.evaluate.bank import noise
 from flowlab.evaluate.draws import draw
 from flowlab.policy.action_space import ActionSpace, Identity
 from flowlab.policy.decoder import Decoder, initialise
-from flowlab.study.recipe import DecoderSettings, EvaluationSettings
+from flowlab.policy.objectives import FlowMatching, Regression
+from flowlab.study.recipe import DecoderSettings, EvaluationSettings, ObjectiveSettings
 
 CHANNELS = ("left", "right")
+SPEC = ConditionSpec(12, (TokenGroup("tokens", 5),))
+FLOW = FlowMatching([ObjectiveSettings()], True, torch.device("cpu"))
 SPACE = ActionSpace(CHANNELS, CHANNELS, Identity())
 SETTINGS = EvaluationSettings(draws=3, solver="heun", solver_steps=2)
 DRIVES = ["a"] * 4 + ["b"] * 3
@@ -32,13 +36,13 @@ def condition():
 
 
 def decoder_of(*seeds):
-    decoder = Decoder(len(seeds), DecoderSettings(width=16, layers=2, heads=2), 4, len(CHANNELS), 12)
+    decoder = Decoder(len(seeds), DecoderSettings(width=16, layers=2, heads=2), 4, len(CHANNELS), SPEC)
     initialise(decoder, seeds)
     return decoder
 
 
 def draws_of(decoder, condition, settings=SETTINGS):
-    return draw(decoder, SPACE, condition, DRIVES, FRAMES, settings)
+    return draw(FLOW, decoder, SPACE, condition, DRIVES, FRAMES, settings, horizon=4)
 
 
 def test_a_run_in_a_cohort_of_4_draws_what_it_draws_alone_bit_for_bit(condition):
@@ -67,3 +71,19 @@ def test_a_decoder_without_velocity_gives_the_bank_s_noise_times_its_scale(condi
     bank = noise(DRIVES, FRAMES, num_draws=3, horizon=4, num_channels=2, bank_seed=0)
     scaled = draws_of(decoder, condition, SETTINGS.model_copy(update={"noise_scale": 0.5}))
     np.testing.assert_array_equal(scaled[0], np.float32(0.5) * bank)
+
+
+def test_a_deterministic_objective_has_one_draw(condition):
+    regression = Regression([ObjectiveSettings()], True, torch.device("cpu"))
+    drawn = draw(regression, decoder_of(11), SPACE, condition, DRIVES, FRAMES, SETTINGS, horizon=4)
+    assert drawn.shape == (1, 7, 1, 4, 2)
+
+
+def test_a_policy_of_fewer_slots_holds_its_last_one_and_starts_from_the_same_noise(condition):
+    decoder = Decoder(1, DecoderSettings(width=16, layers=2, heads=2), 2, len(CHANNELS), SPEC)
+    initialise(decoder, [11])
+    torch.nn.init.zeros_(decoder.velocity.weight)  # what comes out is the noise itself
+    drawn = draw(FLOW, decoder, SPACE, condition, DRIVES, FRAMES, SETTINGS, horizon=4)[0]
+    bank = noise(DRIVES, FRAMES, num_draws=3, horizon=4, num_channels=2, bank_seed=0)
+    np.testing.assert_array_equal(drawn[:, :, :2], bank[:, :, :2])
+    np.testing.assert_array_equal(drawn[:, :, 2:], np.repeat(bank[:, :, 1:2], 2, axis=2))

@@ -29,7 +29,7 @@ def names(planned: list[PlannedRun]) -> list[tuple[str, int]]:
 
 
 def test_a_lever_brings_its_controls_and_the_panel(study: Study) -> None:
-    planned = plan_runs(study, BASE, "delta-off", [1001, 7], {}, again=False)
+    planned = plan_runs(study, BASE, ["delta-off"], [1001, 7], {}, again=False)
     assert names(planned) == [
         ("delta-off", 1001),
         ("delta-off", 7),
@@ -42,23 +42,23 @@ def test_a_lever_brings_its_controls_and_the_panel(study: Study) -> None:
 
 
 def test_what_is_finished_or_crashed_is_not_planned_again(study: Study) -> None:
-    first = plan_runs(study, BASE, "delta-off", [1001], {}, again=False)
+    first = plan_runs(study, BASE, ["delta-off"], [1001], {}, again=False)
     statuses = dict(
         zip((item.run.run_id for item in first), ["finished", "running", "crashed", "interrupted", ""], strict=True)
     )
-    planned = plan_runs(study, BASE, "delta-off", [1001], statuses, again=False)
+    planned = plan_runs(study, BASE, ["delta-off"], [1001], statuses, again=False)
     assert [item.done for item in planned] == [True, False, True, False, False]
 
 
 def test_again_replicates_the_lever_alone(study: Study) -> None:
-    first = plan_runs(study, BASE, "delta-off", [1001], {}, again=False)
+    first = plan_runs(study, BASE, ["delta-off"], [1001], {}, again=False)
     statuses = {item.run.run_id: "finished" for item in first}
-    planned = plan_runs(study, BASE, "delta-off", [1001], statuses, again=True)
+    planned = plan_runs(study, BASE, ["delta-off"], [1001], statuses, again=True)
     assert planned[0].replicate == 1
     assert not planned[0].done
     assert all(item.done for item in planned[1:])
     statuses[planned[0].run.run_id] = "finished"
-    assert plan_runs(study, BASE, "delta-off", [1001], statuses, again=True)[0].replicate == 2
+    assert plan_runs(study, BASE, ["delta-off"], [1001], statuses, again=True)[0].replicate == 2
 
 
 def test_a_run_id_changes_with_all_that_makes_another_run(study: Study, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_numbers_are_comparable_only_on_the_same_drives_draws_and_solver(study: 
 
 @pytest.mark.parametrize("slots", [1, 2, 3])
 def test_every_run_is_dealt_to_exactly_one_worker(study: Study, slots: int) -> None:
-    planned = plan_runs(study, BASE, "delta-off", [1001, 1002], {}, again=False)
+    planned = plan_runs(study, BASE, ["delta-off"], [1001, 1002], {}, again=False)
     shares = share_out(planned, slots)
     assert sorted(item.run.run_id for share in shares for item in share) == sorted(item.run.run_id for item in planned)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

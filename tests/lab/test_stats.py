@@ -9,32 +9,33 @@ import torch
 from flowlab.lab.stats import fit_stats, load_stats, stats_path, store_stats
 from flowlab.study.recipe import ActionSpaceSettings
 
-CHANNELS = ("gas", "brake", "steering")
+CHANNELS, HORIZON = ("gas", "brake", "steering"), 6
 
 
 @pytest.fixture
 def raw() -> torch.Tensor:
-    raw = torch.rand(200, 6, 3, generator=torch.Generator().manual_seed(0))
+    raw = torch.rand(200, HORIZON, 3, generator=torch.Generator().manual_seed(0))
     raw[..., 1] = 0.0
     return raw
 
 
-@pytest.mark.parametrize("transform", ["gaussianize", "standardise", "identity"])
+@pytest.mark.parametrize("transform", ["gaussianize", "standardise", "identity", "mu-law", "chunk-dct"])
 def test_what_is_stored_is_what_was_fitted(tmp_path: Path, raw: torch.Tensor, transform: str) -> None:
-    stats = fit_stats(ActionSpaceSettings(transform=transform), CHANNELS, raw)
+    stats = fit_stats(ActionSpaceSettings(transform=transform), HORIZON, CHANNELS, raw)
     store_stats(tmp_path / "stats.json", stats)
     loaded = load_stats(tmp_path / "stats.json")
     assert loaded is not None
     assert loaded.digest() == stats.digest()
     assert torch.equal(loaded.space.to_model(raw), stats.space.to_model(raw))
     physical = stats.space.to_physical(raw)
-    assert torch.equal(loaded.density.weights(physical, 0.5, 15.0), stats.density.weights(physical, 0.5, 15.0))
+    weights = [of.density.weights(physical, [0.5, 1.0], 15.0) for of in (loaded, stats)]
+    assert torch.equal(*weights)
     assert loaded.thresholds == stats.thresholds
 
 
 def test_stats_of_other_data_have_another_digest(raw: torch.Tensor) -> None:
-    settings = ActionSpaceSettings()
-    assert fit_stats(settings, CHANNELS, raw).digest() != fit_stats(settings, CHANNELS, raw[:100]).digest()
+    all_of_it, half = (fit_stats(ActionSpaceSettings(), HORIZON, CHANNELS, of) for of in (raw, raw[:100]))
+    assert all_of_it.digest() != half.digest()
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"channels": []}', "[]"])
@@ -47,13 +48,22 @@ def test_a_torn_file_is_no_stats(tmp_path: Path, content: str) -> None:
 
 def test_edited_stats_are_no_stats(tmp_path: Path, raw: torch.Tensor) -> None:
     path = tmp_path / "stats.json"
-    store_stats(path, fit_stats(ActionSpaceSettings(), CHANNELS, raw))
+    store_stats(path, fit_stats(ActionSpaceSettings(), HORIZON, CHANNELS, raw))
     content = json.loads(path.read_text())
     content["stats"]["thresholds"]["gas"] += 0.1
     path.write_text(json.dumps(content))
     assert load_stats(path) is None
 
 
-def test_each_action_space_has_its_own_file() -> None:
+def test_each_action_space_and_horizon_has_its_own_file() -> None:
     spaces = [ActionSpaceSettings(), ActionSpaceSettings(merge=False), ActionSpaceSettings(knots=8)]
-    assert len({stats_path(Path("caches"), "c0", space) for space in spaces}) == 3
+    assert len({stats_path(Path("caches"), "c0", space, horizon) for space in spaces for horizon in (3, 6)}) == 6
+
+
+def test_the_space_is_fitted_on_the_slots_that_are_predicted_and_the_labels_on_all(raw: torch.Tensor) -> None:
+    later = raw.clone()
+    later[:, 2:, 2] = 2.0
+    settings = ActionSpaceSettings(transform="standardise")
+    before, after = (fit_stats(settings, 2, CHANNELS, of) for of in (raw, later))
+    assert torch.equal(before.space.to_model(raw), after.space.to_model(raw))
+    assert after.density.top[1] == 2.0 > before.density.top[1]

@@ -4,14 +4,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.policy.decoder import Decoder, TimeEmbedding, initialise, load_run_weights, run_weights
 from flowlab.study.recipe import DecoderSettings
 
 HORIZON, CHANNELS, TOKENS, CONDITION = 4, 2, 5, 12
+SPEC = ConditionSpec(CONDITION, (TokenGroup("tokens", TOKENS),))
 
 
 def build(seeds=(1,), layers: int = 2) -> Decoder:
-    decoder = Decoder(len(seeds), DecoderSettings(width=16, heads=2, layers=layers), HORIZON, CHANNELS, CONDITION)
+    decoder = Decoder(len(seeds), DecoderSettings(width=16, heads=2, layers=layers), HORIZON, CHANNELS, SPEC)
     initialise(decoder, seeds)
     return decoder
 
@@ -35,7 +37,8 @@ def inputs(num_runs: int = 1, draws: int = 1, dtype: torch.dtype = torch.float64
 
 
 def count(num_runs: int) -> int:
-    decoder = Decoder(num_runs, DecoderSettings(), horizon=6, num_channels=2, condition_width=384)
+    spec = ConditionSpec(384, (TokenGroup("tokens", 12),))
+    decoder = Decoder(num_runs, DecoderSettings(), horizon=6, num_channels=2, spec=spec)
     return sum(parameter.numel() for parameter in decoder.parameters())
 
 
@@ -180,7 +183,7 @@ def test_a_deeper_decoder_shares_the_first_layers_of_a_shallower_one():
 
 
 def test_matrices_start_within_the_xavier_bound_and_fill_it():
-    weight = run_weights(build(), 0)["condition.weight"]
+    weight = run_weights(build(), 0)["condition.project.weight"]
     bound = math.sqrt(6 / (CONDITION + 16))
     assert 0.9 * bound < weight.abs().max() <= bound
 

@@ -50,7 +50,11 @@ EDITS = [
         "'delta_wieght' in [control.objective]: did you mean 'delta_weight'?",
     ),
     ("[control.objective]", "[control.objectiv]", "unknown key 'objectiv' in [control]: did you mean 'objective'?"),
-    ("alpha = 0.5", "alhpa = 0.5", "'alhpa' in [control.objective.lds]: did you mean 'alpha'? Known: alpha, cap."),
+    (
+        "alpha = 0.5",
+        "alhpa = 0.5",
+        "'alhpa' in [control.objective.lds]: did you mean 'alpha'? Known: alpha, cap, channel_alpha.",
+    ),
     (
         "lds = {",
         "flow_time = { std = 1, men = 0 }\nlds = {",

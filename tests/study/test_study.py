@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import MissingError, StudyError, UnknownNameError
-from flowlab.study.lever import changed_keys, flat_keys, pull
+from flowlab.study.lever import OPEN_TABLES, changed_keys, flat_keys, pull
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import find_study, load_study
 
@@ -23,7 +23,7 @@ def study_of(tmp_path, good_text):
 
 
 def test_the_demo_study_of_this_repository_loads():
-    assert load_study(Path(__file__).parents[2]).levers[0] == "delta-off"
+    assert load_study(Path(__file__).parents[2]).levers[0] == "placebo"
 
 
 def test_a_study_is_found_from_below_and_by_a_relative_path(tmp_path, study_of, monkeypatch):
@@ -105,18 +105,69 @@ def test_a_plug_in_source_takes_its_own_options(study_of):
 
 def test_the_default_recipe_is_pinned():
     # A new key or default renames every run that a ledger holds. Change this literal only if that is meant.
-    assert Recipe().digest("cache") == "6cb60e1466edba11"
+    assert Recipe().digest("cache") == "d597ee74fbc5d6c0"
 
 
-@pytest.mark.parametrize("key", [key for key, _ in flat_keys(Recipe().to_json()) if not key.endswith(".kind")])
-def test_every_key_is_part_of_the_digest(key):
+# Another value of each key whose kind does not say what that could be.
+OTHER = {
+    "action_space.transform": "identity",
+    "decoder.condition_projection": "mlp",
+    "decoder.heads": 2,
+    "decoder.horizon": 3,
+    "decoder.kind": "my_module:Decoder",
+    "decoder.options": {"depth": 2},
+    "decoder.width": 64,
+    "evaluation.solver": "euler",
+    "objective.coupling": "optimal-transport",
+    "objective.flow_time.kind": "uniform",
+    "objective.kind": "regression",
+    "objective.lds.alpha": 0.25,
+    "objective.lds.channel_alpha": {"steering": 1.0},
+    "objective.options": {"depth": 2},
+}
+# What the control must have for a key to count.
+NEEDED = {
+    "action_space.mu": {"action_space.transform": "mu-law"},
+    "action_space.sigma_floor": {"action_space.transform": "chunk-dct"},
+    "decoder.options": {"decoder.kind": "my_module:Decoder"},
+    "decoder.rotary_base": {"decoder.rotary_slots": True},
+    "objective.flow_time.alpha": {"objective.flow_time.kind": "beta"},
+    "objective.flow_time.end": {"objective.flow_time.kind": "beta"},
+    "objective.options": {"objective.kind": "my_module:Objective"},
+}
+
+
+def another(key, old):
+    """A value of `key` that is not `old`."""
     values = {bool: lambda v: not v, int: lambda v: v * 2 + 2, float: lambda v: v / 2 + 0.25, list: lambda v: v[::-1]}
-    words = {"action_space.transform": "identity", "evaluation.solver": "euler"}
-    old = dict(flat_keys(Recipe().to_json()))[key]
-    new = words[key] if isinstance(old, str) else values[type(old)](old)
-    new = {"decoder.width": 64, "decoder.heads": 2, "objective.lds.alpha": 0.25}.get(key, new)
-    lever = pull("lever", Recipe(), {key: new})
-    assert lever.digest("cache") != Recipe().digest("cache")
+    return OTHER[key] if key in OTHER else values[type(old)](old)
+
+
+@pytest.mark.parametrize("key", [key for key, _ in flat_keys(Recipe().to_json())])
+def test_every_key_is_part_of_the_digest(key):
+    control = pull("control", Recipe(), NEEDED.get(key, {}))
+    lever = pull("lever", control, {key: another(key, dict(flat_keys(control.to_json()))[key])})
+    assert lever.digest("cache") != control.digest("cache")
+
+
+@pytest.mark.parametrize("table", OPEN_TABLES)
+def test_every_key_of_an_open_table_is_part_of_the_digest(table):
+    control = pull("control", Recipe(), NEEDED.get(table, {}) | {table: {"first": 1.0, "second": 1.0}})
+    levers = [pull("lever", control, {f"{table}.{name}": 2.0}) for name in ("first", "second", "third")]
+    assert len({recipe.digest("cache") for recipe in (control, *levers)}) == 4
+
+
+@pytest.mark.parametrize("table", OPEN_TABLES)
+def test_a_lever_adds_to_an_open_table_and_keeps_what_is_in_it(table):
+    control = pull("control", Recipe(), NEEDED.get(table, {}) | {table: {"first": 1.0}})
+    lever = pull("lever", control, {table: {"second": 2.0}})
+    assert changed_keys(control, lever) == [f"{table}.second"]
+
+
+@pytest.mark.parametrize("key", sorted(NEEDED))
+def test_a_lever_on_a_key_that_does_nothing_is_refused(key):
+    with pytest.raises(StudyError, match=rf"^levers\.lever sets {key}.*, which does nothing here: .* Leave it out\.$"):
+        pull("lever", Recipe(), {key: another(key, dict(flat_keys(Recipe().to_json()))[key])})
 
 
 def test_the_cache_is_part_of_the_digest():

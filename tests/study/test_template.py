@@ -44,12 +44,11 @@ def test_what_is_written_is_a_study(tmp_path, source):
     ]
 
 
-def test_the_demo_study_has_the_same_levers_and_the_same_rule(tmp_path):
+def test_the_demo_study_has_these_levers_too_and_the_same_rule(tmp_path):
     demo = load_study(Path(__file__).parents[2])
     new = load_study(write_study(tmp_path, "carracing", None, None).parent)
-    assert [(name, list(lever.set), lever.tags) for name, lever in new.file.levers.items()] == [
-        (name, list(lever.set), lever.tags) for name, lever in demo.file.levers.items()
-    ]
+    for name, lever in new.file.levers.items():
+        assert (list(demo.file.levers[name].set), demo.file.levers[name].tags) == (list(lever.set), lever.tags)
     assert new.rule.digest() == demo.rule.digest()
 
 

@@ -9,19 +9,20 @@ import torch
 
 from flowlab.core.types import MetricRow
 from flowlab.policy.action_space import fit_action_space
+from flowlab.policy.decoder import run_weights
 from flowlab.policy.weights import fit_label_density
 from flowlab.study.recipe import (
     ActionSpaceSettings,
     DecoderSettings,
-    FlowObjective,
     ManeuverWeights,
+    ObjectiveSettings,
     Recipe,
     TrainSettings,
 )
 from flowlab.train.checkpoint import Resume
 from flowlab.train.cohort import Cohort, Run
 from flowlab.train.data import TrainData, train_data
-from flowlab.train.fit import Trained, fit
+from flowlab.train.fit import Listener, Trained, fit
 from flowlab.train.validate import Validation, validation_data
 
 
@@ -34,16 +35,22 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make_split(num: int, horizon: int = 4, tokens: int = 5, width: int = 12) -> tuple[TrainData, Validation]:
-    """`num` train windows and 20 validation windows; steering is 0 in most slots, the brake is never pressed."""
+def make_split(
+    num: int, horizon: int = 4, tokens: int = 5, width: int = 12, slots: int | None = None
+) -> tuple[TrainData, Validation]:
+    """`num` train windows and 20 validation windows; steering is 0 in most slots, the brake is never pressed.
+
+    With `slots` the policy predicts the first ones only.
+    """
     generator = torch.Generator().manual_seed(11)
     condition = torch.randn(num, tokens, width, generator=generator).half()
     raw = torch.rand(num, horizon, 3, generator=generator)
     raw[..., 1] = 0
     raw[..., 2] = (raw[..., 2] * 4 - 3).clamp_min(0)
     space = fit_action_space(ActionSpaceSettings(), ("gas", "brake", "steering"), raw)
-    data = train_data(condition, raw, space, fit_label_density(space.to_physical(raw)))
-    return data, validation_data(condition[:20], raw[:20], space, bank_seed=0)
+    no_history = torch.randn(num, tokens, width, generator=generator).half()
+    data = train_data(condition, raw, space, fit_label_density(space.to_physical(raw)), slots, no_history)
+    return data, validation_data(condition[:20], raw[:20], space, bank_seed=0, horizon=slots)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +83,7 @@ def make_recipe(
     return Recipe(
         decoder=DecoderSettings(width=width, heads=2, layers=layers, dropout=dropout),
         train=TrainSettings(batch=batch, steps=steps, warmup_steps=3, lr=lr),
-        objective=FlowObjective(delta_weight=delta_weight, lds=ManeuverWeights(alpha=alpha, cap=cap)),
+        objective=ObjectiveSettings(delta_weight=delta_weight, lds=ManeuverWeights(alpha=alpha, cap=cap)),
     )
 
 
@@ -103,21 +110,30 @@ class Outcome:
     kept: dict[int, dict[int, Resume]] = field(default_factory=dict)  # by step, then by run
 
 
+def equal_weights(first: Outcome, run_first: int, second: Outcome, run_second: int) -> bool:
+    """Whether one run's policy is another's, bit for bit."""
+    ours, theirs = run_weights(first.trained.decoder, run_first), run_weights(second.trained.decoder, run_second)
+    return all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
 def copied(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in tensors.items()}
 
 
 @pytest.fixture
 def train(monkeypatch, data, validation) -> Callable[..., Outcome]:
-    def run_fit(*runs: Run, resume=None, every_step=False, on=(data, validation)) -> Outcome:
+    def run_fit(*runs: Run, resume=None, every_step=False, on=(data, validation), sample=None) -> Outcome:
         monkeypatch.setattr("flowlab.train.fit.RESUME_EVERY_S", -1.0 if every_step else 1e9)
         monkeypatch.setattr("flowlab.train.fit.RESUME_SHARE", 1e9)
         rows, kept = defaultdict(list), defaultdict(dict)
 
         def keep(run: int, state: Resume) -> None:
-            kept[state.step][run] = Resume(state.step, copied(state.weights), copied(state.moments))
+            kept[state.step][run] = Resume(state.step, *map(copied, (state.weights, state.moments, state.average)))
 
-        trained = fit(Cohort(runs), *on, record=lambda run, new: rows[run].extend(new), keep=keep, resume=resume)
+        crashes = {}
+        listener = Listener(lambda run, new: rows[run].extend(new), keep, crashes.__setitem__)
+        trained = fit(Cohort(runs), *on, listener, resume=resume, sample=sample)
+        assert crashes == trained.crashed
         return Outcome(trained, dict(rows), dict(kept))
 
     return run_fit

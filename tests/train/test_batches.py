@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from flowlab.core.errors import StudyError
+from flowlab.core.errors import StudyError, UnknownNameError
 from flowlab.policy.streams import stream
+from flowlab.study.recipe import ManeuverWeights
 from flowlab.train.cohort import Cohort, group_into_cohorts
-from flowlab.train.data import Batches, Dropout
+from flowlab.train.data import Batches, Dropout, channel_alphas
 
 CPU = torch.device("cpu")
 FIELDS = ("action", "noise", "time_normal", "weight")
@@ -80,7 +83,7 @@ def test_weights_belong_to_the_windows_of_the_batch_and_to_the_runs_law(data, ru
     batches = Batches(Cohort((run_of(), run_of(alpha=0.0))), data)
     _, batch = batches.at(0)
     rows = batches.order(0)[0, :8]
-    assert torch.equal(batch.weight[0], data.density.weights(data.physical, 0.5, 15.0)[rows])
+    assert torch.equal(batch.weight[0], data.density.weights(data.physical, [0.5, 0.5], 15.0)[rows])
     assert torch.equal(batch.weight[1], torch.ones(8, 2))
     assert torch.equal(batch.action[0], data.action[rows])
 
@@ -148,3 +151,53 @@ def test_runs_of_one_shape_share_cohorts_in_the_order_given(run_of):
 def test_a_cohort_counts_its_distinct_seeds(run_of):
     cohort = Cohort((run_of(seed=7), run_of(seed=5), run_of(seed=7)))
     assert (cohort.size, cohort.seeds, cohort.seed_index) == (3, (7, 5), [0, 1, 0])
+
+
+def with_train(run, **changes):
+    train = run.recipe.train.model_copy(update=changes)
+    return replace(run, recipe=run.recipe.model_copy(update={"train": train}))
+
+
+def coupled(run):
+    objective = run.recipe.objective.model_copy(update={"coupling": "optimal-transport"})
+    return replace(run, recipe=run.recipe.model_copy(update={"objective": objective}))
+
+
+def test_history_is_dropped_for_each_runs_share_and_for_the_same_samples_first(data, run_of):
+    shares = (0.0, 0.25, 0.5, 1.0)
+    batches = Batches(Cohort(tuple(with_train(run_of(), history_dropout=share) for share in shares)), data)
+    dropped = []
+    for step in range(60):
+        rows = batches.order(step // 6)[0, step % 6 * 8 :][:8]
+        condition = batches.at(step)[0]
+        without = (condition == data.no_history[rows].float()).all(dim=(2, 3))
+        assert torch.equal(condition[0], data.condition[rows].float())
+        assert torch.equal(condition[~without], data.condition[rows].float().expand_as(condition)[~without])
+        dropped.append(without)
+    found = torch.cat(dropped, dim=1)  # (4, 480)
+    assert found.float().mean(dim=1).tolist() == pytest.approx(shares, abs=0.07)
+    assert (found[1] <= found[2]).all(), "what is dropped at 0.25 is dropped at 0.5 too"
+
+
+def test_coupling_permutes_a_batchs_noise_and_shortens_its_paths(data, run_of):
+    batches = Batches(Cohort((run_of(), coupled(run_of()), coupled(run_of(seed=2)))), data)
+    for step in range(5):
+        _, batch = batches.at(step)
+        free, paired = batch.noise[0].flatten(1), batch.noise[1].flatten(1)
+        assert sorted(map(tuple, free.tolist())) == sorted(map(tuple, paired.tolist()))
+        actions = batch.action[0].flatten(1)
+        assert (paired - actions).square().sum() < (free - actions).square().sum()
+        assert torch.equal(batch.action[0], batch.action[1])
+
+
+def test_one_slot_sees_the_noise_that_it_has_among_four(run_of, split_of):
+    whole, cut = (Batches(Cohort((run_of(),)), split_of(50, slots=slots)[0]) for slots in (None, 1))
+    assert torch.equal(cut.at(3)[1].noise, whole.at(3)[1].noise[:, :, :1])
+    assert cut.at(3)[1].action.shape == (1, 8, 1, 2)
+    assert torch.equal(cut.at(3)[1].weight, whole.at(3)[1].weight)
+
+
+def test_an_alpha_for_a_channel_that_is_not_there_is_refused():
+    with pytest.raises(UnknownNameError, match=r"unknown model channel 'stearing' .* did you mean 'steering'"):
+        channel_alphas(ManeuverWeights(channel_alpha={"stearing": 1.0}), ("longitudinal", "steering"))
+    assert channel_alphas(ManeuverWeights(channel_alpha={"steering": 1.0}), ("longitudinal", "steering")) == (0.5, 1.0)

@@ -7,10 +7,13 @@ from flowlab.core.errors import StudyError
 from flowlab.policy.decoder import run_weights
 from flowlab.train.checkpoint import load_resume, save_resume
 from flowlab.train.cohort import Cohort
-from flowlab.train.fit import fit
+from flowlab.train.crash import Crash
+from flowlab.train.fit import Listener, fit
+from tests.train.conftest import equal_weights
 
 EPOCH_ENDS = [6, 12, 14]  # six steps an epoch, 14 steps
-METRICS = ["loss", "gradient_norm", "lr", "flow_mse"]
+METRICS = ["loss", "flow_mse", "delta_mse", "lds_weight", "gradient_norm", "pe_drift", "lr"]
+VALIDATED = ["overall", *(f"time:{bucket}" for bucket in range(1, 9))]
 
 
 def levers(run_of, **shape):
@@ -20,11 +23,6 @@ def levers(run_of, **shape):
         run_of(seed=2, run_id="lr-half", lr=1.5e-3, dropout=0.0, **shape),
         run_of(seed=3, run_id="lds-off", alpha=0.0, **shape),
     )
-
-
-def equal_weights(first, run_first: int, second, run_second: int) -> bool:
-    ours, theirs = run_weights(first.trained.decoder, run_first), run_weights(second.trained.decoder, run_second)
-    return all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
 def test_a_run_in_a_cohort_equals_the_run_alone(train, run_of):
@@ -61,15 +59,16 @@ def test_a_placebo_equals_its_control_exactly(train, run_of):
 
 
 def test_training_lowers_flow_mse(train, run_of):
-    values = [row.value for row in train(run_of(steps=60)).rows[0] if row.metric == "flow_mse"]
+    values = [row.value for row in train(run_of(steps=60)).rows[0] if row.slice == "overall"]
     assert values[-1] < 0.9 * values[0]
 
 
-def test_each_epoch_reports_four_rows_and_the_last_step_too(train, run_of):
+def test_each_epoch_reports_its_last_step_and_the_validation_error(train, run_of):
     rows = train(run_of()).rows[0]
-    assert [(row.metric, row.step) for row in rows] == [(name, step) for step in EPOCH_ENDS for name in METRICS]
-    assert {row.slice for row in rows if row.metric != "flow_mse"} == {"train"}
-    assert {row.slice for row in rows if row.metric == "flow_mse"} == {"overall"}
+    told = [(row.metric, row.step) for row in rows if row.slice == "train"]
+    assert told == [(name, step) for step in EPOCH_ENDS for name in METRICS]
+    validated = [(row.metric, row.slice, row.step) for row in rows if row.slice != "train"]
+    assert validated == [("flow_mse", where, step) for step in EPOCH_ENDS for where in VALIDATED]
     rates = [row.value for row in rows if row.metric == "lr"]
     expected = [3e-3 * (1 + math.cos(math.pi * (step - 1 - 3) / 11)) / 2 for step in EPOCH_ENDS]
     assert rates == pytest.approx(expected, rel=1e-9)
@@ -113,7 +112,7 @@ def test_a_run_that_diverges_ends_alone(train, run_of):
     first, _, third, fourth = levers(run_of)
     diverging = run_of(run_id="diverging", lr=1e30)
     with_it, without = train(first, diverging, third, fourth), train(first, third, fourth)
-    assert with_it.trained.crashed == {1: 6}
+    assert with_it.trained.crashed == {1: Crash(2, "loss")}
     assert without.trained.crashed == {}
     for position, other in ((0, 0), (2, 1), (3, 2)):
         assert equal_weights(with_it, position, without, other)
@@ -128,7 +127,7 @@ def test_a_run_that_diverged_reports_and_keeps_nothing_more(train, run_of):
 
 def test_a_batch_larger_than_the_split_is_an_error(data, validation, run_of):
     with pytest.raises(StudyError, match=r"train.batch is 64, and the train split has 50 windows only"):
-        fit(Cohort((run_of(batch=64),)), data, validation, record=print, keep=print)
+        fit(Cohort((run_of(batch=64),)), data, validation, Listener(print, print, print))
 
 
 def test_progress_counts_every_step(data, validation, run_of):
@@ -154,7 +153,7 @@ def test_progress_counts_every_step(data, validation, run_of):
 
     seen = Counts()
     cohort = Cohort((run_of(), run_of(seed=2)))
-    fit(cohort, data, validation, record=lambda *_: None, keep=lambda *_: None, progress=seen)
+    fit(cohort, data, validation, Listener(*[lambda *_: None] * 3), progress=seen)
     assert (seen.opened, seen.done) == (("train 2 runs", 14, "steps"), 14)
 
 

@@ -3,10 +3,12 @@ import math
 import pytest
 import torch
 
+from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.policy.decoder import Decoder, initialise, run_weights
 from flowlab.study.recipe import DecoderSettings, TrainSettings
 from flowlab.train.optimiser import CohortAdamW, schedule
 
+SPEC = ConditionSpec(12, (TokenGroup("tokens", 5),))
 SETTINGS = [
     TrainSettings(lr=1e-2, warmup_steps=2, steps=10),
     TrainSettings(lr=3e-3, warmup_steps=0, steps=10, betas=(0.8, 0.99), weight_decay=0.3, clip_norm=0.25),
@@ -14,7 +16,7 @@ SETTINGS = [
 
 
 def build(seeds=(1, 2)) -> Decoder:
-    decoder = Decoder(len(seeds), DecoderSettings(width=16, heads=2, layers=2), 4, 2, 12)
+    decoder = Decoder(len(seeds), DecoderSettings(width=16, heads=2, layers=2), 4, 2, SPEC)
     initialise(decoder, seeds)
     return decoder
 

@@ -2,14 +2,20 @@ import numpy as np
 import pytest
 import torch
 
+from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.policy.decoder import Decoder, initialise
-from flowlab.study.recipe import DecoderSettings
-from flowlab.train.validate import validate
+from flowlab.policy.objectives import FlowMatching, Regression
+from flowlab.study.recipe import DecoderSettings, ObjectiveSettings
+from flowlab.train.validate import Validation, validate
+
+FLOW = FlowMatching([ObjectiveSettings()] * 2, True, torch.device("cpu"))
 
 
 @pytest.fixture
 def decoder() -> Decoder:
-    built = Decoder(2, DecoderSettings(width=16, heads=2, layers=1), 4, 2, 12)
+    built = Decoder(
+        2, DecoderSettings(width=16, heads=2, layers=1), 4, 2, ConditionSpec(12, (TokenGroup("tokens", 5),))
+    )
     initialise(built, (1, 2))
     return built
 
@@ -18,13 +24,13 @@ def test_a_decoder_that_answers_zero_has_the_mean_square_of_the_velocity(decoder
     with torch.no_grad():
         decoder.velocity.weight.zero_()
     expected = np.square(validation.action.double().numpy() - validation.noise.double().numpy()).mean()
-    assert validate(decoder, validation).tolist() == pytest.approx([expected] * 2, rel=1e-6)
+    assert validate(FLOW, decoder, validation)["overall"].tolist() == pytest.approx([expected] * 2, rel=1e-6)
 
 
 def test_blocks_of_any_size_give_the_same_mean(decoder, validation, monkeypatch):
-    whole = validate(decoder, validation)
+    whole = validate(FLOW, decoder, validation)["overall"]
     monkeypatch.setattr("flowlab.train.validate.BLOCK", 7)  # 20 frames: 7, 7 and 6
-    assert validate(decoder, validation).tolist() == pytest.approx(whole.tolist(), rel=1e-6)
+    assert validate(FLOW, decoder, validation)["overall"].tolist() == pytest.approx(whole.tolist(), rel=1e-6)
     assert whole[0] != whole[1]
 
 
@@ -36,3 +42,33 @@ def test_noise_is_fixed_by_the_bank_seed(split_of):
     first, second = split_of(50)[1], split_of(50)[1]
     assert torch.equal(first.noise, second.noise) and torch.equal(first.time, second.time)
     assert abs(first.noise.mean()) < 0.3 and 0.8 < first.noise.std() < 1.2
+
+
+def test_eight_buckets_of_flow_time_make_up_the_whole(decoder, validation):
+    """20 evenly spread times fall 2, 3, 2, 3, 2, 3, 2, 3 into eighths: 1/8 opens the second one."""
+    found = validate(FLOW, decoder, validation)
+    assert list(found) == ["overall", *(f"time:{bucket}" for bucket in range(1, 9))]
+    counts = [2, 3, 2, 3, 2, 3, 2, 3]
+    assert np.histogram(validation.time.numpy(), bins=8, range=(0, 1))[0].tolist() == counts
+    weighted = sum(count * found[f"time:{bucket}"] for bucket, count in enumerate(counts, start=1)) / 20
+    assert weighted.tolist() == pytest.approx(found["overall"].tolist(), rel=1e-12)
+
+
+def test_a_bucket_holds_the_frames_of_its_flow_times(decoder, validation):
+    late = validation.time >= 7 / 8
+    picked = Validation(*(getattr(validation, name)[late] for name in ("condition", "action", "noise", "time")))
+    alone = validate(FLOW, decoder, picked)
+    assert list(alone) == ["overall", "time:8"]
+    found = validate(FLOW, decoder, validation)["time:8"]
+    assert alone["overall"].tolist() == pytest.approx(found.tolist(), rel=1e-6)
+
+
+def test_a_regression_has_no_buckets(decoder, validation):
+    regression = Regression([ObjectiveSettings()] * 2, True, torch.device("cpu"))
+    assert list(validate(regression, decoder, validation)) == ["overall"]
+
+
+def test_one_slot_has_the_noise_that_it_has_among_four(split_of):
+    whole, cut = split_of(50)[1], split_of(50, slots=1)[1]
+    assert cut.action.shape == (20, 1, 2)
+    assert torch.equal(cut.noise, whole.noise[:, :1]) and torch.equal(cut.time, whole.time)

@@ -1,0 +1,51 @@
+"""From settings to the decoder and the objective of a cohort: flowlab's own by name, or a plug-in."""
+
+from collections.abc import Sequence
+
+import torch
+
+from flowlab.core.plugins import resolve
+from flowlab.core.types import IMAGE_TOKENS, ConditionSpec
+from flowlab.policy.decoder import AnyDecoder, Decoder, initialise, token_range
+from flowlab.policy.foreign import ForeignDecoder
+from flowlab.policy.objectives import Objective
+from flowlab.study.recipe import DecoderSettings, Recipe
+
+
+def build_objective(recipes: Sequence[Recipe], horizon: int, device: torch.device) -> Objective:
+    """The objective of R runs of one kind, for chunks of `horizon` slots.
+
+    Raises UnknownNameError for a plug-in that cannot be loaded.
+    """
+    first = recipes[0]
+    make = resolve("objectives", first.objective.kind)
+    return make([recipe.objective for recipe in recipes], first.slots_in_time and horizon > 1, device)
+
+
+def build_decoder(
+    settings: DecoderSettings,
+    spec: ConditionSpec,
+    horizon: int,
+    num_channels: int,
+    seeds: Sequence[int],
+    device: torch.device,
+) -> AnyDecoder:
+    """R decoders of one shape on `device`, each initialised from its own seed. `spec` is what they see."""
+    make = resolve("decoders", settings.kind)
+    if make is not Decoder:
+        return ForeignDecoder(make, settings, spec, horizon, num_channels, seeds).to(device)
+    decoder = Decoder(len(seeds), settings, horizon, num_channels, spec)
+    initialise(decoder, seeds)
+    return decoder.to(device)
+
+
+def seen_tokens(settings: DecoderSettings, spec: ConditionSpec) -> tuple[ConditionSpec, list[int]]:
+    """What a decoder sees of a condition, and which of its S tokens: all groups, the image's only if it asks for them.
+
+    Raises CacheMismatchError when it asks for image tokens and `spec` has none.
+    """
+    if settings.image_tokens:
+        token_range(spec, IMAGE_TOKENS)
+        return spec, list(range(spec.num_tokens))
+    groups = tuple(group for group in spec.groups if group.name != IMAGE_TOKENS)
+    return ConditionSpec(spec.width, groups), [i for group in groups for i in token_range(spec, group.name)]
