@@ -76,14 +76,17 @@ class Encoder(Protocol):
         """The condition (B, S, D) in float32."""
 
 
-def locate(kind: str, name: str) -> str:
-    """Where `name` among the `kind` plug-ins is, as `module:attr`, without importing it. Raises UnknownNameError."""
+def locate(kind: str, name: str, where: str = "") -> str:
+    """Where `name` among the `kind` plug-ins is, as `module:attr`, without importing it.
+
+    Raises UnknownNameError, which says `where` the name was found.
+    """
     if name in TABLE[kind]:
         return TABLE[kind][name]
     entries = {entry.name: entry.value for entry in importlib.metadata.entry_points(group=f"flowlab.{kind}")}
     target = entries.get(name, name)
     if ":" not in target:
-        raise unknown_name(kind.removesuffix("s"), name, [*TABLE[kind], *entries])
+        raise unknown_name(kind.removesuffix("s"), name, [*TABLE[kind], *entries], where)
     return target
 
 

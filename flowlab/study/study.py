@@ -107,8 +107,8 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
 
 def _require_sound(place: str, recipe: Recipe, file: StudyFile) -> None:
     """Raises for a recipe that could not be trained whatever the data are. `place` is "control" or "levers.NAME"."""
-    locate("objectives", recipe.objective.kind)
-    locate("decoders", recipe.decoder.kind)
+    locate("objectives", recipe.objective.kind, place)
+    locate("decoders", recipe.decoder.kind, place)
     horizon, slots = recipe.decoder.horizon, file.windows.horizon
     if horizon is not None and horizon > slots:
         raise StudyError(
@@ -127,7 +127,7 @@ def _require_sound(place: str, recipe: Recipe, file: StudyFile) -> None:
         channels = model_channels(recipe.action_space, CHANNELS)
         for name in recipe.objective.lds.channel_alpha:
             if name not in channels:
-                raise unknown_name("model channel", name, channels, f"{place}: objective.lds.channel_alpha")
+                raise unknown_name("model channel", name, channels, f"{place}.objective.lds.channel_alpha")
 
 
 def _require_comparable(lever: str, study: Study) -> None:

@@ -49,6 +49,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_readme_counts_the_levers() -> None:
+    assert f"the demo study with {len(LEVERS)} levers" in (ROOT / "README.md").read_text()
+
+
 def test_every_lever_has_finished_and_has_a_verdict(study: Path) -> None:
     runs = ask(study, "select lever, status, reason from run_status where lever <> 'control'")
     assert {(run["lever"], run["status"]) for run in runs} == {(lever, "finished") for lever in LEVERS}

@@ -109,3 +109,31 @@ def test_a_block_with_zero_output_weights_is_the_identity():
         block.mlp_out.weight.zero_()
     x = normal(2, 3, 8)
     assert torch.equal(block(x), x)
+
+
+def with_image_tokens(side: int) -> DriveViT:
+    settings = TINY.model_copy(update={"image_grid": side, "width": 24, "heads": 2})
+    return DriveViT(settings, CHANNELS, True, T).freeze()
+
+
+def test_image_tokens_follow_the_waypoints_and_leave_the_other_tokens_as_they_were():
+    with_grid, without = with_image_tokens(2), with_image_tokens(0)
+    assert with_grid.spec.groups == (*without.spec.groups, TokenGroup("image", 4))
+    images = pixels(T)
+    features, plain = with_grid.encode_frames(images), without.encode_frames(images)
+    assert features.shape == (T, 32 + 4 * 16) and torch.equal(features[:, :32], plain)
+    rest = (normal(1, T, 3), normal(1, T), normal(1, 10, 2))
+    condition = with_grid.encode_windows(features[None], *rest)
+    assert condition.shape == (1, 16, 24)
+    assert torch.equal(condition[:, :12], without.encode_windows(plain[None], *rest))
+
+
+def test_image_tokens_are_the_patches_of_now_filled_up_with_zeros():
+    """Two patches each way: a grid of two is the patches themselves, a grid of one their mean."""
+    images, rest = pixels(T), (normal(1, T, 3), normal(1, T), normal(1, 10, 2))
+    fine, coarse = with_image_tokens(2), with_image_tokens(1)
+    patches = fine.image.tokens(images.float() / 127.5 - 1.0)[-1, 1:]  # of the last frame: now
+    condition = fine.encode_windows(fine.encode_frames(images)[None], *rest)[0, 12:]
+    assert torch.allclose(condition[:, :16], patches, atol=1e-6) and (condition[:, 16:] == 0).all()
+    mean = coarse.encode_windows(coarse.encode_frames(images)[None], *rest)[0, 12, :16]
+    assert torch.allclose(mean, patches.mean(dim=0), atol=1e-6)

@@ -58,7 +58,7 @@ class Answers:
         return self.velocity.unsqueeze(2)
 
 
-def pairs(num: int = 400_000):
+def pairs(num: int = 200_000):
     """Noise and actions (num,), independent."""
     normal = torch.randn(2, num, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     return normal[0], MEAN + STD * normal[1]

@@ -5,7 +5,7 @@ import torch
 
 from flowlab.policy.decoder import keep_all
 from flowlab.policy.flow_time import FlowTimes
-from flowlab.policy.objectives import Batch, FlowMatching, Regression, delta_mse
+from flowlab.policy.objectives import Batch, FlowMatching, Regression, delta_mse, weighted_mean
 from flowlab.policy.path import implied_action, point_on_path
 from flowlab.study.recipe import FlowTime, ObjectiveSettings
 
@@ -144,3 +144,70 @@ def test_without_slots_in_time_nothing_is_said_of_differences():
     for objective in (FlowMatching, Regression):
         losses = objective([ObjectiveSettings()] * 2, False, CPU).losses(Answers(torch.zeros(2, 4, 3, 2)), [], batch())
         assert "delta_mse" not in losses
+
+
+def test_the_weighted_mean_by_hand():
+    squared = torch.tensor([[[1.0, 4.0], [3.0, 0.0]]]).unsqueeze(0)  # one run and frame, two slots of two channels
+    assert weighted_mean(squared, torch.tensor([[[2.0, 0.5]]])).tolist() == [(2 * 1 + 0.5 * 4 + 2 * 3) / 4]
+
+
+def test_a_chunk_that_stands_still_costs_the_movement_of_the_truth():
+    action = torch.tensor([[0.0, 1.0, 3.0], [1.0, -1.0, -1.0], [5.0, 5.0, 5.0]]).reshape(3, 1, 3, 1)
+    still = action.mean(dim=2, keepdim=True).expand_as(action)
+    assert delta_mse(still, action).tolist() == [(1 + 4) / 2, (4 + 0) / 2, 0]
+
+
+@pytest.mark.parametrize("objective", [FlowMatching, Regression])
+def test_the_delta_loss_is_all_that_slots_in_time_add(objective):
+    settings, answers, of = [ObjectiveSettings(delta_weight=50.0)] * 2, Answers(torch.zeros(2, 4, 3, 2)), batch()
+    on, off = (objective(settings, in_time, CPU).losses(answers, [], of) for in_time in (True, False))
+    assert (on["delta_mse"] > 0.1).all()
+    assert torch.allclose(on["loss"], off["loss"] + 50 * on["delta_mse"], rtol=1e-6)
+
+
+def test_what_is_reported_is_unweighted_and_carries_no_gradient():
+    velocity = torch.ones(2, 1, 2, 1, requires_grad=True)
+    reported = FlowMatching([ObjectiveSettings()] * 2, True, CPU).losses(Answers(velocity), [], one_frame(weight=7.0))
+    assert reported["flow_mse"].tolist() == [2, 2]  # velocity errors 0 and 2
+    assert reported["delta_mse"].tolist() == [1, 1]  # t = 1/2 implies the difference 1 where the truth has 2
+    assert [reported[name].requires_grad for name in ("loss", "flow_mse", "delta_mse")] == [True, False, False]
+
+
+@pytest.mark.parametrize("objective", [FlowMatching, Regression])
+def test_the_gradient_of_the_whole_loss(objective):
+    generator = torch.Generator().manual_seed(7)
+    x0, x1, velocity = torch.randn(3, 2, 2, 3, 2, generator=generator, dtype=torch.float64)
+    normal, weight = torch.rand(2, 2, generator=generator), torch.rand(2, 2, 2, generator=generator)
+    of = Batch(x1, x0, normal.double(), weight.double())
+    settings = [ObjectiveSettings(delta_weight=delta_weight) for delta_weight in (0.5, 3.0)]
+    losses = objective(settings, True, CPU).losses
+    assert torch.autograd.gradcheck(lambda v: losses(Answers(v), [], of)["loss"], velocity.requires_grad_())
+
+
+class Moves(Answers):
+    """Answers with what it was made with at zero noise and flow time 0, and with something else elsewhere."""
+
+    def __call__(self, xt, t, memory, drop=keep_all):
+        return super().__call__(xt, t, memory) + 10 * xt + 100 * t[:, :, None, None, None]
+
+
+def test_the_right_chunk_costs_a_regression_nothing():
+    regression = Regression([ObjectiveSettings(), ObjectiveSettings(delta_weight=50.0)], True, CPU)
+    assert regression.losses(Moves(batch().action), [], batch())["loss"].tolist() == [0, 0]
+
+
+def test_a_regressions_loss_and_error_do_not_see_noise_and_flow_time():
+    of, regression, decoder = batch(), Regression([ObjectiveSettings()] * 2, True, CPU), Moves(torch.ones(2, 4, 3, 2))
+    other = Batch(of.action, of.noise + 1, of.time_normal + 1, of.weight)
+    assert torch.equal(*(regression.losses(decoder, [], given)["loss"] for given in (of, other)))
+    errors = [regression.errors(decoder, [], of.action, b.noise, b.time_normal.sigmoid()) for b in (of, other)]
+    assert torch.equal(*errors)
+    assert torch.allclose(errors[0], (1 - of.action).square().mean(dim=(2, 3)))
+
+
+@pytest.mark.parametrize(("solver", "num_steps"), [("euler", 1), ("heun", 32)])
+def test_every_draw_of_a_regression_is_the_same_chunk(solver, num_steps):
+    chunk = torch.randn(2, 4, 3, 2, generator=torch.Generator().manual_seed(8))
+    noise = torch.randn(2, 4, 5, 3, 2, generator=torch.Generator().manual_seed(9))
+    draws = Regression([ObjectiveSettings()] * 2, True, CPU).sample(Moves(chunk), [], noise, solver, num_steps)
+    assert torch.equal(draws, chunk.unsqueeze(2).expand(2, 4, 5, 3, 2))

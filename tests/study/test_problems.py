@@ -199,6 +199,50 @@ EDITS = [
         'margin = 1 }, { slice = "flat_frame", margin = 2 }',
         "guardrails names l1 steering flat_frame mea",
     ),
+    # settings that fit nothing
+    (
+        "delta_weight = 10.0",
+        'kind = "regresion"',
+        "unknown objective 'regresion' in control: did you mean 'regression'?",
+    ),
+    ("[levers.delta-off]", '[control.decoder]\nkind = "mlp"\n[levers.delta-off]', "unknown decoder 'mlp' in control:"),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"decoder.horizon" = 7',
+        "levers.delta-off has decoder.horizon 7, and a chunk has windows.horizon 6 slots only.",
+    ),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"decoder.image_tokens" = true',
+        "levers.delta-off has decoder.image_tokens, and the encoder makes none. Set encoder.image_grid",
+    ),
+    (
+        "[split]\nnum_val = 1\n\n[control.objective]",
+        '[split]\nnum_val = 1\n[cache]\nvariants = ["normal"]\n'
+        "[control.train]\nhistory_dropout = 0.1\n[control.objective]",
+        "control has train.history_dropout, which needs the variant 'no-history'. Add it to cache.variants.",
+    ),
+    (
+        "lds = { alpha = 0.5 }",
+        "lds = { channel_alpha = { gas = 1.0 } }",
+        "unknown model channel 'gas' in control.objective.lds.channel_alpha: Known: longitudinal, steering.",
+    ),
+    (
+        "delta_weight = 10.0",
+        'flow_time = { kind = "uniform", std = 2.0 }',
+        "control.objective.flow_time.std does nothing here: only the flow time 'logit-normal' has it. Leave it out.",
+    ),
+    (
+        "delta_weight = 10.0",
+        'kind = "regression"\ncoupling = "optimal-transport"',
+        "control.objective.coupling does nothing here: a regression has no flow time and no noise.",
+    ),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"action_space.transform" = "chunk-dct", "objective.delta_weight" = 0.0',
+        "levers.delta-off sets objective.delta_weight, which does nothing here: a delta loss needs several slots",
+    ),
+    ("[split]", "[encoder]\nimage_grid = 9\n[split]", "encoder: image_grid 9 is finer than the patches of 8 pixels"),
     # levers that are none
     (
         '"objective.delta_weight" = 0.0',
