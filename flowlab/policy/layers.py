@@ -47,7 +47,11 @@ def stacked_parameter(num_runs: int, *shape: int, init: str, decays: bool = Fals
 
 
 class StackedLinear(nn.Module):
-    """R linear maps: (R, ..., in) -> (R, ..., out) as one batched matrix product."""
+    """R linear maps: (R, ..., in) -> (R, ..., out) as one batched matrix product.
+
+    A product with a vector goes through other kernels for one run than for several, which round differently. So a
+    width of 1 is computed as a width of 2, with a column of zeros.
+    """
 
     def __init__(self, num_runs: int, num_in: int, num_out: int, init: str = "xavier") -> None:
         super().__init__()
@@ -56,16 +60,22 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(x.shape[0], -1, x.shape[-1])
-        out = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight)
-        return out.reshape(*x.shape[:-1], out.shape[-1])
+        num_in, num_out = self.weight.shape[1:]
+        if num_in > 1 and num_out > 1:
+            out = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight)
+        else:
+            more_in, more_out = int(num_in == 1), int(num_out == 1)
+            bias, weight = F.pad(self.bias, (0, more_out)), F.pad(self.weight, (0, more_out, 0, more_in))
+            out = torch.baddbmm(bias.unsqueeze(1), F.pad(rows, (0, more_in)), weight)[..., :num_out]
+        return out.reshape(*x.shape[:-1], num_out)
 
 
 class GatedMLP(nn.Module):
-    """GLU with a SiLU gate (Shazeer, 2020): out(a * silu(b)), hidden width = multiplier * width."""
+    """GLU with a SiLU gate (Shazeer, 2020): out(a * silu(b)), hidden width = multiplier * width, a multiple of 4."""
 
     def __init__(self, num_runs: int, width: int, multiplier: float) -> None:
         super().__init__()
-        hidden = max(1, round(width * multiplier))
+        hidden = 4 * max(1, round(width * multiplier / 4))
         self.enter = StackedLinear(num_runs, width, 2 * hidden)
         self.leave = StackedLinear(num_runs, hidden, width)
 

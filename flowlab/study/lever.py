@@ -34,7 +34,7 @@ def pull(name: str, control: Recipe, changes: dict[str, Any]) -> Recipe:
         raise StudyError(f"levers.{name} sets {unused[0]}, which does nothing here: {unused[1]}. Leave it out.")
     changed = changed_keys(control, recipe)
     for key, value in leaves:
-        if key not in changed:
+        if not any(found == key or found.startswith(f"{key}.") for found in changed):
             raise StudyError(
                 f"levers.{name} sets {key} to {shown(value)}, which the control has already: it changes nothing. "
                 f"Give another value, or an empty set for a placebo."
@@ -43,17 +43,17 @@ def pull(name: str, control: Recipe, changes: dict[str, Any]) -> Recipe:
 
 
 def _put(settings: dict[str, Any], key: str, value: Any, lever: str) -> None:
-    """Put `value` at the dotted `key`, which must be there."""
+    """Put `value` at the dotted `key`, which must be there, or below a table whose keys are not fixed."""
     *tables, last = key.split(".")
+    is_open = any(key.startswith(f"{table}.") for table in OPEN_TABLES)
     place: Any = settings
     for table in tables:
+        if is_open and isinstance(place, dict):
+            place.setdefault(table, {})
         place = place.get(table) if isinstance(place, dict) else None
-    if isinstance(place, dict) and ".".join(tables) in OPEN_TABLES:
-        place[last] = value
-        return
-    if not isinstance(place, dict) or last not in place:
+    if not isinstance(place, dict) or (last not in place and not is_open):
         raise unknown_name("key", key, dict(flat_keys(settings)), f"levers.{lever}.set")
-    if isinstance(place[last], dict) and key not in OPEN_TABLES:
+    if isinstance(place.get(last), dict) and key not in OPEN_TABLES and not is_open:
         inside = ", ".join(f"{key}.{leaf}" for leaf, _ in flat_keys(place[last]))
         raise StudyError(
             f"levers.{lever} sets {key} to {shown(value)}, but {key} is a table. Set a key in it: {inside}."

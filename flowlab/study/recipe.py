@@ -93,6 +93,8 @@ class DecoderSettings(Frozen):
     def _heads_divide_width(self) -> Self:
         if self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} must be a multiple of twice the heads ({self.heads})")
+        if self.width % 4:  # at other widths a matrix product rounds differently for one run than for several
+            raise ValueError(f"width {self.width} must be a multiple of 4")
         return self
 
 

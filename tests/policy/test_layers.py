@@ -46,17 +46,18 @@ def test_attention_is_torchs_multi_head_attention_per_run():
 
 
 def test_the_gated_mlp_by_hand():
-    layer = GatedMLP(1, 1, multiplier=1.0)
+    """Four hidden values 2 x, their gates x, and each counts three quarters: 3 in all."""
+    layer = GatedMLP(1, 1, multiplier=4.0)
     with torch.no_grad():
-        layer.enter.weight.copy_(torch.tensor([[[2.0, 1.0]]]))  # value 2 x, gate x
-        layer.leave.weight.fill_(3.0)
+        layer.enter.weight.copy_(torch.tensor([[[2.0] * 4 + [1.0] * 4]]))
+        layer.leave.weight.fill_(3.0 / 4)
         layer.leave.bias.fill_(0.5)
     gate = 1.5 / (1 + torch.exp(torch.tensor(-1.5)))
     assert layer(torch.tensor([[[1.5]]])).item() == pytest.approx(float(3 * 3.0 * gate + 0.5), rel=1e-6)
 
 
-@pytest.mark.parametrize(("multiplier", "hidden"), [(1.0, 8), (4.0, 32), (0.01, 1)])
-def test_the_hidden_width_of_the_mlp(multiplier, hidden):
+@pytest.mark.parametrize(("multiplier", "hidden"), [(1.0, 8), (4.0, 32), (0.7, 4), (0.01, 4)])
+def test_the_hidden_width_of_the_mlp_is_a_multiple_of_4(multiplier, hidden):
     assert GatedMLP(1, WIDTH, multiplier).leave.weight.shape == (1, hidden, WIDTH)
 
 

@@ -173,6 +173,14 @@ def test_what_is_reported_is_unweighted_and_carries_no_gradient():
     assert [reported[name].requires_grad for name in ("loss", "flow_mse", "delta_mse")] == [True, False, False]
 
 
+def test_what_a_regression_reports_is_unweighted_and_carries_no_gradient():
+    chunk = torch.ones(2, 1, 2, 1, requires_grad=True)
+    reported = Regression([ObjectiveSettings()] * 2, True, CPU).losses(Answers(chunk), [], one_frame(weight=7.0))
+    assert reported["chunk_mse"].tolist() == [2, 2]  # errors 0 and 2
+    assert reported["delta_mse"].tolist() == [4, 4]  # difference 0 where the truth has 2
+    assert [reported[name].requires_grad for name in ("loss", "chunk_mse", "delta_mse")] == [True, False, False]
+
+
 @pytest.mark.parametrize("objective", [FlowMatching, Regression])
 def test_the_gradient_of_the_whole_loss(objective):
     generator = torch.Generator().manual_seed(7)

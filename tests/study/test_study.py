@@ -170,6 +170,18 @@ def test_a_lever_on_a_key_that_does_nothing_is_refused(key):
         pull("lever", Recipe(), {key: another(key, dict(flat_keys(Recipe().to_json()))[key])})
 
 
+@pytest.mark.parametrize("table", OPEN_TABLES)
+def test_a_lever_empties_an_open_table(table):
+    control = pull("control", Recipe(), NEEDED.get(table, {}) | {table: {"first": 1.0}})
+    assert changed_keys(control, pull("lever", control, {table: {}})) == [f"{table}.first"]
+
+
+def test_the_options_of_a_plug_in_may_be_nested():
+    lever = pull("lever", Recipe(), {"decoder.kind": "my_module:build", "decoder.options": {"mlp": {"hidden": 8}}})
+    assert lever.decoder.options == {"mlp": {"hidden": 8}}
+    assert changed_keys(Recipe(), lever) == ["decoder.kind", "decoder.options.mlp.hidden"]
+
+
 def test_the_cache_is_part_of_the_digest():
     assert Recipe().digest("cache") != Recipe().digest("other")
 
