@@ -56,7 +56,7 @@ def migrate(ledger_path: Path) -> bool:
     if not current:
         with open_ledger(ledger_path, read_only=False) as connection:
             if not is_current(connection, ledger_path):
-                _apply(connection, ledger_path)
+                apply_schema(connection, ledger_path)
     return created or not current
 
 
@@ -81,12 +81,12 @@ def _create(ledger_path: Path) -> bool:
         for leftover in (partial, _wal(partial), _wal(ledger_path)):
             leftover.unlink(missing_ok=True)
         with open_new(partial) as connection:
-            _apply(connection, ledger_path)
+            apply_schema(connection, ledger_path)
         partial.replace(ledger_path)
     return True
 
 
-def _apply(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None:
+def apply_schema(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None:
     """Run the missing revisions and set up the views, in one transaction; then a checkpoint."""
     import duckdb
     from duckdb_sqlalchemy import ConnectionWrapper

@@ -211,7 +211,8 @@ def _seal(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
             "rule_stages",
             digest
             | {"position": position, "name": stage.text("name"), "statistic": stage.text("statistic")}
-            | {"num_seeds": stage.whole("num_seeds"), "bar": stage.number("bar")},
+            | {"num_seeds": stage.whole("num_seeds"), "bar": stage.number("bar")}
+            | {"first_seed": stage.whole("first_seed"), "bar_unit": stage.text("bar_unit")},
         )
     for position, item in enumerate(rule.items("guardrails"), start=1):
         guard = Fields(item)

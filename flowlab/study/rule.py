@@ -6,11 +6,26 @@ from flowlab.study.recipe import Frozen
 from flowlab.study.settings import Guardrail, MetricKey, RuleSettings, StageSettings
 
 PRESETS: dict[str, tuple[StageSettings, ...]] = {
+    "two-sigma": (StageSettings(name="keep", statistic="panel", num_seeds=1, bar=2.0, bar_unit="panel-sd"),),
+    "paired": (
+        StageSettings(name="keep", statistic="paired", num_seeds=1, bar=0.010),
+        StageSettings(name="confirm", statistic="paired", num_seeds=1, bar=0.010, first_seed=2),
+    ),
     "panel": (
         StageSettings(name="triage", statistic="paired", num_seeds=1, bar=0.010),
         StageSettings(name="stack", statistic="panel", num_seeds=2, bar=0.015),
     ),
+    "fresh": (
+        StageSettings(name="triage", statistic="panel", num_seeds=1, bar=0.010),
+        StageSettings(name="discover", statistic="panel", num_seeds=2, bar=0.015),
+        StageSettings(name="stack", statistic="panel", num_seeds=2, bar=0.010, first_seed=3),
+    ),
 }
+"""The rules that have a name of their own (README, "What a verdict means"). `paired` confirms at its second seed alone; of
+`fresh`, the last two seeds are fresh: the effect that is reported is theirs."""
+
+LARGEST_L1 = 2.0
+"""Steering goes from -1 to 1, so no error in raw action units exceeds this, and no improvement does."""
 
 
 class Rule(Frozen):
@@ -35,13 +50,14 @@ def write_out(name: str, settings: RuleSettings, primary: MetricKey) -> Rule:
     """The rule that `settings` mean. Raises StudyError for a stage that can never be reached with the seeds given."""
     stages = settings.stages if settings.preset is None else PRESETS[settings.preset]
     assert stages is not None
-    for stage in stages:
-        if stage.num_seeds > len(settings.judged_seeds):
+    for position, stage in enumerate(stages):
+        if stage.last_seed > len(settings.judged_seeds):
             raise StudyError(
-                f"rules.{name}: stage {stage.name!r} needs {stage.num_seeds} judged seeds, judged_seeds has "
+                f"rules.{name}: stage {stage.name!r} needs {stage.last_seed} judged seeds, judged_seeds has "
                 f"{len(settings.judged_seeds)}. Add seeds to judged_seeds."
             )
-        unpaired = set(settings.judged_seeds[: stage.num_seeds]) - set(settings.panel_seeds)
+        _require_bar_that_decides(name, stage, stages[:position])
+        unpaired = set(settings.judged_seeds[stage.first_seed - 1 : stage.last_seed]) - set(settings.panel_seeds)
         if stage.statistic == "paired" and unpaired:
             raise StudyError(
                 f"rules.{name}: stage {stage.name!r} pairs lever and control at seed {min(unpaired)}, which is not in "
@@ -55,3 +71,20 @@ def write_out(name: str, settings: RuleSettings, primary: MetricKey) -> Rule:
         stages=stages,
         guardrails=settings.guardrails,
     )
+
+
+def _require_bar_that_decides(name: str, stage: StageSettings, earlier: tuple[StageSettings, ...]) -> None:
+    """Raises StudyError for a stage that no outcome passes, or that every outcome passes which has come so far."""
+    if stage.bar_unit == "metric" and abs(stage.bar) >= LARGEST_L1:
+        what = "no outcome can pass" if stage.bar > 0 else "every outcome passes"
+        raise StudyError(
+            f"rules.{name}: {what} stage {stage.name!r}: its bar is {stage.bar:g}, and an improvement lies between "
+            f"{-LARGEST_L1:g} and {LARGEST_L1:g}. Give a bar between them."
+        )
+    for other in earlier:
+        same = (other.statistic, other.first_seed, other.num_seeds, other.bar_unit)
+        if same == (stage.statistic, stage.first_seed, stage.num_seeds, stage.bar_unit) and other.bar >= stage.bar:
+            raise StudyError(
+                f"rules.{name}: whatever passes stage {other.name!r} passes stage {stage.name!r} too: they look at the "
+                f"same seeds, and its bar {stage.bar:g} is not higher. Raise it, or remove the stage."
+            )

@@ -182,15 +182,23 @@ class MetricKey(Frozen):
 
 
 class StageSettings(Frozen):
-    """One hurdle of a rule. The improvement over the first `num_seeds` judged seeds must exceed `bar`.
+    """One hurdle of a rule. The improvement over `num_seeds` judged seeds, from the `first_seed`-th on, must exceed `bar`.
 
-    `paired`: mean of (control - lever) at the same seeds. `panel`: panel mean - mean of the lever.
+    `paired`: mean of (control - lever) at the same seeds. `panel`: panel mean - mean of the lever. The bar is in the
+    metric's own units, or in standard deviations of the panel.
     """
 
     name: KebabName
     statistic: Literal["paired", "panel"]
     num_seeds: int = Field(ge=1)
     bar: float
+    first_seed: int = Field(1, ge=1)
+    bar_unit: Literal["metric", "panel-sd"] = "metric"
+
+    @property
+    def last_seed(self) -> int:
+        """The position among the judged seeds of the last one that the stage looks at; 1 is the first."""
+        return self.first_seed + self.num_seeds - 1
 
 
 class Guardrail(MetricKey):
@@ -202,7 +210,7 @@ class Guardrail(MetricKey):
 class RuleSettings(Frozen):
     """A rule as it stands in experiments.toml: a preset, or stages of one's own."""
 
-    preset: Literal["panel"] | None = None
+    preset: Literal["two-sigma", "paired", "panel", "fresh"] | None = None
     stages: tuple[StageSettings, ...] | None = Field(None, strict=False, min_length=1)
     panel_seeds: tuple[Seed, ...] = Field(strict=False, min_length=2)
     judged_seeds: tuple[Seed, ...] = Field(strict=False, min_length=1)

@@ -26,6 +26,7 @@ class Verdict:
     panel_sd: float | None
     panel_count: int
     stage_reached: str
+    effect: float | None  # the improvement that the rule reports: at its last stage alone, once that is computed
     decision: str  # stack | drop | undecided
     reason: str
     owed: str  # "delta-off@1002, control@1003", "" if nothing is

@@ -1,12 +1,14 @@
--- What each stage of a rule looks at: lever and control at each of the first num_seeds judged seeds, NULL where nothing is yet.
+-- What each stage of a rule looks at: lever and control at num_seeds judged seeds from first_seed on, NULL where nothing is yet.
 create view stage_cells as
 select
     lever.*,
     stage.position as stage_position,
     stage.name as stage,
     stage.statistic,
+    stage.first_seed,
     stage.num_seeds,
     stage.bar,
+    stage.bar_unit,
     judged.position as seed_position,
     judged.seed,
     run.run_id is not null as is_finished,
@@ -15,7 +17,8 @@ select
 from judged_levers as lever
 join rule_stages as stage using (rule_digest)
 join rule_seeds as judged
-    on judged.rule_digest = lever.rule_digest and judged.role = 'judged' and judged.position <= stage.num_seeds
+    on judged.rule_digest = lever.rule_digest and judged.role = 'judged'
+    and judged.position between stage.first_seed and stage.first_seed + stage.num_seeds - 1
 left join evidence as run
     on run.lever = lever.lever
     and run.recipe_digest = lever.recipe_digest

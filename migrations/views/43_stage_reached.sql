@@ -4,7 +4,8 @@ with
     told as (
         select
             rule, rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest,
-            stage_position, stage, num_seeds, passes,
+            stage_position, stage, first_seed, num_seeds, last_seed, improvement, passes,
+            stage_position = max(stage_position) over (partition by rule_digest) as is_last,
             string_agg(reason, '; ') over (
                 partition by rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest
                 order by stage_position

@@ -1,11 +1,11 @@
--- Each guardrail on each lever: its mean over the judged seeds of the stage reached may exceed the panel's by the margin at
+-- Each guardrail on each lever: its mean over all judged seeds up to the stage reached may exceed the panel's by the margin at
 -- most. passes is NULL while a run or the panel is missing. Compared after rounding to 1e-9, as in stage_results.
 create view guardrail_results as
 with
     means as (
         select
             reached.rule, reached.rule_digest, reached.control_digest, reached.cache_id, reached.evaluation_id,
-            reached.lever, reached.recipe_digest, reached.num_seeds,
+            reached.lever, reached.recipe_digest, reached.last_seed as num_seeds,
             guard.position, guard.metric, guard.channel, guard.slice, guard.readout, guard.margin,
             count(value.value) as num_lever,
             avg(value.value) as mean_so_far
@@ -14,7 +14,7 @@ with
         join rule_seeds as judged
             on judged.rule_digest = reached.rule_digest
             and judged.role = 'judged'
-            and judged.position <= reached.num_seeds
+            and judged.position <= reached.last_seed
         left join judged_values as value
             on value.rule_digest = reached.rule_digest
             and value.role = 'guardrail'

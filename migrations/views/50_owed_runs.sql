@@ -34,7 +34,7 @@ with
         join rule_seeds as judged
             on judged.rule_digest = reached.rule_digest
             and judged.role = 'judged'
-            and judged.position <= reached.num_seeds
+            and judged.position between reached.first_seed and reached.last_seed
         where reached.passes is null
     ),
     unfinished as (

@@ -1,18 +1,7 @@
--- What each rule says of each lever. 'stack': every stage and guardrail passed. 'drop': one of them failed, or a run that a
--- stage needs crashed. Else 'undecided', also for ever where runs are older than the rule: they may be shown, not stacked.
--- num_pairs, pair_seeds, paired_deltas (lever - control) and lever_mean are over all judged seeds that are there; what each
--- stage computed is in stage_results and in the reason.
+-- Each decision with what it rests on. num_pairs, pair_seeds, paired_deltas (lever - control) and lever_mean are over all judged
+-- seeds that are there; what each stage computed is in stage_results and in the reason. owed is what the rule wants next.
 create view verdicts as
 with
-    guards as (
-        select
-            rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest,
-            count(*) filter (where passes = false) as num_failed,
-            count(*) filter (where passes is null) as num_open,
-            string_agg(reason, '; ' order by position) filter (where passes is distinct from true) as reason
-        from guardrail_results
-        group by all
-    ),
     seeds_in as (
         select
             lever.rule_digest, lever.control_digest, lever.cache_id, lever.evaluation_id, lever.lever,
@@ -51,53 +40,6 @@ with
         from seeds_in
         group by all
     ),
-    crashes as (
-        select
-            judged.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id, runs.lever, runs.recipe_digest,
-            string_agg(
-                format('crashed at seed {}, step {}', runs.seed, coalesce(run_states.step, 0)), ', ' order by judged.position
-            ) as crash
-        from runs
-        join run_states using (run_id)
-        join rule_seeds as judged on judged.role = 'judged' and judged.seed = runs.seed
-        where run_states.status = 'crashed' and runs.replicate = 0
-        group by all
-    ),
-    post_hoc as (
-        select
-            rules.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id, runs.lever, runs.recipe_digest,
-            format('post-hoc: {} of its runs are older than the rule, which may not stack them', count(*)) as older
-        from runs
-        join rules on runs.time_us < rules.time_us
-        join rule_seeds as judged
-            on judged.rule_digest = rules.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
-        where runs.replicate = 0
-        group by all
-    ),
-    decided as (
-        select
-            reached.* exclude (reason),
-            case
-                when not reached.passes then 'drop'
-                when reached.passes is null and crashes.crash is not null then 'drop'
-                when reached.passes is null then 'undecided'
-                when coalesce(guards.num_failed, 0) > 0 then 'drop'
-                when coalesce(guards.num_open, 0) > 0 then 'undecided'
-                when post_hoc.older is not null then 'undecided'
-                else 'stack'
-            end as decision,
-            concat_ws(
-                '; ',
-                reached.reason,
-                case when reached.passes then guards.reason end,
-                crashes.crash,
-                post_hoc.older
-            ) as reason
-        from stage_reached as reached
-        left join crashes using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
-        left join post_hoc using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
-        left join guards using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
-    ),
     owing as (
         select
             decided.rule_digest, decided.control_digest, decided.cache_id, decided.evaluation_id, decided.lever,
@@ -106,7 +48,7 @@ with
                 format('{}@{}', owed_runs.lever, owed_runs.seed),
                 ', ' order by owed_runs.lever = 'control', owed_runs.lever, owed_runs.seed_position
             ) as owed
-        from decided
+        from decisions as decided
         join owed_runs
             on owed_runs.rule_digest = decided.rule_digest
             and owed_runs.control_digest = decided.control_digest
@@ -135,10 +77,11 @@ select
     panel_stats.panel_sd,
     coalesce(panel_stats.panel_count, 0) as panel_count,
     decided.stage as stage_reached,
+    decided.effect,
     decided.decision,
     decided.reason,
     coalesce(owing.owed, '') as owed
-from decided
+from decisions as decided
 left join summaries using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
 left join owing using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
 left join panel_stats

@@ -1,0 +1,66 @@
+"""A ledger in memory, with the tables and views of the real ones: what a simulated campaign is judged in."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowlab.ledger.ingest import Writer
+from flowlab.ledger.journal import Line
+from flowlab.ledger.migrate import apply_schema
+from flowlab.ledger.rows import rows_of
+from flowlab.study.rule import Rule
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow
+
+FILL = """
+create temp table simulated as
+select
+    lever || '-' || seed || '-' || campaign as run_id,
+    lever,
+    seed,
+    'campaign-' || campaign as control_digest,
+    if(lever = 'control', 'campaign-' || campaign, lever) as recipe_digest,
+    value
+from arrived;
+
+insert into runs
+select
+    run_id, 'simulated', lever, seed, 0, recipe_digest, control_digest, 'cache', 'evaluation', '{}', [], '', 1
+from simulated;
+
+insert into events select run_id, 0, run_id, 'finished', '', null, 1 from simulated;
+
+insert into metrics
+select run_id, rules.metric, rules.channel, rules.slice, rules.readout, -1, value, 1 from simulated cross join rules;
+
+drop table simulated;
+"""
+
+
+@contextmanager
+def scratch_ledger(rule: Rule) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A ledger in memory in which `rule` is sealed and nothing has been run."""
+    import duckdb
+
+    connection = duckdb.connect(":memory:")
+    try:
+        apply_schema(connection.cursor(), Path("a ledger in memory"))  # it closes what it is given
+        writer = Writer(connection)
+        line = Line(0, {"kind": "seal", "time_us": 0, "digest": rule.digest(), "rule": rule.to_json()})
+        for table, row in rows_of(line, "study", None):
+            writer.insert(table, [row])
+        yield connection
+    finally:
+        connection.close()
+
+
+def fill(connection: "duckdb.DuckDBPyConnection", runs: "pyarrow.Table") -> None:
+    """Replace what has been run by `runs` (campaign, lever, seed, value): finished, with that primary metric."""
+    for table in ("runs", "events", "metrics"):
+        connection.execute(f"delete from {table}")
+    connection.register("arrived", runs)
+    connection.execute(FILL)
+    connection.unregister("arrived")
