@@ -6,6 +6,7 @@ A name is looked up in one literal table, then among the entry points of the gro
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import UnknownNameError, unknown_name
 from flowlab.core.types import ConditionSpec, Drive
 
@@ -95,8 +97,30 @@ def resolve(kind: str, name: str) -> Any:
     module_name, _, attribute = locate(kind, name).partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownNameError(f"{kind.removesuffix('s')} {name!r} cannot be loaded: {error}.") from error
+    except (Exception, SystemExit) as error:  # whatever a stranger's module does while it is imported
+        raise UnknownNameError(
+            f"{kind.removesuffix('s')} {name!r} cannot be loaded: {told(error)}. Correct the module, or its name."
+        ) from error
+
+
+def told(error: BaseException) -> str:
+    """What went wrong in a plug-in, in one line: the kind of error and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+
+
+def source_digest(kind: str, name: str) -> str:
+    """16 hex digits over the file of the plug-in `name`; "" for flowlab's own, and where there is no such file.
+
+    A run's identity holds it, so that an edited plug-in makes another run.
+    """
+    if name in TABLE[kind]:
+        return ""
+    try:
+        found = importlib.util.find_spec(locate(kind, name).partition(":")[0])
+        return digest_bytes(Path(found.origin).read_bytes()) if found and found.origin else ""
+    except (ImportError, OSError, ValueError):
+        return ""
 
 
 def study_path(root: Path, text: str) -> Path:

@@ -14,10 +14,12 @@ from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import StudyJournal
 from flowlab.policy.build import build_decoder, build_objective, seen_tokens
+from flowlab.policy.objective_check import check_objective
 from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.study import Study
+from flowlab.study.unused import OWN_OBJECTIVES
 from flowlab.train.cohort import shape_signature
-from flowlab.train.data import channel_alphas
+from flowlab.train.data import channel_alphas, require_whole_batch
 from flowlab.verdict.seal import seal_rule
 
 
@@ -64,8 +66,11 @@ def require_trainable(ground: Ground, recipes: Sequence[Recipe]) -> None:
     for recipe in {shape_signature(recipe): recipe for recipe in recipes}.values():
         spec, _ = seen_tokens(recipe.decoder, cache.spec)
         horizon, channels = recipe.decoder.horizon or cache.horizon, model_channels(recipe.action_space, cache.channels)
-        build_decoder(recipe.decoder, spec, horizon, len(channels), [0], cpu)
-        build_objective([recipe], horizon, cpu)
+        build_decoder(recipe.decoder, spec, horizon, len(channels), [0, 1], cpu)
+        objective = build_objective([recipe, recipe], horizon, cpu)
+        if recipe.objective.kind not in OWN_OBJECTIVES:
+            check_objective(recipe.objective.kind, objective, horizon, len(channels))
+        require_whole_batch(recipe.train.batch, cache.num_windows("train"))
     for recipe in recipes:
         channel_alphas(recipe.objective.lds, model_channels(recipe.action_space, cache.channels))
 

@@ -10,9 +10,8 @@ import queue
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,8 @@ def share_out(runs: list[PlannedRun], slots: int) -> list[list[PlannedRun]]:
 
 
 def _follow(workers: list[Any], events: Queue, progress: Progress) -> None:
-    """Show what the workers report until all have ended."""
+    """Show what the workers report until all have ended; then raise the first error that one of them had."""
+    errors: list[FlowlabError] = []
     tasks: dict[tuple[int, int], tuple[Any, Task]] = {}
     ended: set[int] = set()
     silent: set[int] = set()  # workers that were gone when there was nothing to read: their last words may still come
@@ -97,10 +97,14 @@ def _follow(workers: list[Any], events: Queue, progress: Progress) -> None:
             tasks.pop((slot, rest[0]))[0].__exit__(None, None, None)
         elif kind == "say":
             progress.say(rest[0])
-        elif kind == "error":
-            raise rest[0]
         else:
+            errors += rest
             ended.add(slot)
+    for context, _ in tasks.values():  # of a cohort that failed in the middle
+        with suppress(RunFailedError):
+            context.__exit__(RunFailedError, RunFailedError(), None)
+    if errors:
+        raise errors[0]
 
 
 class _Reported:
@@ -148,12 +152,6 @@ def _work(study: Study, runs: list[PlannedRun], slot: int, parent: int, events: 
         events.put((slot, "done"))
     except FlowlabError as error:
         events.put((slot, "error", error))
-    except Exception:
-        log = study.runs / runs[0].run.run_id / "log.txt"
-        log.write_text(traceback.format_exc())
-        last = traceback.format_exc().strip().splitlines()[-1]
-        message = f"run {runs[0].run.run_id} and its cohort failed: {last}. Traceback: {log.relative_to(study.root)}."
-        events.put((slot, "error", RunFailedError(message)))
     events.close()
     events.join_thread()
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowlab.core.digest import digest_json
+from flowlab.core.plugins import source_digest
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.cohort import Run
@@ -21,7 +22,13 @@ class Base:
 
     def recipe_digest(self, recipe: Recipe) -> str:
         """The name of `recipe` trained here; two runs with one digest and one seed are the same run."""
-        return digest_json({"recipe": recipe.digest(self.cache_id), "stats": self.stats_digest})
+        plugins = {
+            kind: digest
+            for kind, name in (("objectives", recipe.objective.kind), ("decoders", recipe.decoder.kind))
+            if (digest := source_digest(kind, name))
+        }
+        named = {"recipe": recipe.digest(self.cache_id), "stats": self.stats_digest}
+        return digest_json(named | ({"plugins": plugins} if plugins else {}))
 
     def evaluation(self, recipe: Recipe) -> dict:
         """Everything that must agree before two numbers may be compared."""

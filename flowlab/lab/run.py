@@ -13,7 +13,7 @@ import torch
 
 from flowlab.cache.cache import ResidentSplit
 from flowlab.core.digest import canonical_json
-from flowlab.core.errors import DivergedError
+from flowlab.core.errors import DivergedError, FlowlabError, RunFailedError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import FRAME_SLICES, ConditionSpec, MetricRow
 from flowlab.evaluate.baselines import baseline_chunks
@@ -33,7 +33,7 @@ from flowlab.study.recipe import EvaluationSettings, Recipe
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.cohort import Cohort, group_into_cohorts
 from flowlab.train.crash import Crash
-from flowlab.train.data import require_whole_batch, train_data
+from flowlab.train.data import train_data
 from flowlab.train.fit import Listener, Trained, fit
 from flowlab.train.validate import validation_data
 
@@ -59,9 +59,13 @@ class Clock:
 def run_all(
     study: Study, runs: list[PlannedRun], device: torch.device, progress: Progress = SILENT, import_s: float = 0.0
 ) -> None:
-    """Train and evaluate `runs` in this process, in as few cohorts as their shapes and their progress allow."""
+    """Train and evaluate `runs` in this process, in as few cohorts as their shapes and their progress allow.
+
+    A cohort that fails does not keep the others from their end; then RunFailedError is raised for the first that did.
+    """
     ground = open_ground(study)
     planned = {item.run.run_id: item for item in runs}
+    failed: list[RunFailedError] = []
     with ExitStack() as stack:
         folders = {run_id: stack.enter_context(RunDir(study.runs / run_id)) for run_id in planned}
         at_step: dict[int, list] = {}
@@ -72,7 +76,14 @@ def run_all(
             for cohort in group_into_cohorts(together, largest=len(together)):
                 items = [planned[run.run_id] for run in cohort.runs]
                 outs = [folders[run.run_id] for run in cohort.runs]
-                run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+                try:
+                    run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+                except FlowlabError:
+                    raise
+                except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
+                    failed.append(outs[0].failed(error, [run.run_id for run in cohort.runs]))
+    if failed:
+        raise failed[0]
 
 
 def run_cohort(
@@ -99,7 +110,6 @@ def run_cohort(
         )
         val_condition = _take(val.condition["normal"], tokens)
         validation = validation_data(val_condition, val.action, stats.space, recipe.evaluation.bank_seed, horizon)
-        require_whole_batch(cohort, data)
     scorer = Scorer(ground, recipe, stats, val, val_condition)
     for item, out in zip(items, outs, strict=True):
         register(study, ground, item, out)
@@ -267,6 +277,7 @@ def finish(cohort: Cohort, spec: ConditionSpec, trained: Trained, outs: list[Run
         out.journal.wall_time(clock.phases)
         if position not in trained.crashed:
             described = {"condition": canonical_json(spec.to_json()), "recipe": canonical_json(run.recipe.to_json())}
-            out.save_policy(run_weights(trained.decoder, position), {"run_id": run.run_id, **described})
+            weights = {**run_weights(trained.decoder, position), **trained.decoder.run_buffers(position)}
+            out.save_policy(weights, {"run_id": run.run_id, **described})
             out.journal.finished()
         out.forget_resume()

@@ -2,6 +2,8 @@
 
 import fcntl
 import shutil
+import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import BusyError
+from flowlab.core.errors import BusyError, RunFailedError
 from flowlab.core.files import write_json_atomic
 from flowlab.core.types import MetricRow
 from flowlab.ledger.journal import read_lines
@@ -68,8 +70,18 @@ class RunDir:
 
     def crashed(self, crash: Crash) -> None:
         """The run's last word, said as soon as it is seen."""
-        self.journal.crashed(reason=f"crashed-early: {crash.field} is not finite", step=crash.step)
+        self.journal.crashed(reason=f"crashed-early, not finite: {crash.field}", step=crash.step)
         self.forget_resume()
+
+    def failed(self, error: Exception, run_ids: Sequence[str]) -> RunFailedError:
+        """The error for a cohort that this run was the first of; its traceback goes to this run's log.txt."""
+        log = self.path / "log.txt"
+        log.write_text("".join(traceback.format_exception(error)))
+        lines = str(error).strip().splitlines() or [""]
+        return RunFailedError(
+            f"{', '.join(run_ids)} failed: {type(error).__name__}: {lines[0]}. Traceback: "
+            f"{log.relative_to(self.path.parents[1])}. What else was asked for has been trained."
+        )
 
     def count(self, kind: str) -> int:
         """How many lines of that kind the journal holds."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from flowlab.core.plugins import resolve
+from flowlab.core.errors import PluginError
+from flowlab.core.plugins import resolve, told
 from flowlab.core.types import IMAGE_TOKENS, ConditionSpec
 from flowlab.policy.decoder import AnyDecoder, Decoder, initialise, token_range
 from flowlab.policy.foreign import ForeignDecoder
@@ -15,11 +16,15 @@ from flowlab.study.recipe import DecoderSettings, Recipe
 def build_objective(recipes: Sequence[Recipe], horizon: int, device: torch.device) -> Objective:
     """The objective of R runs of one kind, for chunks of `horizon` slots.
 
-    Raises UnknownNameError for a plug-in that cannot be loaded.
+    Raises UnknownNameError for a plug-in that cannot be loaded, PluginError for one that cannot be built.
     """
     first = recipes[0]
     make = resolve("objectives", first.objective.kind)
-    return make([recipe.objective for recipe in recipes], first.slots_in_time and horizon > 1, device)
+    settings = [recipe.objective for recipe in recipes]
+    try:
+        return make(settings, first.slots_in_time and horizon > 1, device)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"objective {first.objective.kind!r} cannot be built: {told(error)}. Correct it.") from error
 
 
 def build_decoder(

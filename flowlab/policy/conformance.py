@@ -85,8 +85,16 @@ class ObjectiveConformance:
 
     def test_draws_differ_unless_it_is_deterministic(self) -> None:
         draws = self._sample(range(3))
-        same = torch.equal(draws[:, :, 0], draws[:, :, 1])
-        assert same == self.make(self.settings(), True, CPU).deterministic
+        differ = (draws != draws[:, :, :1]).flatten(3).any(dim=3)[:, :, 1:]  # (R, B, K - 1)
+        if self.make(self.settings(), True, CPU).deterministic:
+            assert not differ.any()
+        else:
+            assert differ.all()
+
+    def test_errors_depend_on_flow_time_only_if_it_says_so(self) -> None:
+        early, late = self._errors(range(3), time=0.2), self._errors(range(3), time=0.8)
+        timed = self.make(self.settings(), True, CPU).timed
+        assert timed != torch.equal(early, late)
 
     def test_a_run_in_a_cohort_equals_the_run_alone(self) -> None:
         with _one_thread():
@@ -140,10 +148,11 @@ class ObjectiveConformance:
         return self._objective(runs).losses(decoder, decoder.remember(_condition(runs)), batch)
 
     @torch.no_grad()
-    def _errors(self, runs: Sequence[int]) -> Tensor:
+    def _errors(self, runs: Sequence[int], time: float | None = None) -> Tensor:
         decoder, batch = _decoder(runs), _batch(runs)
         memory = decoder.remember(_condition(runs))
         times = _each(runs, "time", NUM_FRAMES).abs().clamp_max(1)
+        times = times if time is None else torch.full_like(times, time)
         return self._objective(runs).errors(decoder, memory, batch.action, batch.noise, times)
 
     @torch.no_grad()
@@ -199,6 +208,8 @@ def _batch(runs: Sequence[int], horizon: int = NUM_SLOTS) -> Batch:
 
 def _equal(gradient: Tensor | None, other: Tensor | None, other_run: int, run: int = 0) -> bool:
     """Whether one run's gradient is another's, where no gradient at all is zero."""
-    if gradient is None or other is None:
-        return gradient is other
-    return torch.equal(gradient[run], other[other_run])
+    ours = None if gradient is None else gradient[run]
+    theirs = None if other is None else other[other_run]
+    if ours is None or theirs is None:
+        return all(each is None or not each.any() for each in (ours, theirs))
+    return torch.equal(ours, theirs)

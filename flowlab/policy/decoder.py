@@ -47,6 +47,9 @@ class AnyDecoder(Protocol):
     def named_stacked(self) -> list[tuple[str, StackedParameter]]:
         """Every parameter (R, ...) by name."""
 
+    def run_buffers(self, run: int) -> dict[str, Tensor]:
+        """What one run's policy consists of besides its parameters, by name."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -197,6 +200,11 @@ class Decoder(nn.Module):
     def named_stacked(self) -> list[tuple[str, StackedParameter]]:
         """Every parameter by name."""
         return list(self.named_parameters())  # type: ignore[arg-type]
+
+    def run_buffers(self, run: int) -> dict[str, Tensor]:
+        """Nothing: a decoder is its parameters."""
+        del run
+        return {}
 
 
 def token_range(spec: ConditionSpec, name: str) -> range:

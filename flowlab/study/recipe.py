@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from flowlab.core.digest import digest_json
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Alpha = Annotated[float, Field(ge=0)]
+Alpha = Annotated[float, Field(ge=0, le=10)]
 
 
 class Frozen(BaseModel):
@@ -24,10 +24,10 @@ class FlowTime(Frozen):
     """
 
     kind: Literal["uniform", "logit-normal", "beta"] = "logit-normal"
-    mean: float = 0.0
-    std: float = Field(1.0, gt=0)
-    alpha: float = Field(1.5, gt=0)
-    end: float = Field(0.999, gt=0, le=1)
+    mean: float = Field(0.0, ge=-20, le=20)
+    std: float = Field(1.0, gt=0, le=20)
+    alpha: float = Field(1.5, ge=0.01, le=100)
+    end: float = Field(0.999, ge=0.01, le=1)
 
 
 class ManeuverWeights(Frozen):
@@ -36,7 +36,7 @@ class ManeuverWeights(Frozen):
     `channel_alpha` gives single model channels an alpha of their own: { steering = 1.0 }.
     """
 
-    alpha: float = Field(0.5, ge=0)
+    alpha: Alpha = 0.5
     channel_alpha: dict[str, Alpha] = {}
     cap: float = Field(15.0, ge=1)
 
@@ -60,9 +60,9 @@ class ActionSpaceSettings(Frozen):
 
     merge: bool = True
     transform: Literal["gaussianize", "standardise", "identity", "mu-law", "chunk-dct"] = "gaussianize"
-    knots: int = Field(256, ge=2)
-    mu: float = Field(255.0, gt=0)
-    sigma_floor: float = Field(0.01, gt=0)
+    knots: int = Field(256, ge=2, le=65536)
+    mu: float = Field(255.0, ge=1e-3, le=1e6)
+    sigma_floor: float = Field(0.01, ge=1e-6, le=1e3)
 
 
 class DecoderSettings(Frozen):
@@ -73,8 +73,8 @@ class DecoderSettings(Frozen):
     """
 
     kind: str = "transformer"
-    width: int = Field(256, ge=8)
-    layers: int = Field(4, ge=1)
+    width: int = Field(256, ge=8, le=16384)
+    layers: int = Field(4, ge=1, le=512)
     heads: int = Field(4, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     mlp_multiplier: float = Field(1.0, gt=0)

@@ -12,14 +12,12 @@ ANY_DECODER = ("kind", "horizon", "image_tokens", "options")
 """What a decoder of whatever kind is bound by; the rest is for flowlab's own."""
 
 
-def unused_settings(recipe: Recipe) -> dict[str, str]:
-    """Dotted key (or table) of `recipe` -> why nothing looks at it."""
-    return dict(_unused(recipe))
+def why_unused(recipe: Recipe, keys: Iterable[str], slots: int | None = None) -> tuple[str, str] | None:
+    """The first of `keys` that does nothing in `recipe`, with the reason; None if all of them count.
 
-
-def why_unused(recipe: Recipe, keys: Iterable[str]) -> tuple[str, str] | None:
-    """The first of `keys` that does nothing in `recipe`, with the reason; None if all of them count."""
-    unused = unused_settings(recipe)
+    `slots`: how many a chunk of the study has, where that is known.
+    """
+    unused = dict(_unused(recipe, slots))
     for key in keys:
         for place, reason in unused.items():
             if key == place or key.startswith(f"{place}."):
@@ -36,7 +34,8 @@ def given_keys(model: BaseModel, prefix: str = "") -> list[str]:
     return keys
 
 
-def _unused(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _unused(recipe: Recipe, slots: int | None) -> Iterator[tuple[str, str]]:
+    """Dotted key (or table) of `recipe`, and why nothing looks at it."""
     objective, decoder, space = recipe.objective, recipe.decoder, recipe.action_space
     if objective.kind in OWN_OBJECTIVES:
         yield "objective.options", f"the objective {objective.kind!r} takes no options"
@@ -49,8 +48,14 @@ def _unused(recipe: Recipe) -> Iterator[tuple[str, str]]:
                 yield f"objective.flow_time.{name}", f"only the flow time {kind!r} has it"
     if not objective.lds.alpha and not any(objective.lds.channel_alpha.values()):
         yield "objective.lds.cap", "with alpha 0 all weights are 1"
-    if not recipe.slots_in_time:
+    one_slot = 1 in (recipe.decoder.horizon, slots)
+    if one_slot or not recipe.slots_in_time:
         yield "objective.delta_weight", "a delta loss needs several slots that follow each other in time"
+    if one_slot:
+        yield "decoder.rotary_slots", "with one slot there is no distance between slots"
+        yield "decoder.rotary_base", "with one slot there is no distance between slots"
+    if slots is not None and recipe.decoder.horizon == slots:
+        yield "decoder.horizon", f"a chunk has windows.horizon {slots} slots anyway"
     for name, transform in {"knots": "gaussianize", "mu": "mu-law", "sigma_floor": "chunk-dct"}.items():
         if space.transform != transform:
             yield f"action_space.{name}", f"only the transform {transform!r} has it"

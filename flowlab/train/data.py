@@ -47,13 +47,12 @@ def train_data(
     return TrainData(condition, no_history, action, space.to_physical(raw), space.channels, density)
 
 
-def require_whole_batch(cohort: Cohort, data: TrainData) -> None:
+def require_whole_batch(batch: int, num_windows: int) -> None:
     """Raises StudyError when the train split does not fill one batch."""
-    batch = cohort.shape.train.batch
-    if batch > len(data):
+    if batch > num_windows:
         raise StudyError(
-            f"train.batch is {batch}, and the train split has {len(data)} windows only: not one whole batch. "
-            f"Lower control.train.batch."
+            f"train.batch is {batch}, and the train split has {num_windows} windows only: not one whole batch. "
+            f"Lower train.batch."
         )
 
 
@@ -65,7 +64,7 @@ class Batches:
         self.size = cohort.shape.train.batch
         self.device = data.condition.device
         self.steps_per_epoch = len(data) // self.size
-        require_whole_batch(cohort, data)
+        require_whole_batch(self.size, len(data))
         self.seed_index = torch.tensor(cohort.seed_index, device=self.device)
         self.weights, self.weights_index = self._weight_tables()
         recipes = [run.recipe for run in cohort.runs]

@@ -189,6 +189,7 @@ class _Training:
     def keep_all(self, done: int) -> float:
         """Hand out what every run needs to go on; returns when to do so next."""
         begin = time.monotonic()
+        self.report_crashes()  # what is not finite any more is not worth keeping
         for run in range(self.cohort.size):
             if run not in self.watch.crashed:
                 average = self.average.run_state(run) if self.average else {}

@@ -139,7 +139,14 @@ def test_ctrl_c_ends_every_worker_and_says_how_to_go_on(study: Path, tmp_path: P
     path.write_text(path.read_text().replace("\nsteps = 20\n", "\nsteps = 30000\n"))
     before = set(folder.glob("runs/*/journal.jsonl"))
     asked = command("run", "--lever", "placebo", "--seeds", "1001")
-    with subprocess.Popen(asked, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True) as run:
+
+    def hear_ctrl_c() -> None:
+        """A shell's background jobs start deaf to it, and so would what they start."""
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        asked, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_ctrl_c
+    ) as run:
         deadline = time.monotonic() + 60
         while len(set(folder.glob("runs/*/journal.jsonl")) - before) < 3 and run.poll() is None:
             assert time.monotonic() < deadline

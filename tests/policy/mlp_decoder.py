@@ -1,5 +1,7 @@
 """A decoder as an outsider would write one: a plain nn.Module that knows nothing of runs."""
 
+import random
+
 import torch
 from torch import nn
 
@@ -57,3 +59,83 @@ def build_one_slot_short(settings, spec, horizon, num_channels):
 
 def build_nothing(settings, spec, horizon, num_channels):
     raise ValueError("no such model")
+
+
+def build_a_tuple(settings, spec, horizon, num_channels):
+    return (1, 2)
+
+
+def build_without_parameters(settings, spec, horizon, num_channels):
+    return nn.Identity()
+
+
+def build_tied(settings, spec, horizon, num_channels):
+    module = build(settings, spec, horizon, num_channels)
+    module.again = nn.Linear(*module.enter.weight.shape[::-1])
+    module.again.weight = module.enter.weight
+    return module
+
+
+def build_frozen(settings, spec, horizon, num_channels):
+    module = build(settings, spec, horizon, num_channels)
+    module.enter.bias.requires_grad_(False)
+    return module
+
+
+def build_doubled(settings, spec, horizon, num_channels):
+    return build(settings, spec, horizon, num_channels).double()
+
+
+class InPlace(MLPDecoder):
+    def forward(self, xt, t, condition):
+        return super().forward(xt.mul_(0.5), t, condition)
+
+
+def build_in_place(settings, spec, horizon, num_channels):
+    return InPlace(spec.width, horizon, num_channels, 32)
+
+
+class Counting(MLPDecoder):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.register_buffer("asked", torch.zeros(()))
+
+    def forward(self, xt, t, condition):
+        self.asked.add_(1)
+        return super().forward(xt, t, condition) + self.asked
+
+
+def build_counting(settings, spec, horizon, num_channels):
+    return Counting(spec.width, horizon, num_channels, 32)
+
+
+class WithASecret(MLPDecoder):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.secret = torch.randn(())  # neither parameter nor buffer
+
+    def forward(self, xt, t, condition):
+        return super().forward(xt, t, condition) + self.secret
+
+
+def build_with_a_secret(settings, spec, horizon, num_channels):
+    return WithASecret(spec.width, horizon, num_channels, 32)
+
+
+def build_unrepeatable(settings, spec, horizon, num_channels):
+    module = build(settings, spec, horizon, num_channels)
+    nn.init.constant_(module.enter.bias, random.SystemRandom().random())
+    return module
+
+
+class WithWaves(MLPDecoder):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.register_buffer("waves", torch.randn(2))
+
+    def forward(self, xt, t, condition):
+        return super().forward(xt, t, condition) + self.waves
+
+
+def build_with_waves(settings, spec, horizon, num_channels):
+    return WithWaves(spec.width, horizon, num_channels, 32)

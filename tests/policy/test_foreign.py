@@ -35,7 +35,21 @@ def test_each_run_has_the_weights_and_the_velocity_that_it_has_alone():
         alone, one = build(seed), slice(run, run + 1)
         for name, weight in run_weights(alone, 0).items():
             assert torch.equal(weight, run_weights(together, run)[name])
-        assert torch.allclose(alone(xt[one], t[one], condition[one]), out[one], rtol=1e-5, atol=1e-6)
+        assert torch.equal(alone(xt[one], t[one], condition[one]), out[one])
+
+
+def test_the_runs_mapped_by_vmap_are_the_runs_one_by_one():
+    """As on a GPU, where they are mapped."""
+    xt, t, condition = inputs(3)
+    decoder = build(1, 2, 3)
+    mapped = torch.func.vmap(decoder._one_run)(decoder._state(), xt, t, condition)
+    assert torch.allclose(mapped, decoder(xt, t, condition), rtol=1e-5, atol=1e-6)
+
+
+def test_buffers_belong_to_the_policy_of_their_run():
+    decoder = build(1, 2, kind="build_with_waves")
+    waves = [decoder.run_buffers(run)["waves"] for run in range(2)]
+    assert waves[0].shape == (2,) and not torch.equal(*waves)
 
 
 def test_it_computes_what_the_module_computes():
@@ -83,8 +97,17 @@ def test_its_options_reach_it():
     ("kind", "told"),
     [
         ("build_with_dropout", "cannot be trained as one program of several runs: .*random"),
-        ("build_one_slot_short", r"gave a velocity of shape \(2, 3, 3, 2\), expected \(2, 3, 4, 2\)"),
-        ("build_nothing", "cannot be built: no such model"),
+        ("build_one_slot_short", r"gave a velocity of shape \(2, 3, 3, 2\) .* expected \(2, 3, 4, 2\)"),
+        ("build_nothing", "cannot be built: ValueError: no such model"),
+        ("build_a_tuple", "gave tuple, expected a torch.nn.Module"),
+        ("build_without_parameters", "has no parameters: there is nothing to train"),
+        ("build_tied", "uses one parameter as enter.weight and again.weight. Share the layer instead"),
+        ("build_frozen", "parameter enter.bias is frozen. Register it as a buffer"),
+        ("build_doubled", "parameter enter.weight is torch.float64 on cpu, expected torch.float32"),
+        ("build_in_place", "changes its input or its buffers"),
+        ("build_counting", "changes its input or its buffers"),
+        ("build_unrepeatable", "starts from other weights when it is built again at the same seed"),
+        ("build_with_a_secret", "holds numbers that are neither parameters nor buffers"),
     ],
 )
 def test_a_module_that_breaks_its_promise_is_refused_in_one_sentence(kind, told):

@@ -1,6 +1,7 @@
 """flowlab's own objectives keep the promises, an outsider's can, and a wrong one is found out."""
 
 import pytest
+import torch
 import torch.nn.functional as F
 
 from flowlab.policy.conformance import ObjectiveConformance
@@ -54,6 +55,26 @@ class IgnoresWeights(FlowMatching):
         return self.errors(decoder, memory, batch.action, batch.noise, self.times(batch.time_normal)).mean(dim=1)
 
 
+class DrawsForItself(FlowMatching):
+    """Wrong: a sample adds noise that is not the bank's."""
+
+    def sample(self, decoder, memory, noise, solver, num_steps):
+        own = torch.randn(noise.shape)
+        return super().sample(decoder, memory, noise + own, solver, num_steps)
+
+
+class SaysThatItIsDeterministic(FlowMatching):
+    """Wrong: its draws differ."""
+
+    deterministic = True
+
+
+class SaysThatItHasFlowTimes(Regression):
+    """Wrong: its error is the same at every flow time, so eight buckets of it would mislead."""
+
+    timed = True
+
+
 def conformance(objective):
     class Tests(ObjectiveConformance):
         def make(self, settings, slots_in_time, device):
@@ -72,3 +93,15 @@ def test_an_objective_that_mixes_runs_is_found_out():
 def test_an_objective_that_ignores_the_weights_is_found_out():
     with pytest.raises(AssertionError):
         conformance(IgnoresWeights).test_losses_follow_the_maneuver_weights_and_errors_do_not()
+
+
+def test_a_sample_that_brings_noise_of_its_own_is_found_out():
+    with torch.random.fork_rng(), pytest.raises(AssertionError):
+        conformance(DrawsForItself).test_samples_have_the_shape_of_their_noise_and_repeat()
+
+
+def test_an_objective_that_says_what_it_is_not_is_found_out():
+    with pytest.raises(AssertionError):
+        conformance(SaysThatItIsDeterministic).test_draws_differ_unless_it_is_deterministic()
+    with pytest.raises(AssertionError):
+        conformance(SaysThatItHasFlowTimes).test_errors_depend_on_flow_time_only_if_it_says_so()

@@ -242,6 +242,16 @@ EDITS = [
         '"action_space.transform" = "chunk-dct", "objective.delta_weight" = 0.0',
         "levers.delta-off sets objective.delta_weight, which does nothing here: a delta loss needs several slots",
     ),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"decoder.horizon" = 6',
+        "levers.delta-off sets decoder.horizon, which does nothing here: a chunk has windows.horizon 6 slots anyway.",
+    ),
+    (
+        "[split]",
+        "[windows]\nhorizon = 1\n[split]",
+        "control.objective.delta_weight does nothing here: a delta loss needs several slots",
+    ),
     ("[split]", "[encoder]\nimage_grid = 9\n[split]", "encoder: image_grid 9 is finer than the patches of 8 pixels"),
     # levers that are none
     (

@@ -130,10 +130,12 @@ def train(monkeypatch, data, validation) -> Callable[..., Outcome]:
         def keep(run: int, state: Resume) -> None:
             kept[state.step][run] = Resume(state.step, *map(copied, (state.weights, state.moments, state.average)))
 
-        crashes = {}
-        listener = Listener(lambda run, new: rows[run].extend(new), keep, crashes.__setitem__)
+        crashes = []
+        listener = Listener(
+            lambda run, new: rows[run].extend(new), keep, lambda run, crash: crashes.append((run, crash))
+        )
         trained = fit(Cohort(runs), *on, listener, resume=resume, sample=sample)
-        assert crashes == trained.crashed
+        assert crashes == list(trained.crashed.items()), "each crash is told once"
         return Outcome(trained, dict(rows), dict(kept))
 
     return run_fit

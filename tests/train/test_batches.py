@@ -176,13 +176,16 @@ def test_history_is_dropped_for_each_runs_share_and_for_the_same_samples_first(d
         dropped.append(without)
     found = torch.cat(dropped, dim=1)  # (4, 480)
     assert found.float().mean(dim=1).tolist() == pytest.approx(shares, abs=0.07)
+    assert found[3].all() and not found[0].any()
     assert (found[1] <= found[2]).all(), "what is dropped at 0.25 is dropped at 0.5 too"
 
 
 def test_coupling_permutes_a_batchs_noise_and_shortens_its_paths(data, run_of):
     batches = Batches(Cohort((run_of(), coupled(run_of()), coupled(run_of(seed=2)))), data)
+    without = Batches(Cohort((run_of(),)), data)
     for step in range(5):
         _, batch = batches.at(step)
+        assert torch.equal(batch.noise[0], without.at(step)[1].noise[0])
         free, paired = batch.noise[0].flatten(1), batch.noise[1].flatten(1)
         assert sorted(map(tuple, free.tolist())) == sorted(map(tuple, paired.tolist()))
         actions = batch.action[0].flatten(1)

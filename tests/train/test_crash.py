@@ -88,3 +88,10 @@ def test_the_first_bad_number_counts_and_is_told_once():
     assert watch.new() == {2: Crash(3, "loss")}
     assert watch.new() == {}
     assert list(watch.crashed) == [0, 1, 2]
+
+
+def test_a_run_that_has_crashed_is_not_kept_for_later(train, run_of):
+    """The loss is not finite from the second step on; the epoch has six."""
+    outcome = train(run_of(lr=1e30), run_of(), every_step=True)
+    assert outcome.trained.crashed == {0: Crash(2, "loss")}
+    assert [sorted(outcome.kept[step]) for step in (1, 2, 5, 14)] == [[0, 1], [1], [1], [1]]

@@ -83,6 +83,20 @@ SHAPES = {
 }
 
 
+def test_another_shape_is_another_cohort(run_of):
+    others = {
+        **SHAPES,
+        "batch": {"train": {"batch": 4}},
+        "steps": {"train": {"steps": 7}},
+        "looks": {"train": {"sample_every": 1}},
+        "options": {"objective": {"options": {"delta": 0.5}}},
+        "transform": {"action_space": {"transform": "standardise"}},
+        "draws": {"evaluation": {"draws": 8}},
+    }
+    runs = [run_of(), *(changed(run_of(), name, changes) for name, changes in others.items())]
+    assert [cohort.size for cohort in group_into_cohorts(runs, largest=99)] == [1] * len(runs)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_runs_of_another_shape_equal_their_solo_runs_too(train, run_of, shape):
     runs = [
