@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from flowlab.cli import judge, prepare, runs, start
+from flowlab.cli import judge, prepare, rules, runs, start
 from flowlab.cli.screen import say
 from flowlab.core.errors import FlowlabError
 
@@ -26,6 +26,8 @@ drives = typer.Typer(help="Recordings: make them, look at them.", no_args_is_hel
 encoder = typer.Typer(help="The frozen encoder: pretrain it, look at it.", no_args_is_help=True)
 cache = typer.Typer(help="The cache of condition tokens: build it, look at it.", no_args_is_help=True)
 
+rule = typer.Typer(help="Rules: list them, learn how often they would fool you.", no_args_is_help=True)
+
 app.command()(start.init)
 app.command()(start.demo)
 app.add_typer(drives, name="drives")
@@ -38,6 +40,9 @@ app.add_typer(cache, name="cache")
 cache.command("build")(prepare.cache_build)
 cache.command("list")(prepare.cache_list)
 cache.command("show")(prepare.cache_show)
+app.add_typer(rule, name="rule")
+rule.command("list")(rules.rule_list)
+rule.command("simulate")(rules.rule_simulate)
 app.command()(runs.run)
 app.command()(runs.status)
 app.command()(judge.verdict)

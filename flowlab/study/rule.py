@@ -21,8 +21,7 @@ PRESETS: dict[str, tuple[StageSettings, ...]] = {
         StageSettings(name="stack", statistic="panel", num_seeds=2, bar=0.010, first_seed=3),
     ),
 }
-"""The rules that have a name of their own (README, "What a verdict means"). `paired` confirms at its second seed alone; of
-`fresh`, the last two seeds are fresh: the effect that is reported is theirs."""
+"""`paired` confirms at its second seed alone. The last two seeds of `fresh` are fresh: the effect reported is theirs."""
 
 LARGEST_L1 = 2.0
 """Steering goes from -1 to 1, so no error in raw action units exceeds this, and no improvement does."""
@@ -71,6 +70,24 @@ def write_out(name: str, settings: RuleSettings, primary: MetricKey) -> Rule:
         stages=stages,
         guardrails=settings.guardrails,
     )
+
+
+def preset_rule(name: str, num_controls: int) -> Rule:
+    """The preset on its own, for a panel of that size: what can be said of it without a study.
+
+    Stages that pair use the panel's first seeds; the others use seeds of their own.
+    """
+    stages = PRESETS[name]
+    num_judged = max(stage.last_seed for stage in stages)
+    pairs = any(stage.statistic == "paired" for stage in stages)
+    panel = tuple(range(1001, 1001 + num_controls))
+    first = 1001 if pairs else 2001
+    settings = RuleSettings(
+        preset=name,  # type: ignore[arg-type]
+        panel_seeds=panel,
+        judged_seeds=tuple(range(first, first + num_judged)),
+    )
+    return write_out(name, settings, MetricKey(slice="overall"))
 
 
 def _require_bar_that_decides(name: str, stage: StageSettings, earlier: tuple[StageSettings, ...]) -> None:

@@ -182,7 +182,8 @@ class MetricKey(Frozen):
 
 
 class StageSettings(Frozen):
-    """One hurdle of a rule. The improvement over `num_seeds` judged seeds, from the `first_seed`-th on, must exceed `bar`.
+    """One hurdle of a rule. The improvement over `num_seeds` judged seeds, `first_seed` being 1 for the first, must
+    exceed `bar`.
 
     `paired`: mean of (control - lever) at the same seeds. `panel`: panel mean - mean of the lever. The bar is in the
     metric's own units, or in standard deviations of the panel.

@@ -1,4 +1,4 @@
-"""What a rule does to levers whose truth is known: simulated campaigns, judged by the views that judge the real ones."""
+"""What a rule does to levers whose truth is known: simulated campaigns, judged by the views that judge real ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,7 +29,9 @@ from decisions
 group by is_real
 """
 
-CAMPAIGNS_FOOLED = "select count(distinct control_digest) from decisions where decision = 'stack' and starts_with(lever, 'null')"
+CAMPAIGNS_FOOLED = (
+    "select count(distinct control_digest) from decisions where decision = 'stack' and starts_with(lever, 'null')"
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,6 @@ class ErrorRates:
 
     campaigns: int
     null_stacked: float | None  # share of levers without effect that were stacked
-    null_stacked_se: float | None  # its standard error, over campaigns' levers
     power: float | None  # share of real levers that were stacked
     false_stacks: float  # expected number per campaign
     any_false_stack: float  # share of campaigns with at least one
@@ -74,7 +75,10 @@ def simulate(rule: Rule, asked: Campaigns, progress: Progress = SILENT) -> Error
     num_null = asked.levers - asked.real
     totals = {True: np.zeros(4), False: np.zeros(4)}
     fooled = 0
-    with scratch_ledger(bare) as ledger, progress.task(f"simulate rule {rule.name}", asked.campaigns, "campaigns") as task:
+    with (
+        scratch_ledger(bare) as ledger,
+        progress.task(f"simulate rule {rule.name}", asked.campaigns, "campaigns") as task,
+    ):
         for block, num in _blocks(asked):
             fill(ledger, _runs(bare, asked, block, num))
             for is_real, *counts in ledger.execute(COUNT).fetchall():
@@ -82,20 +86,19 @@ def simulate(rule: Rule, asked: Campaigns, progress: Progress = SILENT) -> Error
             fooled += (ledger.execute(CAMPAIGNS_FOOLED).fetchone() or (0,))[0]
             task.advance(num)
     real, null = totals[True], totals[False]
-    null_stacked = null[1] / null[0] if num_null else None
+    null_stacked = float(null[1] / null[0]) if num_null else None
     stacked = real[1] + null[1]
-    reported = real[2] / real[1] if real[1] else None
+    reported = float(real[2] / real[1]) if real[1] else None
     return ErrorRates(
         campaigns=asked.campaigns,
         null_stacked=null_stacked,
-        null_stacked_se=None if null_stacked is None else float(np.sqrt(null_stacked * (1 - null_stacked) / null[0])),
-        power=real[1] / real[0] if asked.real else None,
-        false_stacks=null[1] / asked.campaigns,
+        power=float(real[1] / real[0]) if asked.real else None,
+        false_stacks=float(null[1] / asked.campaigns),
         any_false_stack=fooled / asked.campaigns,
-        false_discovery_rate=null[1] / stacked if stacked else None,
+        false_discovery_rate=float(null[1] / stacked) if stacked else None,
         reported_effect=reported,
         overestimate=None if reported is None else reported - asked.effect,
-        runs=(real[3] + null[3]) / asked.campaigns,
+        runs=float((real[3] + null[3]) / asked.campaigns),
         control_runs=len(rule.panel_seeds),
     )
 
@@ -114,7 +117,11 @@ def _runs(rule: Rule, asked: Campaigns, block: int, num: int) -> "pyarrow.Table"
     stream = numpy_stream(asked.seed, "simulate", block)
     seeds = np.array(sorted({*rule.panel_seeds, *rule.judged_seeds}))
     common = stream.standard_normal((num, len(seeds)))  # what runs of one seed share
-    names = ["control", *(f"real-{i}" for i in range(asked.real)), *(f"null-{i}" for i in range(asked.levers - asked.real))]
+    names = [
+        "control",
+        *(f"real-{i}" for i in range(asked.real)),
+        *(f"null-{i}" for i in range(asked.levers - asked.real)),
+    ]
     sigmas = asked.sigma * np.exp(asked.spread * stream.standard_normal((num, len(names))))
     sigmas[:, 0] = asked.sigma
     parts: list[tuple[NDArray, NDArray, NDArray, NDArray]] = []

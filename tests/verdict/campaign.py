@@ -28,6 +28,18 @@ def panel_rule(
     )
 
 
+def preset(name: str, panel_seeds: tuple[int, ...], judged_seeds: tuple[int, ...]) -> Rule:
+    """A preset on the primary metric, without guardrails."""
+    return Rule(
+        name=name,
+        primary=PRIMARY,
+        panel_seeds=panel_seeds,
+        judged_seeds=judged_seeds,
+        stages=PRESETS[name],
+        guardrails=(),
+    )
+
+
 class Campaign:
     """Writes finished runs and asks what the sealed rules say of them."""
 
