@@ -21,7 +21,7 @@ PRESETS: dict[str, tuple[StageSettings, ...]] = {
         StageSettings(name="stack", statistic="panel", num_seeds=2, bar=0.010, first_seed=3),
     ),
 }
-"""`paired` confirms at its second seed alone. The last two seeds of `fresh` are fresh: the effect reported is theirs."""
+"""`paired` confirms at its second seed alone. The last two seeds of `fresh` are fresh: the effect told is theirs."""
 
 LARGEST_L1 = 2.0
 """Steering goes from -1 to 1, so no error in raw action units exceeds this, and no improvement does."""
