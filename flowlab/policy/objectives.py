@@ -67,13 +67,8 @@ class FlowMatching:
         xt = point_on_path(batch.noise, batch.action, t)
         v = decoder(xt.unsqueeze(2), t, memory, drop).squeeze(2)
         squared = (v - target_velocity(batch.noise, batch.action)).square()
-        loss = weighted_mean(squared, batch.weight)
-        reported = {"flow_mse": squared.detach().mean(dim=(1, 2, 3))}
-        if self.slots_in_time:
-            delta = delta_mse(implied_action(xt, v, t), batch.action)
-            loss = loss + self.delta_weight * delta
-            reported["delta_mse"] = delta.detach()
-        return {"loss": loss, **reported}
+        implied = implied_action(xt, v, t) if self.slots_in_time else None
+        return _report(self.error_metric, squared, implied, batch, self.delta_weight)
 
     def errors(self, decoder: AnyDecoder, memory: Any, action: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """(R, B): squared error of the velocity."""
@@ -110,13 +105,7 @@ class Regression:
         """The weighted squared error of the chunk, plus `delta_weight` times that of its differences."""
         chunk = _ask_once(decoder, memory, batch.action, drop)
         squared = (chunk - batch.action).square()
-        loss = weighted_mean(squared, batch.weight)
-        reported = {"chunk_mse": squared.detach().mean(dim=(1, 2, 3))}
-        if self.slots_in_time:
-            delta = delta_mse(chunk, batch.action)
-            loss = loss + self.delta_weight * delta
-            reported["delta_mse"] = delta.detach()
-        return {"loss": loss, **reported}
+        return _report(self.error_metric, squared, chunk if self.slots_in_time else None, batch, self.delta_weight)
 
     def errors(self, decoder: AnyDecoder, memory: Any, action: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """(R, B): squared error of the chunk."""
@@ -133,6 +122,19 @@ def _ask_once(decoder: AnyDecoder, memory: Any, like: Tensor, drop: Drop) -> Ten
     """Chunks (R, B, H, M) of the shape of `like`, without noise."""
     at_zero = torch.zeros(like.shape[0], 1, device=like.device)
     return decoder(torch.zeros_like(like).unsqueeze(2), at_zero, memory, drop).squeeze(2)
+
+
+def _report(
+    error_metric: str, squared: Tensor, implied: Tensor | None, batch: Batch, delta_weight: Tensor
+) -> dict[str, Tensor]:
+    """The loss of squared errors (R, B, H, M), with the delta loss of the chunks that they imply, and its parts."""
+    loss = weighted_mean(squared, batch.weight)
+    reported = {error_metric: squared.detach().mean(dim=(1, 2, 3))}
+    if implied is not None:
+        delta = delta_mse(implied, batch.action)
+        loss = loss + delta_weight * delta
+        reported["delta_mse"] = delta.detach()
+    return {"loss": loss, **reported}
 
 
 def weighted_mean(squared: Tensor, weight: Tensor) -> Tensor:

@@ -13,11 +13,12 @@ OPEN_TABLES = ("objective.lds.channel_alpha", "objective.options", "decoder.opti
 """Tables of a recipe whose keys are not fixed: channels, and the options of plug-ins."""
 
 
-def pull(name: str, control: Recipe, changes: dict[str, Any]) -> Recipe:
+def pull(name: str, control: Recipe, changes: dict[str, Any], slots: int | None = None) -> Recipe:
     """The control recipe with `changes` made: {"objective.delta_weight": 0.0}, or the same as nested tables.
 
     Raises UnknownNameError for a key that no recipe has and StudyError for a value of the wrong type, or one that the
-    control has already: such a lever would change nothing that it names.
+    control has already, or that nothing looks at: such a lever would change nothing that it names. `slots`: how many a
+    chunk of the study has, where that is known.
     """
     settings = control.to_json()
     leaves = flat_keys(changes)
@@ -29,7 +30,7 @@ def pull(name: str, control: Recipe, changes: dict[str, Any]) -> Recipe:
         recipe = Recipe.model_validate(settings)
     except ValidationError as error:
         raise StudyError(f"levers.{name} sets {sentence(error, Recipe, settings)}") from None
-    unused = why_unused(recipe, [key for key, _ in leaves])
+    unused = why_unused(recipe, [key for key, _ in leaves], slots)
     if unused is not None:
         raise StudyError(f"levers.{name} sets {unused[0]}, which does nothing here: {unused[1]}. Leave it out.")
     changed = changed_keys(control, recipe)

@@ -11,7 +11,7 @@ from flowlab.core.errors import MissingError, StudyError, unknown_name
 from flowlab.core.plugins import locate
 from flowlab.core.types import CHANNELS, ERROR_METRICS, FRAME_SLICES, READOUTS, SLOT_SLICES
 from flowlab.study.document import FILE_NAME, read_document
-from flowlab.study.lever import changed_keys, flat_keys, pull
+from flowlab.study.lever import changed_keys, pull
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
@@ -53,7 +53,7 @@ class Study:
             return self.control
         if lever not in self.file.levers:
             raise unknown_name("lever", lever, (CONTROL, *self.file.levers))
-        return pull(lever, self.control, self.file.levers[lever].set)
+        return pull(lever, self.control, self.file.levers[lever].set, self.file.windows.horizon)
 
     @property
     def caches(self) -> Path:
@@ -100,10 +100,6 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     for lever in file.levers:
         _require_comparable(lever, study)
         _require_sound(f"levers.{lever}", study.recipe(lever), file)
-        named = [key for key, _ in flat_keys(file.levers[lever].set)]
-        unused = why_unused(study.recipe(lever), named, file.windows.horizon)
-        if unused is not None:
-            raise StudyError(f"levers.{lever} sets {unused[0]}, which does nothing here: {unused[1]}. Leave it out.")
     for name, rule in file.rules.items():
         write_out(name, rule, file.study.primary)
     return study
