@@ -56,6 +56,10 @@ class LedgerError(FlowlabError):
     """The ledger cannot be opened, or refuses a question."""
 
 
+class ChainBrokenError(FlowlabError):
+    """A row, an entry or a journal is not the one that the ledger's chain was made of."""
+
+
 class RunFailedError(FlowlabError):
     """A worker ended before its runs did."""
 

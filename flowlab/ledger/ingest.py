@@ -1,27 +1,31 @@
-"""Reads what journals gained since the last time into the ledger: one transaction a journal, idempotent.
+"""Reads what journals gained since the last time into the ledger, so that a process killed anywhere loses nothing.
 
-A journal's unread part and the new reading position are committed together, so a process killed anywhere loses nothing
-and brings nothing twice. Files are parsed while the ledger is closed.
+The study's journal is the order of everything. A run's journal is read by first appending a line `ingested` to it,
+which says which part comes next, and then applying whatever lines of the study's journal the ledger does not hold yet.
+So the ledger is a function of the journals: replaying them into an empty one (flowlab.ledger.rebuild) is this same
+code.
 """
 
-import json
+import fcntl
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from flowlab.core.errors import LedgerError
+from flowlab.core.errors import BusyError, LedgerError
 from flowlab.ledger.connection import one_line, open_ledger
-from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, place, read_lines
+from flowlab.ledger.entry import Entry, make_entry
+from flowlab.ledger.journal import STUDY_JOURNAL, Line, digest_part, read_lines, read_whole_lines
+from flowlab.ledger.lines import StudyJournal
 from flowlab.ledger.migrate import is_current, migrate
-from flowlab.ledger.rows import Row, difference, event_row, key_of, rows_of
+from flowlab.ledger.writer import Writer
 
-if TYPE_CHECKING:
-    import duckdb
-
-HOLD_S = 0.25  # the ledger is closed for a moment after this long, so that others get in
-BATCH = 32  # journals parsed before the ledger is opened
+BATCH_BYTES = 2_000_000  # of journals, in one transaction
+BATCH_ENTRIES = 64
+LOCK_FILE = "ingest.lock"
+PATIENCE_S = 60.0
 
 
 @dataclass
@@ -34,54 +38,65 @@ class Ingested:
     num_conflicts: int = 0
     problems: list[str] = field(default_factory=list)
 
+    def add_problem(self, sentence: str) -> None:
+        if sentence not in self.problems:
+            self.problems.append(sentence)
 
-class Unread(NamedTuple):
-    """The part of a journal from `offset` to `after` that the ledger does not hold yet."""
+
+class Part(NamedTuple):
+    """Complete lines of a run's journal, from one byte offset to another, that nobody has read."""
 
     journal: str
-    run_id: str | None
-    offset: int
-    after: int
-    lines: list[Line]
+    from_offset: int
+    to_offset: int
+    digest: str
+
+
+class Batch(NamedTuple):
+    """How much one transaction brought in, in entries and in bytes of journals."""
+
+    num_entries: int
+    num_bytes: int
 
 
 def ingest(ledger_path: Path, runs_dir: Path) -> Ingested:
     """Counts of what came into the ledger from the journals below `runs_dir`; makes the ledger if it is not there.
 
     A line that cannot be read is named in `problems`, kept as an event 'unreadable_line', and stops nothing. A metric
-    that a resumed run wrote again keeps its first value; another value is kept as an event 'conflict'.
+    that a resumed run wrote again keeps its first value; another value is kept as an event 'conflict'. Raises
+    LedgerError if the study's journal is not the one that the ledger was made from.
     """
     done = Ingested()
-    pending = _unread_journals(ledger_path, runs_dir, done)
-    parsed: list[Unread] = []
-    while pending or parsed:
-        while pending and len(parsed) < BATCH:
-            if unread := _parse(runs_dir, *pending.pop(0), done):
-                parsed.append(unread)
-        if parsed:
-            parsed, overtaken = _write_batch(ledger_path, runs_dir, parsed, done)
-            pending = overtaken + pending
+    while _has_news(ledger_path, runs_dir, done):
+        with one_ingester(runs_dir):
+            if ingest_batch(ledger_path, runs_dir, done).num_entries == 0:
+                break
     return done
 
 
-def _unread_journals(ledger_path: Path, runs_dir: Path, done: Ingested) -> list[tuple[str, int]]:
-    """(journal, offset) for each journal that is longer than what was read of it."""
+def _has_news(ledger_path: Path, runs_dir: Path, done: Ingested) -> bool:
+    """Whether a journal is longer than what the ledger has read of it. One that is shorter is named in `done`."""
     offsets = _offsets(ledger_path)
-    unread = []
-    for journal in _journals(runs_dir):
-        try:
-            size = (runs_dir / journal).stat().st_size
-        except FileNotFoundError:
-            continue
-        offset = offsets.get(journal, 0)
-        if size > offset:
-            unread.append((journal, offset))
-        elif size < offset:
-            done.problems.append(
+    _require_study_journal(ledger_path, runs_dir, offsets.get(STUDY_JOURNAL, 0))
+    news = False
+    for journal in (STUDY_JOURNAL, *_run_journals(runs_dir)):
+        size, offset = _size(runs_dir / journal), offsets.get(journal, 0)
+        news |= size > offset
+        if size < offset and (runs_dir / journal).exists():
+            done.add_problem(
                 f"{runs_dir / journal} has {size} bytes, the ledger has read {offset} of them: the journal was cut or "
                 f"replaced. Put the old one back; the ledger keeps what it read."
             )
-    return unread
+    return news
+
+
+def _require_study_journal(ledger_path: Path, runs_dir: Path, offset: int) -> None:
+    size = _size(runs_dir / STUDY_JOURNAL)
+    if size < offset:
+        raise LedgerError(
+            f"{runs_dir / STUDY_JOURNAL} has {size} bytes, {ledger_path.name} was made from {offset} of them: the "
+            f"study's journal was cut or replaced. Put the old one back, or move {ledger_path.name} away to start anew."
+        )
 
 
 def _offsets(ledger_path: Path) -> dict[str, int]:
@@ -95,150 +110,111 @@ def _offsets(ledger_path: Path) -> dict[str, int]:
     raise LedgerError(f"{ledger_path} changes its schema again and again: two versions of flowlab work on it at once.")
 
 
-def _journals(runs_dir: Path) -> list[str]:
-    """Every journal below `runs_dir` by its path from there, the study's own first."""
-    runs = sorted(f"{path.parent.name}/{path.name}" for path in runs_dir.glob(f"*/{RUN_JOURNAL}"))
-    return [STUDY_JOURNAL, *runs] if (runs_dir / STUDY_JOURNAL).exists() else runs
+def _run_journals(runs_dir: Path) -> list[str]:
+    """Every run's journal below `runs_dir` by its path from there."""
+    return sorted(f"{path.parent.name}/{path.name}" for path in runs_dir.glob("*/journal.jsonl"))
 
 
-def _parse(runs_dir: Path, journal: str, offset: int, done: Ingested) -> Unread | None:
+def _size(path: Path) -> int:
     try:
-        lines, after = read_lines(runs_dir / journal, offset)
-    except LedgerError as error:
-        done.problems.append(str(error))
-        return None
-    run_id = None if journal == STUDY_JOURNAL else journal.split("/")[0]
-    return Unread(journal, run_id, offset, after, lines) if lines else None
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
-def _write_batch(
-    ledger_path: Path, runs_dir: Path, parsed: list[Unread], done: Ingested
-) -> tuple[list[Unread], list[tuple[str, int]]]:
-    """Write as many of `parsed` as one hold allows.
+def ingest_batch(ledger_path: Path, runs_dir: Path, done: Ingested) -> Batch:
+    """What came in by one transaction; no entries when all is read. The caller holds the ingest lock."""
+    offsets = _offsets(ledger_path)
+    study, begin = runs_dir / STUDY_JOURNAL, offsets.get(STUDY_JOURNAL, 0)
+    waiting, _ = read_lines(study, begin)
+    if len(waiting) < BATCH_ENTRIES:
+        parts = list(_unread_parts(runs_dir, offsets | _ordered(waiting), done, BATCH_ENTRIES - len(waiting)))
+        if parts:
+            with StudyJournal(study) as journal:
+                for part in parts:
+                    journal.ingested(**part._asdict())
+            waiting, _ = read_lines(study, begin)
+    if not waiting:
+        return Batch(0, 0)
+    entries = list(_within_budget(runs_dir, waiting, offsets))
+    for entry in entries:
+        done.num_lines += entry.num_lines
+        for problem in entry.problems:
+            done.add_problem(problem)
+    _write(ledger_path, entries, done)
+    return Batch(len(entries), sum(entry.num_bytes for entry in entries))
 
-    What is left for the next hold comes back, and (journal, offset) of those that another process read in meanwhile.
-    """
+
+def _write(ledger_path: Path, entries: list[Entry], done: Ingested) -> None:
+    """Bring entries into the ledger and its chain, all or none. Raises LedgerError."""
     import duckdb
 
-    overtaken: list[tuple[str, int]] = []
-    with open_ledger(ledger_path, read_only=False) as connection:
-        deadline = time.monotonic() + HOLD_S
-        writer = Writer(connection)
-        for index, unread in enumerate(parsed):
-            if time.monotonic() > deadline:
-                return parsed[index:], overtaken
-            try:
-                offset = writer.write(runs_dir, unread, done)
-            except duckdb.Error as error:
-                done.problems.append(f"{runs_dir / unread.journal} could not be read in: {one_line(error)}")
-                continue
-            if offset < unread.after:
-                overtaken.append((unread.journal, offset))
-    return [], overtaken
+    try:
+        with open_ledger(ledger_path, read_only=False) as connection:
+            written = Writer(connection).write(entries)
+    except duckdb.Error as error:
+        raise LedgerError(
+            f"{ledger_path} cannot be written: {one_line(error)}. The journals hold everything: make room, and give "
+            f"the command again."
+        ) from None
+    done.num_journals += len({entry.journal for entry in entries})
+    done.num_rows += written.num_rows
+    done.num_conflicts += written.num_conflicts
 
 
-class Writer:
-    """Inserts into one open ledger."""
+def _ordered(waiting: list[Line]) -> dict[str, int]:
+    """How far journals are spoken for by lines that the ledger has not applied yet."""
+    lines = [line.fields for line in waiting if line.fields.get("kind") == "ingested"]
+    return {line["journal"]: line["to_offset"] for line in lines if type(line.get("to_offset")) is int}
 
-    def __init__(self, connection: "duckdb.DuckDBPyConnection") -> None:
-        self._connection = connection
-        self._columns: dict[str, list[tuple[str, str]]] = {}
 
-    def write(self, runs_dir: Path, unread: Unread, done: Ingested) -> int:
-        """The offset that the journal is read up to now: `unread.after`, or where another process got to meanwhile."""
-        self._connection.begin()
+def _unread_parts(runs_dir: Path, offsets: dict[str, int], done: Ingested, most: int) -> Iterator[Part]:
+    """What run journals hold beyond `offsets`, as far as one batch goes."""
+    num_bytes = 0
+    for journal in _run_journals(runs_dir):
+        offset = offsets.get(journal, 0)
+        if _size(runs_dir / journal) <= offset:
+            continue
         try:
-            offset = self._offset(unread.journal)
-            if offset == unread.offset:
-                news = _News(unread)
-                news.collect(runs_dir, self)
-                for table, rows in news.rows.items():
-                    self.insert(table, rows)
-                now_us = time.time_ns() // 1000
-                cursor = {"journal": unread.journal, "up_to_offset": unread.after, "time_us": now_us}
-                self.insert("journals_read", [cursor])
-                offset = unread.after
-                done.num_journals += 1
-                done.num_lines += len(unread.lines)
-                done.num_rows += sum(len(rows) for rows in news.rows.values())
-                done.num_conflicts += news.num_conflicts
-                done.problems += news.problems
-            self._connection.commit()
-        except BaseException:
-            self._connection.rollback()
-            raise
-        return offset
-
-    def existing(self, table: str, run_id: str | None) -> list[Row]:
-        """The rows of `table` that a line of this run (or, for None, of the study's journal) could repeat."""
-        where, params = ("", []) if run_id is None else (" where run_id = ?", [run_id])
-        answer = self._connection.execute(f"select * from {table}{where}", params)
-        names = [column[0] for column in answer.description or []]
-        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
-
-    def _offset(self, journal: str) -> int:
-        row = self._connection.execute("select * from journal_offsets where journal = ?", [journal]).fetchone()
-        return int(row[1]) if row else 0
-
-    def insert(self, table: str, rows: list[Row]) -> None:
-        """Insert all rows in one statement, through one JSON parameter: 100 times faster than executemany."""
-        columns = self._columns_of(table)
-        by_column = {name: [row[name] for row in rows] for name, _ in columns}
-        shape = json.dumps({name: [kind] for name, kind in columns}).replace('["VARCHAR[]"]', '[["VARCHAR"]]')
-        unnested = ", ".join(f'unnest(rows."{name}")' for name, _ in columns)
-        text = json.dumps(by_column, ensure_ascii=False).encode("utf-8", "replace").decode()
-        self._connection.execute(
-            f"insert into {table} select {unnested} from (select from_json(?, '{shape}') as rows)", [text]
-        )
-
-    def _columns_of(self, table: str) -> list[tuple[str, str]]:
-        if table not in self._columns:
-            described = self._connection.execute(f"describe {table}").fetchall()
-            self._columns[table] = [(row[0], row[1]) for row in described]
-        return self._columns[table]
+            content = read_whole_lines(runs_dir / journal, offset)
+        except LedgerError as error:
+            done.add_problem(str(error))
+            continue
+        if content:
+            yield Part(journal, offset, offset + len(content), digest_part(content))
+            num_bytes, most = num_bytes + len(content), most - 1
+        if num_bytes > BATCH_BYTES or most <= 0:
+            return
 
 
-class _News:
-    """The rows that the unread lines of one journal add: what is there is left out, contradictions become events."""
+def _within_budget(runs_dir: Path, waiting: list[Line], offsets: dict[str, int]) -> Iterator[Entry]:
+    """Entries from the study journal's next lines, as many as one transaction should hold, at least one."""
+    num_bytes, read_up_to = 0, dict(offsets)
+    for line in waiting[:BATCH_ENTRIES]:
+        entry = make_entry(runs_dir, line, read_up_to)
+        if entry.journal != STUDY_JOURNAL:
+            read_up_to[entry.journal] = entry.up_to_offset
+        yield entry
+        num_bytes += entry.num_bytes
+        if num_bytes > BATCH_BYTES:
+            return
 
-    def __init__(self, unread: Unread) -> None:
-        self.unread = unread
-        self.rows: dict[str, list[Row]] = {}
-        self.problems: list[str] = []
-        self.num_conflicts = 0
-        self._known: dict[str, dict[tuple[Any, ...], Row]] = {}
 
-    def collect(self, runs_dir: Path, ledger: Writer) -> None:
-        unread = self.unread
-        for line in unread.lines:
-            where = {"journal": unread.journal, "position": line.position, "run_id": unread.run_id}
-            when = line.fields.get("time_us", 0)
+@contextmanager
+def one_ingester(runs_dir: Path) -> Iterator[None]:
+    """One process at a time decides what is read next. Raises BusyError after a minute."""
+    deadline = time.monotonic() + PATIENCE_S
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    with (runs_dir / LOCK_FILE).open("ab") as file:
+        while True:
             try:
-                pairs = rows_of(line, unread.journal, unread.run_id)
-            except ValueError as error:
-                sentence = f"{place(runs_dir / unread.journal, line.position)}: {error}"
-                self.problems.append(f"{sentence}. The line was left out.")
-                number_text = sentence.removeprefix(f"{runs_dir}/")
-                bad = event_row(where | {"time_us": _time_or_zero(when)}, "unreadable_line", number_text)
-                pairs = [("events", bad)]
-            for table, row in pairs:
-                self._add(table, row, ledger, where | {"time_us": _time_or_zero(when)})
-
-    def _add(self, table: str, row: Row, ledger: Writer, at: Row) -> None:
-        known = self._known.get(table)
-        if known is None:
-            # A journal read for the first time has no rows in the ledger yet.
-            old: Iterable[Row] = ledger.existing(table, self.unread.run_id) if self.unread.offset else ()
-            known = self._known[table] = {key_of(table, there): there for there in old}
-        key = key_of(table, row)
-        first = known.get(key)
-        if first is None:
-            known[key] = row
-            self.rows.setdefault(table, []).append(row)
-        elif contradiction := difference(table, first, row):
-            self.num_conflicts += 1
-            self._add("events", event_row(at, "conflict", contradiction), ledger, at)
-
-
-def _time_or_zero(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 2**63 else 0
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise BusyError(
+                        f"another flowlab process has been reading journals into the ledger for more than "
+                        f"{PATIENCE_S:.0f} s (it holds {runs_dir / LOCK_FILE}). Stop it, or try again."
+                    ) from None
+                time.sleep(0.01)
+        yield

@@ -5,6 +5,7 @@ killed while writing) is ignored by readers and cut off by the next writer.
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import time
@@ -43,10 +44,16 @@ class Journal:
                 f"a {kind!r} line for {self.path} holds NaN or infinity; the ledger expects finite numbers. "
                 f"Record the run as crashed instead."
             ) from None
-        with _locked(self._file):
-            _cut_torn_tail(self._file)
-            _write_whole(self._file, line)
-            os.fsync(self._file)
+        try:
+            with _locked(self._file):
+                _cut_torn_tail(self._file)
+                _write_whole(self._file, line)
+                os.fsync(self._file)
+        except OSError as error:
+            raise LedgerError(
+                f"{self.path} cannot be written: {error.strerror}. What it held before is whole; make room or restore "
+                f"access, and give the command again."
+            ) from None
 
     def close(self) -> None:
         if self._file >= 0:
@@ -66,24 +73,40 @@ class Line(NamedTuple):
     position: int
     fields: dict[str, Any]
     problem: str = ""
+    raw: bytes = b""
+
+    @property
+    def end(self) -> int:
+        """The byte offset after its newline."""
+        return self.position + len(self.raw)
 
 
 def read_lines(path: Path, offset: int = 0) -> tuple[list[Line], int]:
     """The complete lines from byte `offset` on, and the offset after the last one. A torn tail is left for later."""
+    content = read_whole_lines(path, offset)
+    return parse_lines(content, offset), offset + len(content)
+
+
+def read_whole_lines(path: Path, offset: int) -> bytes:
+    """The bytes of the complete lines from byte `offset` on; none if there is no such file. Raises LedgerError."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
             content = file.read()
     except FileNotFoundError:
-        return [], offset
+        return b""
     except OSError as error:
         raise LedgerError(f"the journal {path} cannot be read: {error.strerror}.") from None
-    content = content[: content.rfind(b"\n") + 1]
+    return content[: content.rfind(b"\n") + 1]
+
+
+def parse_lines(content: bytes, offset: int) -> list[Line]:
+    """The lines in `content`, which stands at byte `offset` of its journal and ends with a newline."""
     lines, position = [], offset
     for raw in _split_at_newlines(content):
         lines.append(_parse(raw, position))
         position += len(raw)
-    return lines, position
+    return lines
 
 
 def read_journal(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
@@ -96,6 +119,11 @@ def read_journal(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
         if line.problem:
             raise LedgerError(f"{place(path, line.position)}: {line.problem}.")
     return [line.fields for line in lines], after
+
+
+def digest_part(content: bytes) -> str:
+    """The digest of a part of a journal: SHA-256 in hex."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def place(path: Path, position: int) -> str:
@@ -113,10 +141,11 @@ def _parse(raw: bytes, position: int) -> Line:
     try:
         value = json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        return Line(position, {}, f"not a JSON line ({error})")
+        return Line(position, {}, f"not a JSON line ({error})", raw)
     if not isinstance(value, dict) or type(value.get("kind")) is not str or type(value.get("time_us")) is not int:
-        return Line(position, {}, "not a journal line: expected an object with 'kind' and 'time_us'")
-    return Line(position, value)
+        problem = "not a journal line: expected an object with 'kind' and 'time_us'"
+        return Line(position, {}, problem, raw)
+    return Line(position, value, "", raw)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -33,8 +33,12 @@ class RunJournal(Journal):
         changed_keys: Iterable[str] = (),
         hypothesis: str = "",
         tags: Iterable[str] = (),
+        origin: str | None = None,
     ) -> None:
-        """What the run is, before it starts. It changes the recipe `control_digest`; tags are "taxonomy:value"."""
+        """What the run is, before it starts. It changes the recipe `control_digest`; tags are "taxonomy:value".
+
+        `origin` says where the run was imported from; rules never stack on such a run. None for a run of our own.
+        """
         self.append(
             "registered",
             run_id=run_id,
@@ -51,6 +55,7 @@ class RunJournal(Journal):
             changed_keys=list(changed_keys),
             hypothesis=hypothesis,
             tags=list(tags),
+            **({} if origin is None else {"origin": origin}),
         )
 
     def started(
@@ -125,6 +130,76 @@ class StudyJournal(Journal):
             val_drives_digest=val_drives_digest,
         )
 
-    def seal(self, *, digest: str, rule: Mapping[str, Any]) -> None:
-        """A rule that judges from now on (`Rule.to_json()`). Called by flowlab.verdict.seal alone."""
-        self.append("seal", digest=digest, rule=dict(rule))
+    def seal(self, *, digest: str, rule: Mapping[str, Any], simulated: Mapping[str, Any] | None = None) -> None:
+        """A rule that judges from now on (`Rule.to_json()`), and the error rates that were shown before."""
+        self.append("seal", digest=digest, rule=dict(rule), simulated=simulated)
+
+    def amend(
+        self,
+        *,
+        digest: str,
+        rule: Mapping[str, Any],
+        amended_digest: str,
+        reason: str,
+        simulated: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A rule that takes the place of the sealed rule `amended_digest` from now on."""
+        self.append(
+            "amend", digest=digest, rule=dict(rule), amended_digest=amended_digest, reason=reason, simulated=simulated
+        )
+
+    def base(
+        self,
+        *,
+        control_digest: str,
+        cache_id: str,
+        evaluation_id: str,
+        stacked: Iterable[str],
+        recipe: Mapping[str, Any],
+    ) -> None:
+        """What levers are compared with from now on: the control recipe, with the levers stacked into it in order."""
+        self.append(
+            "base",
+            control_digest=control_digest,
+            cache_id=cache_id,
+            evaluation_id=evaluation_id,
+            stacked=list(stacked),
+            recipe=dict(recipe),
+        )
+
+    def stack(
+        self,
+        *,
+        lever: str,
+        recipe_digest: str,
+        rule_digest: str,
+        control_digest: str,
+        cache_id: str,
+        evaluation_id: str,
+        changes: Mapping[str, Any],
+        new_control_digest: str,
+        replicate_seed: int,
+        effect: float,
+    ) -> None:
+        """A lever that goes into the base, because the rule said so. The new base owes one run at `replicate_seed`."""
+        self.append(
+            "stack",
+            lever=lever,
+            recipe_digest=recipe_digest,
+            rule_digest=rule_digest,
+            control_digest=control_digest,
+            cache_id=cache_id,
+            evaluation_id=evaluation_id,
+            changes=dict(changes),
+            new_control_digest=new_control_digest,
+            replicate_seed=replicate_seed,
+            effect=effect,
+        )
+
+    def verdicts(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Decisions as the views gave them at this moment."""
+        self.append("verdicts", rows=[dict(row) for row in rows])
+
+    def ingested(self, *, journal: str, from_offset: int, to_offset: int, digest: str) -> None:
+        """The part of a run's journal that the ledger reads next. Called by flowlab.ledger.ingest alone."""
+        self.append("ingested", journal=journal, from_offset=from_offset, to_offset=to_offset, digest=digest)

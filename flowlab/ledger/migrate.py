@@ -4,12 +4,14 @@ One transaction holds the revisions, the views and the record of both, so a proc
 ledger as it was. A new ledger is made beside its place and moved there whole.
 """
 
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import flowlab
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import LedgerError
+from flowlab.ledger.chain import adopt
 from flowlab.ledger.connection import lock_door, one_line, open_ledger, open_new
 
 if TYPE_CHECKING:
@@ -36,6 +38,28 @@ def migrations_dir() -> Path:
 def expected_schema() -> Schema:
     """The schema that this flowlab works with."""
     return Schema(_revisions()[-1], digest_files(_view_files()))
+
+
+def fresh_schema() -> dict[str, Any]:
+    """The tables and views of a new ledger (`describe_schema`), read back from a file: DuckDB rewrites views there."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ledger.duckdb"
+        migrate(path)
+        with open_ledger(path, read_only=True) as connection:
+            return describe_schema(connection)
+
+
+def describe_schema(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
+    """Every table's columns and every view's text, by name."""
+    columns: dict[str, Any] = {}
+    question = """
+        select table_name, column_name, data_type from duckdb_columns()
+        join duckdb_tables() using (database_name, schema_name, table_name)
+        where not duckdb_tables.internal order by table_name, column_index"""
+    for table, column, kind in connection.execute(question).fetchall():
+        columns.setdefault(f"table {table}", []).append((column, kind))
+    views = connection.execute("select view_name, sql from duckdb_views() where not internal").fetchall()
+    return columns | {f"view {name}": text for name, text in views}
 
 
 def schema_of(connection: "duckdb.DuckDBPyConnection") -> Schema:
@@ -99,6 +123,7 @@ def apply_schema(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None
         with engine.connect() as connection:
             with connection.begin():
                 _run_revisions(connection)
+                adopt(opened)
             connection.exec_driver_sql("checkpoint")
     except (DBAPIError, duckdb.Error) as error:
         cause = getattr(error, "orig", None) or error
@@ -119,7 +144,8 @@ def _run_revisions(connection: "Connection") -> None:
     command.upgrade(config, "head")
     for file in _view_files():
         connection.exec_driver_sql(file.read_text(encoding="utf-8"))
-    connection.exec_driver_sql("insert into views_applied values ($1, epoch_us(now()))", (digest_files(_view_files()),))
+    connection.exec_driver_sql("delete from views_applied")
+    connection.exec_driver_sql("insert into views_applied values ($1)", (digest_files(_view_files()),))
 
 
 def _revisions() -> list[str]:
@@ -139,7 +165,7 @@ def _newest(connection: "duckdb.DuckDBPyConnection", table: str, column: str) ->
     except duckdb.CatalogException:
         return ""
     rows = [dict(zip([c[0] for c in answer.description or []], row, strict=True)) for row in answer.fetchall()]
-    newest = max(rows, key=lambda row: row.get("time_us", 0), default=None)
+    newest = max(rows, key=lambda row: row.get("time_us", 0), default=None)  # before 0003, one row a change
     return str(newest[column]) if newest else ""
 
 

@@ -1,19 +1,14 @@
-"""What a journal line becomes: rows of the ledger's tables, and the conflicts with rows that are there already.
+"""What a line of a run's journal becomes: rows of the ledger's tables. Nothing here touches the database."""
 
-Nothing here touches the database. Every field is checked, so that whatever passes can be inserted.
-"""
-
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flowlab.core.digest import canonical_json, digest_json
+from flowlab.core.digest import canonical_json
+from flowlab.ledger.fields import BadLine, Fields, as_number, as_text, as_whole
 from flowlab.ledger.journal import Line
 from flowlab.study.lever import flat_keys
 
 Row = dict[str, Any]
-MAX_WHOLE = 2**63 - 1
-MAX_NUMBER = sys.float_info.max
 
 NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "runs": ("run_id",),
@@ -30,61 +25,25 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "rule_stages": ("rule_digest", "position"),
     "rule_guardrails": ("rule_digest", "position"),
     "rule_seeds": ("rule_digest", "role", "position"),
+    "amendments": ("rule_digest", "amended_digest"),
 }
 """What makes a row the same row in each table. The first one stays; another with other values is a conflict."""
 
 WHEN_AND_WHERE = {"time_us", "position"}  # may differ when a line is written again
 
 
-class BadLine(ValueError):
-    """A field of a line that is missing or of the wrong type."""
+Maker = Callable[[Fields, Row], Iterator[tuple[str, Row]]]
 
 
-class Fields:
-    """Checked access to the fields of one line."""
-
-    def __init__(self, fields: Any) -> None:
-        if not isinstance(fields, dict):
-            raise BadLine(f"got {fields!r}, expected an object")
-        self._fields: dict[str, Any] = fields
-
-    def text(self, name: str) -> str:
-        return _text(self._fields.get(name), name)
-
-    def whole(self, name: str) -> int:
-        return _whole(self._fields.get(name), name)
-
-    def number(self, name: str) -> float:
-        return _number(self._fields.get(name), name)
-
-    def table(self, name: str) -> dict[str, Any]:
-        value = self._fields.get(name)
-        if not isinstance(value, dict):
-            raise BadLine(f"{name} is {value!r}, expected an object")
-        return value
-
-    def items(self, name: str) -> list[Any]:
-        value = self._fields.get(name)
-        if not isinstance(value, list):
-            raise BadLine(f"{name} is {value!r}, expected a list")
-        return value
-
-    def texts(self, name: str) -> list[str]:
-        return [_text(item, name) for item in self.items(name)]
-
-
-def rows_of(line: Line, journal: str, run_id: str | None) -> list[tuple[str, Row]]:
-    """The (table, row) pairs that `line` of `journal` says; `run_id` is None for the study's own. Raises BadLine."""
+def rows_of(line: Line, place: Row, makers: Mapping[str, Maker]) -> list[tuple[str, Row]]:
+    """The (table, row) pairs that `line` says; `place` is its journal and run. Raises BadLine."""
     if line.problem:
         raise BadLine(line.problem)
     kind = line.fields["kind"]
-    makers = STUDY_KINDS if run_id is None else RUN_KINDS
     if kind not in makers:
         raise BadLine(f"unknown kind {kind!r}, expected one of {', '.join(sorted(makers))}")
-    place: Row = {"time_us": _whole(line.fields["time_us"], "time_us"), "position": line.position, "journal": journal}
-    if run_id is not None:
-        place["run_id"] = run_id
-    return list(makers[kind](Fields(line.fields), place))
+    when = {"time_us": as_whole(line.fields["time_us"], "time_us"), "position": line.position}
+    return list(makers[kind](Fields(line.fields), place | when))
 
 
 def event_row(place: Row, what: str, detail: str, step: int | None = None) -> Row:
@@ -115,7 +74,8 @@ def _registered(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
         | {name: line.text(name) for name in ("study", "lever", "recipe_digest", "control_digest", "cache_id")}
         | {name: line.text(name) for name in ("evaluation_id", "hypothesis")}
         | {name: line.whole(name) for name in ("seed", "replicate")}
-        | {"evaluation_json": canonical_json(line.table("evaluation")), "changed_keys": line.texts("changed_keys")},
+        | {"evaluation_json": canonical_json(line.table("evaluation")), "changed_keys": line.texts("changed_keys")}
+        | {"origin": line.text("origin") if line.has("origin") else None},
     )
     for key, value in flat_keys(line.table("recipe")):
         yield "run_settings", {"run_id": run_id, "key": key, "value_json": canonical_json(value)}
@@ -153,12 +113,12 @@ def _metrics(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
             "metrics",
             {
                 "run_id": place["run_id"],
-                "metric": _text(metric, "metric"),
-                "channel": _text(channel, "channel"),
-                "slice": _text(where, "slice"),
-                "readout": _text(readout, "readout"),
-                "step": _whole(step, "step"),
-                "value": _number(value, "value"),
+                "metric": as_text(metric, "metric"),
+                "channel": as_text(channel, "channel"),
+                "slice": as_text(where, "slice"),
+                "readout": as_text(readout, "readout"),
+                "step": as_whole(step, "step"),
+                "value": as_number(value, "value"),
                 "time_us": place["time_us"],
             },
         )
@@ -166,11 +126,11 @@ def _metrics(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
 
 def _wall_time(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
     for phase, seconds in line.table("phases").items():
-        yield "wall_times", _only(place, "run_id", "position") | {"phase": phase, "seconds": _number(seconds, phase)}
+        yield "wall_times", only(place, "run_id", "position") | {"phase": phase, "seconds": as_number(seconds, phase)}
 
 
 def _artifact(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    row = _only(place, "run_id", "position", "time_us") | {name: line.text(name) for name in ("name", "digest")}
+    row = only(place, "run_id", "position", "time_us") | {name: line.text(name) for name in ("name", "digest")}
     yield "artifacts", row | {"num_bytes": line.whole("bytes")}
 
 
@@ -188,42 +148,7 @@ def _crashed(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
     yield "events", event_row(place, "crashed", line.text("reason"), line.whole("step"))
 
 
-def _cache(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    row = _only(place, "time_us") | {name: line.text(name) for name in ("cache_id", "val_drives_digest")}
-    row |= {name: line.whole(name) for name in ("num_train", "num_val")}
-    yield "caches", row | {"identity_json": canonical_json(line.table("identity"))}
-
-
-def _seal(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    rule, digest = Fields(line.table("rule")), {"rule_digest": line.text("digest")}
-    primary = Fields(rule.table("primary"))
-    if digest_json(line.table("rule")) != digest["rule_digest"]:
-        raise BadLine(f"the rule's digest is {digest_json(line.table('rule'))}, the seal says {digest['rule_digest']}")
-    yield (
-        "rules",
-        digest
-        | {"name": rule.text("name"), "rule_json": canonical_json(line.table("rule")), "time_us": place["time_us"]}
-        | {name: primary.text(name) for name in ("metric", "channel", "slice", "readout")},
-    )
-    for position, item in enumerate(rule.items("stages"), start=1):
-        stage = Fields(item)
-        yield (
-            "rule_stages",
-            digest
-            | {"position": position, "name": stage.text("name"), "statistic": stage.text("statistic")}
-            | {"num_seeds": stage.whole("num_seeds"), "bar": stage.number("bar")}
-            | {"first_seed": stage.whole("first_seed"), "bar_unit": stage.text("bar_unit")},
-        )
-    for position, item in enumerate(rule.items("guardrails"), start=1):
-        guard = Fields(item)
-        keys = {name: guard.text(name) for name in ("metric", "channel", "slice", "readout")}
-        yield "rule_guardrails", digest | {"position": position} | keys | {"margin": guard.number("margin")}
-    for role in ("panel", "judged"):
-        for position, seed in enumerate(rule.items(f"{role}_seeds"), start=1):
-            yield "rule_seeds", digest | {"role": role, "position": position, "seed": _whole(seed, "seed")}
-
-
-RUN_KINDS: dict[str, Callable[[Fields, Row], Iterator[tuple[str, Row]]]] = {
+RUN_KINDS: dict[str, Maker] = {
     "registered": _registered,
     "started": _started,
     "metrics": _metrics,
@@ -233,26 +158,7 @@ RUN_KINDS: dict[str, Callable[[Fields, Row], Iterator[tuple[str, Row]]]] = {
     "finished": _finished,
     "crashed": _crashed,
 }
-STUDY_KINDS: dict[str, Callable[[Fields, Row], Iterator[tuple[str, Row]]]] = {"cache": _cache, "seal": _seal}
 
 
-def _only(place: Row, *columns: str) -> Row:
+def only(place: Row, *columns: str) -> Row:
     return {column: place[column] for column in columns}
-
-
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise BadLine(f"{name} is {value!r}, expected a text")
-    return value
-
-
-def _whole(value: Any, name: str) -> int:
-    if type(value) is not int or abs(value) > MAX_WHOLE:
-        raise BadLine(f"{name} is {value!r}, expected a whole number")
-    return value
-
-
-def _number(value: Any, name: str) -> float:
-    if type(value) not in (int, float) or not abs(value) <= MAX_NUMBER:
-        raise BadLine(f"{name} is {value!r}, expected a finite number")
-    return float(value)

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowlab.ledger.ingest import Writer
 from flowlab.ledger.journal import Line
 from flowlab.ledger.migrate import apply_schema
 from flowlab.ledger.rows import rows_of
+from flowlab.ledger.study_rows import STUDY_KINDS
+from flowlab.ledger.writer import Writer
 from flowlab.study.rule import Rule
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ from arrived;
 
 insert into runs
 select
-    run_id, 'simulated', lever, seed, 0, recipe_digest, control_digest, 'cache', 'evaluation', '{}', [], '', 1
+    run_id, 'simulated', lever, seed, 0, recipe_digest, control_digest, 'cache', 'evaluation', '{}', [], '', 1, 1, null
 from simulated;
 
-insert into events select run_id, 0, run_id, 'finished', '', null, 1 from simulated;
+insert into events select run_id, 0, run_id, 'finished', '', null, 1, 1 from simulated;
 
 insert into metrics
-select run_id, rules.metric, rules.channel, rules.slice, rules.readout, -1, value, 1 from simulated cross join rules;
+select run_id, rules.metric, rules.channel, rules.slice, rules.readout, -1, value, 1, 1 from simulated cross join rules;
 
 drop table simulated;
 """
@@ -50,8 +51,8 @@ def scratch_ledger(rule: Rule) -> "Iterator[duckdb.DuckDBPyConnection]":
         apply_schema(connection.cursor(), Path("a ledger in memory"))  # it closes what it is given
         writer = Writer(connection)
         line = Line(0, {"kind": "seal", "time_us": 0, "digest": rule.digest(), "rule": rule.to_json()})
-        for table, row in rows_of(line, "study", None):
-            writer.insert(table, [row])
+        for table, row in rows_of(line, {}, STUDY_KINDS):
+            writer.insert(table, [row | {"entry": 1}])
         yield connection
     finally:
         connection.close()

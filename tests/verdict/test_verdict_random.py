@@ -57,10 +57,12 @@ def _fill(ledger: Path, campaigns: list[tuple]) -> None:
                 run_id = f"{number}-{lever}-{seed}"
                 ending = "started" if values is None else "finished"
                 recipe = base if lever == "control" else "lever"
-                runs.append(f"('{run_id}','s','{lever}',{seed},0,'{recipe}','{base}','k','e','{{}}',[],'',{LATER_US})")
-                events.append(f"('{run_id}/journal.jsonl',9,'{run_id}','{ending}','',NULL,0)")
+                runs.append(
+                    f"('{run_id}','s','{lever}',{seed},0,'{recipe}','{base}','k','e','{{}}',[],'',{LATER_US},1,NULL)"
+                )
+                events.append(f"('{run_id}/journal.jsonl',9,'{run_id}','{ending}','',NULL,0,1)")
                 for where, value in zip(("spike_frame", "flat_frame"), values or (1, 1), strict=True):
-                    metrics.append(f"('{run_id}','l1','steering','{where}','meank',-1,{value / 10000!r},0)")
+                    metrics.append(f"('{run_id}','l1','steering','{where}','meank',-1,{value / 10000!r},0,1)")
     with open_ledger(ledger, read_only=False) as connection:
         for name, rows in (("runs", runs), ("events", events), ("metrics", metrics)):
             connection.execute(f"insert into {name} values {','.join(rows)}")

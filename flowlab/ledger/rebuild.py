@@ -1,0 +1,77 @@
+"""Makes the ledger anew from the journals alone, and puts it in place if its chain goes the same way."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from flowlab.core.errors import ChainBrokenError, LedgerError
+from flowlab.core.progress import SILENT, Progress
+from flowlab.ledger.chain import GENESIS
+from flowlab.ledger.connection import lock_door, open_ledger
+from flowlab.ledger.ingest import Ingested, ingest_batch, one_ingester
+from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL
+
+
+class Rebuilt(NamedTuple):
+    """The chain of the ledger that was made from the journals."""
+
+    head: str
+    num_entries: int
+    num_compared: int  # entries that the ledger had before, all of which came out the same
+    problems: list[str]
+
+
+def rebuild(ledger_path: Path, runs_dir: Path, progress: Progress = SILENT) -> Rebuilt:
+    """Replay all journals into a new ledger and move it to `ledger_path`.
+
+    Raises ChainBrokenError, and leaves the old ledger where it is, if its chain and the new one part ways; LedgerError
+    if there is no journal to replay.
+    """
+    if not any(runs_dir.glob(f"*/{RUN_JOURNAL}")) and not (runs_dir / STUDY_JOURNAL).exists():
+        raise LedgerError(f"{runs_dir} holds no journals: there is nothing to rebuild the ledger from.")
+    new = ledger_path.with_name(f"{ledger_path.name}.rebuilt")
+    done = Ingested()
+    with one_ingester(runs_dir):
+        _forget(new)
+        total = sum(path.stat().st_size for path in runs_dir.glob(f"*/{RUN_JOURNAL}"))
+        with progress.task("rebuild the ledger", total, "bytes") as task:
+            while num_bytes := ingest_batch(new, runs_dir, done).num_bytes:
+                task.advance(num_bytes)
+        old_hashes, new_hashes = _hashes(ledger_path), _hashes(new)
+        for number, (old, now) in enumerate(zip(old_hashes, new_hashes, strict=False), start=1):
+            if old != now:
+                raise ChainBrokenError(
+                    f"entry {number} of the ledger made from the journals is not the one that {ledger_path.name} "
+                    f"has. The old ledger stays; the new one is {new}. Find out which is right (flowlab ledger "
+                    f"verify), then move the other away."
+                )
+        if len(new_hashes) < len(old_hashes):
+            raise ChainBrokenError(
+                f"{ledger_path.name} has {len(old_hashes)} entries, the journals make {len(new_hashes)} only: "
+                f"{runs_dir / STUDY_JOURNAL} was cut. The old ledger stays. Put the old journal back."
+            )
+        with lock_door(ledger_path, wait=True):
+            new.replace(ledger_path)
+            _wal(ledger_path).unlink(missing_ok=True)
+    return Rebuilt(new_hashes[-1] if new_hashes else GENESIS, len(new_hashes), len(old_hashes), done.problems)
+
+
+def _hashes(ledger_path: Path) -> list[str]:
+    """The hashes of a ledger's chain in order; none if there is no ledger, or one without a chain."""
+    if not ledger_path.exists() or ledger_path.stat().st_size == 0:
+        return []
+    import duckdb
+
+    with open_ledger(ledger_path, read_only=True) as connection:
+        try:
+            return [row[0] for row in connection.execute("select hash from chain order by entry").fetchall()]
+        except duckdb.Error:
+            return []
+
+
+def _forget(ledger_path: Path) -> None:
+    for leftover in (ledger_path, _wal(ledger_path)):
+        leftover.unlink(missing_ok=True)
+
+
+def _wal(ledger_path: Path) -> Path:
+    return ledger_path.with_name(f"{ledger_path.name}.wal")

@@ -1,0 +1,150 @@
+"""Walks the whole ledger: is every row, entry and journal still what the chain was made of?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowlab.core.errors import ChainBrokenError
+from flowlab.core.progress import SILENT, Progress
+from flowlab.ledger.chain import ADOPTED, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
+from flowlab.ledger.connection import open_ledger
+from flowlab.ledger.entry import INGESTED
+from flowlab.ledger.journal import STUDY_JOURNAL, digest_part, read_lines
+from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema
+
+if TYPE_CHECKING:
+    import duckdb
+
+ENTRIES_AT_ONCE = 256
+REBUILD = "Rebuild it from the journals: move the ledger away, then flowlab ledger rebuild."
+
+
+class Verified(NamedTuple):
+    """What was walked without finding anything wrong. `gone` are journals that are not there to compare with."""
+
+    head: str
+    num_entries: int
+    num_rows: int
+    num_journals: int
+    gone: list[str]
+
+
+def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress = SILENT) -> Verified:
+    """The chain's head and what it covers. Raises ChainBrokenError for the first entry that does not fit.
+
+    Checked are the schema and the text of every view, every row of every table, every link of the chain, and the
+    journals as far as they are there. `head`, if given, is one that was noted before and must still be in the chain.
+    """
+    with open_ledger(ledger_path, read_only=True) as connection:
+        _require_schema(connection)
+        chain = _rows(connection, "select * from chain order by entry, hash")
+        last = _require_links(connection, chain, progress)
+        num_rows = _require_no_strays(connection, len(chain))
+    if head and head != GENESIS and head not in {row["hash"] for row in chain}:
+        raise ChainBrokenError(
+            f"{ledger_path} has {len(chain)} entries, and none of them ends in {head}: it is another ledger, or it "
+            f"was made anew from other journals."
+        )
+    num_journals, gone = _require_journals(chain, runs_dir)
+    return Verified(last, len(chain), num_rows, num_journals, gone)
+
+
+def _require_schema(connection: "duckdb.DuckDBPyConnection") -> None:
+    expected = expected_schema()
+    for table, column, value in (
+        ("alembic_version", "version_num", expected.revision),
+        ("views_applied", "views_digest", expected.views_digest),
+    ):
+        found = [row[column] for row in _rows(connection, f"select * from {table}")]
+        if found != [value]:
+            raise ChainBrokenError(
+                f"table {table} holds {found}, expected [{value!r}]: the ledger is of another flowlab (any command "
+                f"of this one but verify brings it up to date), or that table was changed by hand."
+            )
+    ours, theirs = fresh_schema(), describe_schema(connection)
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name):
+            what = "is missing" if name not in theirs else "is not flowlab's" if name not in ours else "was changed"
+            raise ChainBrokenError(f"{name} {what}: somebody altered the ledger's schema. {REBUILD}")
+
+
+def _require_links(connection: "duckdb.DuckDBPyConnection", chain: list[dict], progress: Progress) -> str:
+    """The chain's head, when every entry has its number, its rows and its hash."""
+    previous = GENESIS
+    with progress.task("verify the ledger", len(chain), "entries") as task:
+        for begin in range(0, len(chain), ENTRIES_AT_ONCE):
+            digests = rows_digests(connection, begin + 1, begin + ENTRIES_AT_ONCE)
+            for number, row in enumerate(chain[begin : begin + ENTRIES_AT_ONCE], start=begin + 1):
+                _require_link(row, number, previous, digests.get(number, NO_ROWS))
+                previous = row["hash"]
+                task.advance()
+    return previous
+
+
+def _require_link(row: dict, number: int, previous: str, rows_digest: str) -> None:
+    if row["entry"] != number:
+        raise ChainBrokenError(f"entry {number} of the chain is missing, or there is one too many before it. {REBUILD}")
+    told = f"entry {number} ({' '.join(part for part in (row['kind'], row['subject']) if part)})"
+    if hash_of(previous, row) != row["hash"]:
+        raise ChainBrokenError(
+            f"{told} does not follow from the one before it: it was changed, or put in another place. {REBUILD}"
+        )
+    if rows_digest != row["rows_digest"]:
+        raise ChainBrokenError(
+            f"{told} does not fit its rows: one of them was changed, added or removed since it came in. {REBUILD}"
+        )
+
+
+def _require_no_strays(connection: "duckdb.DuckDBPyConnection", num_entries: int) -> int:
+    """How many rows there are, when all of them belong to an entry."""
+    num_rows = 0
+    for table in entry_tables(connection):
+        question = f"select count(*), count(*) filter (where entry between 1 and {num_entries}) from {table}"
+        ((num, num_ours),) = connection.execute(question).fetchall()
+        if num != num_ours:
+            raise ChainBrokenError(f"table {table} holds {num - num_ours} rows that belong to no entry. {REBUILD}")
+        num_rows += num
+    return num_rows
+
+
+def _require_journals(chain: list[dict], runs_dir: Path) -> tuple[int, list[str]]:
+    """How many run journals were compared, and the names of those that are gone."""
+    linked = [row for row in chain if row["kind"] != ADOPTED]
+    if not linked or not (runs_dir / STUDY_JOURNAL).exists():
+        return 0, [STUDY_JOURNAL] if linked else []
+    lines, _ = read_lines(runs_dir / STUDY_JOURNAL, linked[0]["position"])
+    contents: dict[str, bytes | None] = {}
+    for line, row in zip(lines, linked, strict=False):
+        if line.position != row["position"] or digest_part(line.raw) != row["source_digest"]:
+            raise ChainBrokenError(
+                f"entry {row['entry']} ({row['kind']} {row['subject']}) was made from another line than the one at "
+                f"byte {line.position} of {runs_dir / STUDY_JOURNAL}: the journal was changed. Put the old one back."
+            )
+        if row["kind"] == INGESTED:
+            _require_part(line.fields, row, runs_dir, contents)
+    if len(lines) < len(linked):
+        row = linked[len(lines)]
+        raise ChainBrokenError(
+            f"entry {row['entry']} ({row['kind']} {row['subject']}) has no line in {runs_dir / STUDY_JOURNAL}: the "
+            f"journal was cut. Put the old one back."
+        )
+    gone = sorted(journal for journal, content in contents.items() if content is None)
+    return len(contents) - len(gone), gone
+
+
+def _require_part(fields: dict, row: dict, runs_dir: Path, contents: dict[str, bytes | None]) -> None:
+    journal = fields["journal"]
+    if journal not in contents:
+        path = runs_dir / journal
+        contents[journal] = path.read_bytes() if path.exists() else None
+    content = contents[journal]
+    if content is not None and digest_part(content[fields["from_offset"] : fields["to_offset"]]) != fields["digest"]:
+        raise ChainBrokenError(
+            f"entry {row['entry']} (ingested {journal}) was made from other bytes than {fields['from_offset']} to "
+            f"{fields['to_offset']} of {runs_dir / journal}: the journal was changed. Put the old one back."
+        )
+
+
+def _rows(connection: "duckdb.DuckDBPyConnection", question: str) -> list[dict[str, Any]]:
+    answer = connection.execute(question)
+    names = [column[0] for column in answer.description or []]
+    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]

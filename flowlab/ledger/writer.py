@@ -1,0 +1,110 @@
+"""Inserts entries into one open ledger, and their links into its chain, in one transaction."""
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flowlab.ledger.chain import Link, extend_chain
+from flowlab.ledger.entry import Entry
+from flowlab.ledger.journal import STUDY_JOURNAL
+from flowlab.ledger.rows import NATURAL_KEYS, Row, difference, event_row, key_of
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class Written(NamedTuple):
+    """How much one transaction brought in."""
+
+    num_rows: int
+    num_conflicts: int
+
+
+class Writer:
+    """Inserts into one open ledger."""
+
+    def __init__(self, connection: "duckdb.DuckDBPyConnection") -> None:
+        self._connection = connection
+        self._columns: dict[str, list[tuple[str, str]]] = {}
+
+    def write(self, entries: list[Entry]) -> Written:
+        """Bring `entries` in, all or none. Raises duckdb.Error."""
+        self._connection.begin()
+        try:
+            ((last,),) = self._connection.execute("select coalesce(max(entry), 0) from chain").fetchall()
+            news = _News(self)
+            for number, entry in enumerate(entries, start=last + 1):
+                news.collect(entry, number)
+            for table, rows in news.rows.items():
+                self.insert(table, rows)
+            links = [
+                Link(number, entry.kind, entry.subject, entry.line.position, entry.line.raw, entry.time_us)
+                for number, entry in enumerate(entries, start=last + 1)
+            ]
+            self.insert("chain", extend_chain(self._connection, links))
+            self._connection.commit()
+        except BaseException:
+            self._connection.rollback()
+            raise
+        return Written(sum(len(rows) for rows in news.rows.values()), news.num_conflicts)
+
+    def existing(self, table: str, run_id: str | None) -> list[Row]:
+        """The rows of `table` that a line of this run (or, for None, of the study's journal) could repeat."""
+        where, params = ("", []) if run_id is None else (" where run_id = ?", [run_id])
+        answer = self._connection.execute(f"select * from {table}{where}", params)
+        names = [column[0] for column in answer.description or []]
+        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+
+    def insert(self, table: str, rows: list[Row]) -> None:
+        """Insert all rows in one statement, through one JSON parameter: 100 times faster than executemany."""
+        columns = self._columns_of(table)
+        by_column = {name: [row[name] for row in rows] for name, _ in columns}
+        shape = json.dumps({name: [kind] for name, kind in columns}).replace('["VARCHAR[]"]', '[["VARCHAR"]]')
+        unnested = ", ".join(f'unnest(rows."{name}")' for name, _ in columns)
+        text = json.dumps(by_column, ensure_ascii=False).encode("utf-8", "replace").decode()
+        self._connection.execute(
+            f"insert into {table} select {unnested} from (select from_json(?, '{shape}') as rows)", [text]
+        )
+
+    def _columns_of(self, table: str) -> list[tuple[str, str]]:
+        if table not in self._columns:
+            described = self._connection.execute(f"describe {table}").fetchall()
+            self._columns[table] = [(row[0], row[1]) for row in described]
+        return self._columns[table]
+
+
+class _News:
+    """The rows that entries add to the ledger, table by table: the first of each natural key."""
+
+    def __init__(self, ledger: Writer) -> None:
+        self.rows: dict[str, list[Row]] = {}
+        self.num_conflicts = 0
+        self._ledger = ledger
+        self._known: dict[tuple[str, str], dict[tuple[Any, ...], Row]] = {}
+
+    def collect(self, entry: Entry, number: int) -> None:
+        for table, row, at in entry.rows:
+            self._add(entry, number, table, row, at)
+        read = {entry.journal: entry.up_to_offset, STUDY_JOURNAL: entry.line.end}
+        for journal, offset in read.items():
+            cursor = {"journal": journal, "up_to_offset": offset, "time_us": entry.time_us, "entry": number}
+            self.rows.setdefault("journals_read", []).append(cursor)
+
+    def _add(self, entry: Entry, number: int, table: str, row: Row, at: Row) -> None:
+        if table in NATURAL_KEYS:
+            known, key = self._known_of(entry, table), key_of(table, row)
+            first = known.get(key)
+            if first is not None:
+                if contradiction := difference(table, first, row):
+                    self.num_conflicts += 1
+                    self._add(entry, number, "events", event_row(at, "conflict", contradiction), at)
+                return
+            known[key] = row
+        self.rows.setdefault(table, []).append(row | {"entry": number})
+
+    def _known_of(self, entry: Entry, table: str) -> dict[tuple[Any, ...], Row]:
+        """Rows that are there by natural key. A journal read for the first time has none in the ledger yet."""
+        place = (entry.journal, table)
+        if place not in self._known:
+            old = () if entry.is_first else self._ledger.existing(table, entry.run_id)
+            self._known[place] = {key_of(table, there): there for there in old}
+        return self._known[place]
