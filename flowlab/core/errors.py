@@ -52,6 +52,18 @@ class RuleChangedError(FlowlabError):
     """A sealed rule and the rule in experiments.toml differ."""
 
 
+class RuleRefusedError(FlowlabError):
+    """A rule, or a change of one, that must not be sealed."""
+
+
+class EvaluationMismatchError(FlowlabError):
+    """Two runs were not evaluated in one way, so their numbers may not be compared."""
+
+
+class NotStackedError(FlowlabError):
+    """The sealed rule does not say `stack`, or the base is not what the ledger says."""
+
+
 class LedgerError(FlowlabError):
     """The ledger cannot be opened, or refuses a question."""
 

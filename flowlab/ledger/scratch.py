@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowlab.ledger.connection import open_ledger
 from flowlab.ledger.journal import Line
 from flowlab.ledger.migrate import apply_schema
 from flowlab.ledger.rows import rows_of
@@ -15,6 +16,18 @@ from flowlab.study.rule import Rule
 if TYPE_CHECKING:
     import duckdb
     import pyarrow
+
+COPY = {
+    "runs": "runs",
+    "events": "events where what in ('registered', 'started', 'interrupted', 'finished', 'crashed')",
+    "metrics": "metrics where step = -1",
+    "rules": "rules",
+    "rule_stages": "rule_stages",
+    "rule_guardrails": "rule_guardrails",
+    "rule_seeds": "rule_seeds",
+    "amendments": "amendments",
+}
+"""What decisions rest on, table by table."""
 
 FILL = """
 create temp table simulated as
@@ -56,6 +69,25 @@ def scratch_ledger(rule: Rule) -> "Iterator[duckdb.DuckDBPyConnection]":
         yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def scratch_copy(ledger_path: Path, rule: Rule, amended_digest: str) -> "Iterator[duckdb.DuckDBPyConnection]":
+    """A ledger in memory with all that decisions rest on, in which `rule` has taken the place of a sealed one."""
+    with open_ledger(ledger_path, read_only=True) as ledger:
+        copied = {
+            table: ledger.execute(f"select * from {question}").to_arrow_table() for table, question in COPY.items()
+        }
+    with scratch_ledger(rule) as connection:
+        for table, rows in copied.items():
+            connection.register("arrived", rows)
+            connection.execute(f"insert into {table} by name select * from arrived")
+            connection.unregister("arrived")
+        connection.execute("update rules set time_us = epoch_us(now()) where rule_digest = ?", [rule.digest()])
+        connection.execute(
+            "insert into amendments values (?, ?, '', epoch_us(now()), null)", [rule.digest(), amended_digest]
+        )
+        yield connection
 
 
 def fill(connection: "duckdb.DuckDBPyConnection", runs: "pyarrow.Table") -> None:

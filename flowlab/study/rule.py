@@ -1,7 +1,9 @@
 """A rule written out: what a preset means, and the one form that is sealed, hashed and executed."""
 
+from typing import Any
+
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import StudyError
+from flowlab.core.errors import RuleRefusedError, StudyError
 from flowlab.study.recipe import Frozen
 from flowlab.study.settings import Guardrail, MetricKey, RuleSettings, StageSettings
 
@@ -28,7 +30,7 @@ LARGEST_L1 = 2.0
 
 
 class Rule(Frozen):
-    """What decides whether a lever is stacked. All metrics are errors: lower is better."""
+    """What decides whether a lever is stacked. `evaluation` is the identity of the runs it judges; sealing needs it."""
 
     name: str
     primary: MetricKey
@@ -36,9 +38,18 @@ class Rule(Frozen):
     judged_seeds: tuple[int, ...]
     stages: tuple[StageSettings, ...]
     guardrails: tuple[Guardrail, ...]
+    evaluation: dict[str, Any] | None = None
 
     def to_json(self) -> dict:
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude_none=True)
+
+    def terms(self) -> dict:
+        """What experiments.toml says of the rule: all but the evaluation identity, which the cache decides."""
+        return self.model_dump(mode="json", exclude={"evaluation"})
+
+    def judging(self, evaluation: dict[str, Any]) -> "Rule":
+        """The rule for runs that are evaluated in this way: cache, validation drives, draws, noise bank, solver."""
+        return self.model_copy(update={"evaluation": evaluation})
 
     def digest(self) -> str:
         """The name under which the ledger seals this rule."""
@@ -70,6 +81,23 @@ def write_out(name: str, settings: RuleSettings, primary: MetricKey) -> Rule:
         stages=stages,
         guardrails=settings.guardrails,
     )
+
+
+def require_sealable(rule: Rule) -> None:
+    """Raises RuleRefusedError for a rule that must not be sealed: stages alone say nothing of what a lever spoils."""
+    if not rule.guardrails:
+        raise RuleRefusedError(
+            f"rule {rule.name!r} has no guardrails, so a lever could pass it and spoil everything else. Add to "
+            f'rules.{rule.name}: guardrails = [{{ slice = "overall", margin = 0.004 }}]'
+        )
+    for guardrail in rule.guardrails:
+        if guardrail.margin >= LARGEST_L1:
+            raise RuleRefusedError(
+                f"rule {rule.name!r}: every outcome passes the guardrail {guardrail.shown()}: its margin is "
+                f"{guardrail.margin:g}, and no value is worse than another by {LARGEST_L1:g}. Lower the margin."
+            )
+    if rule.evaluation is None:
+        raise RuleRefusedError(f"rule {rule.name!r} does not say how the runs it judges are evaluated.")
 
 
 def preset_rule(name: str, num_controls: int) -> Rule:

@@ -169,12 +169,13 @@ class LeverSettings(Frozen):
 
 
 class MetricKey(Frozen):
-    """Which number of a run: metric, channel, slice, readout."""
+    """Which number of a run: metric, channel, slice, readout; and which way it is better."""
 
     metric: str = "l1"
     channel: str = "steering"
     slice: str
     readout: str = "meank"
+    direction: Literal["lower", "higher"] = "lower"
 
     def shown(self) -> str:
         """The number's name for people: "l1 steering spike_frame meank"."""
@@ -182,8 +183,8 @@ class MetricKey(Frozen):
 
 
 class StageSettings(Frozen):
-    """One hurdle of a rule. The improvement over `num_seeds` judged seeds, `first_seed` being 1 for the first, must
-    exceed `bar`.
+    """One hurdle of a rule. The improvement (above 0 is better) over `num_seeds` judged seeds, `first_seed` being 1
+    for the first, must exceed `bar`.
 
     `paired`: mean of (control - lever) at the same seeds. `panel`: panel mean - mean of the lever. The bar is in the
     metric's own units, or in standard deviations of the panel.
@@ -203,7 +204,7 @@ class StageSettings(Frozen):
 
 
 class Guardrail(MetricKey):
-    """A non-inferiority test: the lever's mean may exceed the panel's by `margin` at most."""
+    """A non-inferiority test: the lever's mean may be worse than the panel's by `margin` at most."""
 
     margin: float = Field(gt=0)
 
@@ -229,11 +230,17 @@ class RuleSettings(Frozen):
 
 
 class StudyTable(Frozen):
-    """The study's name, its primary metric and the rule that judges it."""
+    """The study's name, its primary metric, the rule that judges it, and the levers that the base has taken in."""
 
     name: KebabName
     rule: str
     primary: MetricKey
+    stacked: tuple[KebabName, ...] = Field((), strict=False)  # written by `flowlab stack`, in the order of stacking
+
+    @model_validator(mode="after")
+    def _stacked_once(self) -> Self:
+        _require_each_once("stacked", self.stacked)
+        return self
 
 
 class StudyFile(Frozen):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from flowlab.core.errors import MissingError, StudyError, unknown_name
 from flowlab.core.plugins import locate
-from flowlab.core.types import CHANNELS, ERROR_METRICS, FRAME_SLICES, READOUTS, SLOT_SLICES
+from flowlab.core.types import BETTER, CHANNELS, FRAME_SLICES, READOUTS, SLOT_SLICES
 from flowlab.study.document import FILE_NAME, read_document
 from flowlab.study.lever import changed_keys, pull
 from flowlab.study.problems import sentence
@@ -32,9 +32,18 @@ class Study:
     def name(self) -> str:
         return self.file.study.name
 
-    @property
+    @cached_property
     def control(self) -> Recipe:
-        return self.file.control
+        """The base: [control] with the stacked levers' changes made, in their order."""
+        base = self.file.control
+        for lever in self.stacked:
+            base = self.changed(lever, base)
+        return base
+
+    @property
+    def stacked(self) -> tuple[str, ...]:
+        """The levers that the base has taken in, in their order."""
+        return self.file.study.stacked
 
     @property
     def levers(self) -> tuple[str, ...]:
@@ -51,9 +60,19 @@ class Study:
         """The recipe of `lever`, or the control's for "control". Raises UnknownNameError with the nearest name."""
         if lever == CONTROL:
             return self.control
+        self.require_lever(lever)
+        if lever in self.stacked:
+            raise StudyError(f"lever {lever!r} is stacked: the control has its changes. Run another lever.")
+        return self.changed(lever, self.control)
+
+    def require_lever(self, lever: str) -> None:
+        """Raises UnknownNameError with the nearest name for a lever that the file does not have."""
         if lever not in self.file.levers:
             raise unknown_name("lever", lever, (CONTROL, *self.file.levers))
-        return pull(lever, self.control, self.file.levers[lever].set, self.file.windows.horizon)
+
+    def changed(self, lever: str, base: Recipe) -> Recipe:
+        """`base` with the changes of `lever` made."""
+        return pull(lever, base, self.file.levers[lever].set, self.file.windows.horizon)
 
     @property
     def caches(self) -> Path:
@@ -98,8 +117,14 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
         raise StudyError(f"{FILE_NAME}: control.{unused[0]} does nothing here: {unused[1]}. Leave it out.")
     _require_sound("control", file.control, file)
     for lever in file.levers:
-        _require_comparable(lever, study)
-        _require_sound(f"levers.{lever}", study.recipe(lever), file)
+        recipe = study.changed(lever, file.control)
+        _require_comparable(lever, file.control, recipe)
+        _require_sound(f"levers.{lever}", recipe, file)
+    for lever in file.study.stacked:
+        if lever not in file.levers:
+            raise unknown_name("lever", lever, file.levers, "study.stacked")
+    if file.study.stacked:
+        _require_sound("the control with study.stacked", study.control, file)
     for name, rule in file.rules.items():
         write_out(name, rule, file.study.primary)
     return study
@@ -130,9 +155,9 @@ def _require_sound(place: str, recipe: Recipe, file: StudyFile) -> None:
                 raise unknown_name("model channel", name, channels, f"{place}.objective.lds.channel_alpha")
 
 
-def _require_comparable(lever: str, study: Study) -> None:
-    """Raises if the lever's recipe is none, or is evaluated in another way than the control's."""
-    for key in changed_keys(study.control, study.recipe(lever)):
+def _require_comparable(lever: str, control: Recipe, recipe: Recipe) -> None:
+    """Raises if the lever's recipe is evaluated in another way than the control's."""
+    for key in changed_keys(control, recipe):
         if key.startswith("evaluation."):
             raise StudyError(
                 f"levers.{lever} sets {key}: a lever and its control must be evaluated in one way to be compared. "
@@ -154,14 +179,19 @@ def _require_known_names(file: StudyFile) -> None:
 
 def _require_number(where: str, key: MetricKey, file: StudyFile) -> None:
     """A rule that asks for a number which no run will ever have would wait for ever."""
-    if key.metric not in ERROR_METRICS:
-        raise unknown_name("metric", key.metric, ERROR_METRICS, where)
+    if key.metric not in BETTER:
+        raise unknown_name("metric", key.metric, BETTER, where)
+    if key.direction != BETTER[key.metric]:
+        raise StudyError(
+            f"{FILE_NAME}: {where}: a {BETTER[key.metric]} {key.metric} is better. Write direction = "
+            f'"{BETTER[key.metric]}" beside it.'
+        )
     if key.readout not in READOUTS:
         raise unknown_name("readout", key.readout, READOUTS, where)
     if key.channel and file.drives.source in DRIVES_BY_SOURCE and key.channel not in CHANNELS:
         raise unknown_name("channel", key.channel, CHANNELS, where)
-    if key.metric == "maneuver_l1" and not key.channel:
-        raise StudyError(f"{FILE_NAME}: {where}: maneuver_l1 is taken per channel. Name one: {', '.join(CHANNELS)}.")
+    if key.metric in ("maneuver_l1", "chunk_mean_correlation") and not key.channel:
+        raise StudyError(f"{FILE_NAME}: {where}: {key.metric} is taken per channel. Name one: {', '.join(CHANNELS)}.")
     slices = _slices(key.metric, file.windows.horizon)
     if key.slice not in slices and not (key.slice.startswith("drive:") and "drive:<drive_id>" in slices):
         raise unknown_name(f"slice of {key.metric}", key.slice, slices, where)

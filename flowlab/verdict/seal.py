@@ -1,37 +1,112 @@
-"""Seals a rule before the runs that it judges: from then on the name stands for these numbers and no others."""
+"""Seals a rule before the runs that it judges, and changes it on the record. One rule is in force at a time."""
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from flowlab.core.errors import RuleChangedError
+from flowlab.core.errors import RuleChangedError, RuleRefusedError
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import StudyJournal
-from flowlab.study.rule import Rule
+from flowlab.study.rule import Rule, require_sealable
 
 LOCK_FILE = "study.lock"
 
 
-def seal_rule(rule: Rule, runs_dir: Path, ledger_path: Path) -> bool:
+class Sealed(NamedTuple):
+    """A rule as the ledger has it. The digest is that of its seal, whatever later versions add to rules."""
+
+    digest: str
+    rule: Rule
+
+
+def seal_rule(rule: Rule, runs_dir: Path, ledger_path: Path, simulated: Mapping[str, Any] | None = None) -> bool:
     """Whether the rule was sealed just now; False if it was before, and the ledger holds it either way.
 
-    Raises RuleChangedError if another rule was sealed under this name.
+    `simulated`: the error rates that were shown before. Raises RuleRefusedError for a rule that must not be sealed,
+    RuleChangedError if another rule is in force.
     """
-    with _one_at_a_time(runs_dir):
+    require_sealable(rule)
+    with one_at_a_time(runs_dir):
         ingest(ledger_path, runs_dir)
-        sealed = read(ledger_path, "select * from rules where name = ?", [rule.name]).records()
-        if any(row["rule_digest"] == rule.digest() for row in sealed):
+        if is_in_force(rule, ledger_path):
             return False
-        if sealed:
-            raise _changed(rule, json.loads(sealed[0]["rule_json"]))
         with StudyJournal.of(runs_dir) as journal:
-            journal.seal(digest=rule.digest(), rule=rule.to_json())
+            journal.seal(digest=rule.digest(), rule=rule.to_json(), simulated=simulated)
         ingest(ledger_path, runs_dir)
     return True
+
+
+def amend_rule(
+    rule: Rule, reason: str, runs_dir: Path, ledger_path: Path, simulated: Mapping[str, Any] | None = None
+) -> None:
+    """Put `rule` in the place of the one in force. All that was run before is post-hoc for it.
+
+    Raises RuleRefusedError for a rule that must not be sealed or that drops a guardrail, without a reason, and where
+    there is nothing to amend.
+    """
+    require_sealable(rule)
+    with one_at_a_time(runs_dir):
+        ingest(ledger_path, runs_dir)
+        old = require_amendable(rule, reason, ledger_path)
+        with StudyJournal.of(runs_dir) as journal:
+            journal.amend(
+                digest=rule.digest(),
+                rule=rule.to_json(),
+                amended_digest=old.digest,
+                reason=reason.strip(),
+                simulated=simulated,
+            )
+        ingest(ledger_path, runs_dir)
+
+
+def is_in_force(rule: Rule, ledger_path: Path) -> bool:
+    """Whether this rule is in force; False if no rule is. Raises RuleChangedError if another one is."""
+    in_force = rules_in_force(ledger_path)
+    if any(sealed.digest == rule.digest() for sealed in in_force):
+        return True
+    if in_force:
+        raise _changed(rule, in_force[-1].rule)
+    return False
+
+
+def rules_in_force(ledger_path: Path) -> list[Sealed]:
+    """The sealed rules that no amendment has replaced, oldest first: one, unless an early flowlab sealed more."""
+    rows = read(ledger_path, "select rule_digest, rule_json from rules_in_force order by since_us").rows
+    return [Sealed(digest, Rule.model_validate_json(rule_json)) for digest, rule_json in rows]
+
+
+def require_amendable(rule: Rule, reason: str, ledger_path: Path) -> Sealed:
+    """The rule in force, when `rule` may take its place for that reason. Raises RuleRefusedError."""
+    if not reason.strip():
+        raise RuleRefusedError("an amendment needs a reason: it stands in the ledger for ever. Give --reason TEXT.")
+    in_force = rules_in_force(ledger_path)
+    if not in_force:
+        raise RuleRefusedError(
+            f"no rule is in force, so there is nothing to amend. Seal {rule.name!r}: flowlab rule seal"
+        )
+    old = in_force[-1]
+    if old.digest == rule.digest():
+        raise RuleRefusedError(
+            f"rule {rule.name!r} is in force as it is: experiments.toml changes nothing of it. Change it there first."
+        )
+    if read(ledger_path, "select 1 from rules where rule_digest = ?", [rule.digest()]).rows:
+        raise RuleRefusedError(
+            f"this very rule {rule.name!r} was sealed before and amended away: what ran since is not new to it. "
+            f"Register it under another name."
+        )
+    kept = {guardrail.shown() for guardrail in rule.guardrails}
+    for guardrail in old.rule.guardrails:
+        if guardrail.shown() not in kept:
+            raise RuleRefusedError(
+                f"the guardrail {guardrail.shown()} (margin {guardrail.margin:g}) of rule {old.rule.name!r} is gone "
+                f"from {rule.name!r}: an amendment may change a margin, never drop one. Put it back in "
+                f"rules.{rule.name}."
+            )
+    return old
 
 
 def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any] | None:
@@ -48,16 +123,17 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
     return next((found for name, a, b in parts if (found := first_difference(a, b, name))), None)
 
 
-def _changed(rule: Rule, sealed: dict[str, Any]) -> RuleChangedError:
-    where, old, new = first_difference(sealed, rule.to_json()) or ("digest", "another", rule.digest())
+def _changed(rule: Rule, sealed: Rule) -> RuleChangedError:
+    where, old, new = first_difference(sealed.to_json(), rule.to_json()) or ("digest", "another", rule.digest())
     return RuleChangedError(
-        f"rule {rule.name!r} was sealed with {where} = {json.dumps(old)}, experiments.toml now makes it "
-        f"{json.dumps(new)}: restore it in experiments.toml, or register it under a new name and set study.rule."
+        f"rule {sealed.name!r} is in force with {where} = {json.dumps(old)}, experiments.toml now makes it "
+        f"{json.dumps(new)}: restore it there, or change the rule on the record: flowlab rule amend --reason TEXT"
     )
 
 
 @contextmanager
-def _one_at_a_time(runs_dir: Path) -> Iterator[None]:
+def one_at_a_time(runs_dir: Path) -> Iterator[None]:
+    """One process at a time takes a decision of the study."""
     runs_dir.mkdir(parents=True, exist_ok=True)
     with (runs_dir / LOCK_FILE).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

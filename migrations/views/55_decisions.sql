@@ -1,5 +1,6 @@
 -- What each rule decides of each lever. 'stack': every stage and guardrail passed. 'drop': one of them failed, or a run that a
--- stage needs crashed. Else 'undecided', also for ever where runs are older than the rule: they may be shown, not stacked.
+-- stage needs crashed. Else 'undecided', also for ever where runs are older than the rule or imported: they may be shown, not
+-- stacked. outcome is what the decision would be if it were not for that.
 -- effect is the improvement at the last stage alone, once that is computed: for the preset fresh, that of the two fresh seeds.
 create view decisions as
 with
@@ -34,6 +35,14 @@ with
             on judged.rule_digest = rules.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
         where runs.replicate = 0
         group by all
+    ),
+    imported as (
+        select
+            control_digest, cache_id, evaluation_id, lever, recipe_digest,
+            format('imported: {} of its runs were not trained under this rule, which may not stack them', count(*)) as foreign_runs
+        from runs
+        where origin is not null
+        group by all
     )
 select
     reached.* exclude (reason),
@@ -44,17 +53,22 @@ select
         when reached.passes is null then 'undecided'
         when coalesce(guards.num_failed, 0) > 0 then 'drop'
         when coalesce(guards.num_open, 0) > 0 then 'undecided'
-        when post_hoc.older is not null then 'undecided'
         else 'stack'
+    end as outcome,
+    case
+        when outcome = 'stack' and coalesce(post_hoc.older, imported.foreign_runs) is not null then 'undecided'
+        else outcome
     end as decision,
     concat_ws(
         '; ',
         reached.reason,
         case when reached.passes then guards.reason end,
         crashes.crash,
-        post_hoc.older
+        post_hoc.older,
+        imported.foreign_runs
     ) as reason
 from stage_reached as reached
 left join crashes using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
 left join post_hoc using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
+left join imported using (control_digest, cache_id, evaluation_id, lever, recipe_digest)
 left join guards using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)

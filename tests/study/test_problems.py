@@ -32,7 +32,7 @@ EDITS = [
     (
         'name = "demo"',
         'nmae = "demo"',
-        "unknown key 'nmae' in [study]: did you mean 'name'? Known: name, primary, rule.",
+        "unknown key 'nmae' in [study]: did you mean 'name'? Known: name, primary, rule, stacked.",
     ),
     ('slice = "spike_frame"', 'slce = "x"', "unknown key 'slce' in [study.primary]: did you mean 'slice'?"),
     (
@@ -94,7 +94,7 @@ EDITS = [
     (
         'slice = "spike_frame"',
         'slice = "overall", metric = "L2"',
-        "unknown metric 'L2' in study.primary: Known: chunk_mean_l1, l1",
+        "unknown metric 'L2' in study.primary: Known: chunk_mean_correlation, chunk_mean_l1, l1",
     ),
     (
         'slice = "spike_frame"',

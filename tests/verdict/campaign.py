@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import RunJournal
@@ -11,6 +12,7 @@ from flowlab.verdict.judge import Verdict, read_verdicts
 from flowlab.verdict.seal import seal_rule
 
 PRIMARY = MetricKey(metric="l1", channel="steering", slice="spike_frame", readout="meank")
+EVALUATION = {"named": "evaluation"}
 FLAT = Guardrail(metric="l1", channel="steering", slice="flat_frame", readout="meank", margin=0.004)
 
 
@@ -26,6 +28,11 @@ def panel_rule(
         stages=PRESETS["panel"],
         guardrails=guardrails,
     )
+
+
+def sealable(rule: Rule) -> Rule:
+    """The rule with what a seal asks for: guardrails, and the evaluation identity that campaigns have."""
+    return rule.model_copy(update={"guardrails": rule.guardrails or (FLAT,), "evaluation": EVALUATION})
 
 
 def preset(name: str, panel_seeds: tuple[int, ...], judged_seeds: tuple[int, ...]) -> Rule:
@@ -44,8 +51,10 @@ class Campaign:
     """Writes finished runs and asks what the sealed rules say of them."""
 
     def __init__(self, ledger: Path, runs: Path, rule: Rule) -> None:
+        """Seals `rule`. One without guardrails gets the flat frames', and runs that do not say pass it."""
         self.ledger, self.runs = ledger, runs
-        seal_rule(rule, runs, ledger)
+        self.flat = None if rule.guardrails else 0.1
+        seal_rule(sealable(rule), runs, ledger)
 
     def run(
         self,
@@ -59,8 +68,10 @@ class Campaign:
         cache: str = "cache",
         evaluation: str = "evaluation",
         ending: str = "finished",
+        origin: str | None = None,
     ) -> None:
         """A run with final value `value`; `ending` is finished, crashed or running."""
+        flat = self.flat if flat is None else flat
         recipe_digest = recipe or ("base" if lever == "control" else f"{lever}-recipe")
         run_id = f"{lever}-{seed}-{replicate}-{recipe_digest}-{cache}-{evaluation}"
         with RunJournal.of(self.runs, run_id) as journal:
@@ -74,8 +85,9 @@ class Campaign:
                 recipe_digest=recipe_digest,
                 control_digest="base",
                 cache_id=cache,
-                evaluation_id=evaluation,
-                evaluation={},
+                evaluation_id=digest_json({"named": evaluation}),
+                evaluation={"named": evaluation},
+                origin=origin,
             )
             journal.started(attempt=0, device="cpu", cohort_size=1, threads=1, pid=1, environment={}, git_revision="")
             values = {PRIMARY.slice: value, FLAT.slice: flat}

@@ -164,13 +164,28 @@ def test_a_finished_run_without_the_primary_metric_is_named_and_not_owed(campaig
     assert verdict.reason == "triage: waits for lever@1001, which finished without the primary metric"
 
 
-@pytest.mark.parametrize("other", [{"cache": "other"}, {"evaluation": "other"}])
-def test_runs_of_another_cache_or_evaluation_never_pair(campaign: Campaign, other: dict[str, str]) -> None:
-    campaign.run("lever", 1001, 0.2, **other)
+def test_runs_of_another_cache_never_pair(campaign: Campaign) -> None:
+    campaign.run("lever", 1001, 0.2, cache="other")
     verdict = campaign.verdicts()["lever"]
     assert (verdict.num_pairs, verdict.panel_count, verdict.stage_reached) == (0, 0, "triage")
     assert verdict.reason == "triage: waits for control@1001"
     assert read(campaign.ledger, "select * from pairs where lever = 'lever'").rows == []
+
+
+def test_runs_of_another_evaluation_never_pair_and_are_not_judged(campaign: Campaign) -> None:
+    campaign.run("lever", 1001, 0.2, evaluation="other")
+    assert campaign.verdicts() == {}
+    assert read(campaign.ledger, "select * from pairs where lever = 'lever'").rows == []
+    assert read(campaign.ledger, "select lever, why from exploratory_runs").rows == [("lever", "evaluation")]
+
+
+def test_imported_runs_are_shown_and_never_stacked(campaign: Campaign) -> None:
+    for lever, value in (("control", 0.40), ("better", 0.20)):
+        for seed in (1001, 1002):
+            campaign.run(lever, seed, value, flat=0.1, cache="imported", evaluation="elsewhere", origin="mlflow:a.db")
+    verdict = campaign.verdicts()["better"]
+    assert (verdict.stage_reached, verdict.decision, verdict.panel_mean) == ("stack", "undecided", 0.4)
+    assert "imported: 2 of its runs were not trained under this rule" in verdict.reason
 
 
 def test_another_recipe_under_the_control_s_name_is_no_control(campaign: Campaign) -> None:

@@ -7,10 +7,11 @@ import random
 import shutil
 from pathlib import Path
 
-from campaign import FLAT, panel_rule
+from campaign import EVALUATION, FLAT, panel_rule, sealable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowlab.core.digest import digest_json
 from flowlab.ledger.connection import open_ledger
 from flowlab.verdict.judge import read_verdicts
 from flowlab.verdict.seal import seal_rule
@@ -50,6 +51,7 @@ LATER_US = 2**62  # every run is younger than the rule
 def _fill(ledger: Path, campaigns: list[tuple]) -> None:
     """Each campaign has a control recipe of its own. Straight into the tables: only the judging is asked for here."""
     runs, events, metrics = [], [], []
+    identity = digest_json(EVALUATION)
     for number, (controls, levers) in enumerate(campaigns):
         base = f"base-{number}"
         for lever, cells in (("control", controls), ("lever", levers)):
@@ -58,7 +60,7 @@ def _fill(ledger: Path, campaigns: list[tuple]) -> None:
                 ending = "started" if values is None else "finished"
                 recipe = base if lever == "control" else "lever"
                 runs.append(
-                    f"('{run_id}','s','{lever}',{seed},0,'{recipe}','{base}','k','e','{{}}',[],'',{LATER_US},1,NULL)"
+                    f"('{run_id}','s','{lever}',{seed},0,'{recipe}','{base}','k','{identity}','{{}}',[],'',{LATER_US},1,NULL)"
                 )
                 events.append(f"('{run_id}/journal.jsonl',9,'{run_id}','{ending}','',NULL,0,1)")
                 for where, value in zip(("spike_frame", "flat_frame"), values or (1, 1), strict=True):
@@ -73,7 +75,7 @@ def _fill(ledger: Path, campaigns: list[tuple]) -> None:
 def test_verdicts_equal_the_computation_by_hand(ledger: Path, runs: Path, seed: int) -> None:
     stream = random.Random(seed)
     campaigns = [draw_campaign(stream) for _ in range(60)]
-    seal_rule(panel_rule(panel_seeds=PANEL_SEEDS, guardrails=(FLAT,)), runs, ledger)
+    seal_rule(sealable(panel_rule(panel_seeds=PANEL_SEEDS, guardrails=(FLAT,))), runs, ledger)
     trial = Path(shutil.copy(ledger, ledger.with_name("trial.duckdb")))
     _fill(trial, campaigns)
     judged = {row.control_digest: (row.stage_reached, row.decision) for row in read_verdicts(trial)}

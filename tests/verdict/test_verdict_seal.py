@@ -4,17 +4,19 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-from campaign import FLAT, panel_rule
+from campaign import FLAT, panel_rule, sealable
 
-from flowlab.core.errors import RuleChangedError
+from flowlab.core.errors import RuleChangedError, RuleRefusedError
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.journal import read_journal
 from flowlab.verdict.seal import first_difference, seal_rule
 
+SPIKE = FLAT.model_copy(update={"slice": "spike_frame"})
+
 
 def test_a_seal_holds_the_whole_rule(ledger: Path, runs: Path) -> None:
-    rule = panel_rule(panel_seeds=(1001, 1002, 5), guardrails=(FLAT,))
+    rule = sealable(panel_rule(panel_seeds=(1001, 1002, 5), guardrails=(FLAT,)))
     assert seal_rule(rule, runs, ledger)
     assert read(ledger, "select rule_digest, name, slice from rules").rows == [(rule.digest(), "panel", "spike_frame")]
     stages = read(ledger, "select name, statistic, num_seeds, bar from rule_stages order by position").rows
@@ -25,33 +27,57 @@ def test_a_seal_holds_the_whole_rule(ledger: Path, runs: Path) -> None:
 
 
 def test_sealing_again_does_nothing(ledger: Path, runs: Path) -> None:
-    seal_rule(panel_rule(), runs, ledger)
-    assert not seal_rule(panel_rule(), runs, ledger)
+    seal_rule(sealable(panel_rule()), runs, ledger)
+    assert not seal_rule(sealable(panel_rule()), runs, ledger)
     assert len(read_journal(runs / "study.jsonl")[0]) == 1
 
 
 def test_a_changed_rule_is_refused_with_its_first_difference(ledger: Path, runs: Path) -> None:
-    rule = panel_rule()
+    rule = sealable(panel_rule())
     seal_rule(rule, runs, ledger)
     stages = (rule.stages[0].model_copy(update={"bar": 0.005}), rule.stages[1])
-    with pytest.raises(RuleChangedError, match=r"stages\[0\]\.bar = 0\.01, .* 0\.005: restore it .* study\.rule"):
+    with pytest.raises(
+        RuleChangedError, match=r"stages\[0\]\.bar = 0\.01, .* 0\.005: restore it .* flowlab rule amend"
+    ):
         seal_rule(rule.model_copy(update={"stages": stages}), runs, ledger)
     assert len(read_journal(runs / "study.jsonl")[0]) == 1
 
 
 def test_a_guardrail_that_disappears_is_a_change(ledger: Path, runs: Path) -> None:
-    seal_rule(panel_rule(guardrails=(FLAT,)), runs, ledger)
-    with pytest.raises(RuleChangedError, match=r"guardrails\[0\]"):
-        seal_rule(panel_rule(), runs, ledger)
+    seal_rule(sealable(panel_rule(guardrails=(FLAT, SPIKE))), runs, ledger)
+    with pytest.raises(RuleChangedError, match=r"guardrails\[1\]"):
+        seal_rule(sealable(panel_rule(guardrails=(FLAT,))), runs, ledger)
 
 
-def test_another_name_is_another_rule(ledger: Path, runs: Path) -> None:
-    seal_rule(panel_rule(), runs, ledger)
-    assert seal_rule(panel_rule(panel_seeds=(1001, 1002, 1003), name="wider"), runs, ledger)
+def test_one_rule_is_in_force_whatever_its_name(ledger: Path, runs: Path) -> None:
+    seal_rule(sealable(panel_rule()), runs, ledger)
+    with pytest.raises(RuleChangedError, match='rule \'panel\' is in force with name = "panel", .* "wider"'):
+        seal_rule(sealable(panel_rule(panel_seeds=(1001, 1002, 1003), name="wider")), runs, ledger)
+
+
+def test_another_evaluation_identity_is_another_rule(ledger: Path, runs: Path) -> None:
+    rule = panel_rule(guardrails=(FLAT,))
+    seal_rule(rule.judging({"cache_id": "a", "draws": 32}), runs, ledger)
+    with pytest.raises(RuleChangedError, match=r"evaluation.draws = 32, experiments.toml now makes it 64"):
+        seal_rule(rule.judging({"cache_id": "a", "draws": 64}), runs, ledger)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"guardrails": ()}, "rule 'panel' has no guardrails"),
+        ({"guardrails": (FLAT.model_copy(update={"margin": 2.0}),)}, "every outcome passes the guardrail"),
+        ({"evaluation": None}, "does not say how the runs it judges are evaluated"),
+    ],
+)
+def test_a_rule_that_must_not_be_sealed_is_refused(ledger: Path, runs: Path, change: dict, words: str) -> None:
+    with pytest.raises(RuleRefusedError, match=words):
+        seal_rule(sealable(panel_rule()).model_copy(update=change), runs, ledger)
+    assert not (runs / "study.jsonl").exists()
 
 
 def test_a_seal_whose_digest_is_not_its_rule_s_is_left_out(ledger: Path, runs: Path) -> None:
-    seal_rule(panel_rule(), runs, ledger)
+    seal_rule(sealable(panel_rule()), runs, ledger)
     journal = runs / "study.jsonl"
     forged = journal.read_text().replace("0.015", "0.001")
     (runs / "study.jsonl").write_text(journal.read_text() + forged)
@@ -61,7 +87,7 @@ def test_a_seal_whose_digest_is_not_its_rule_s_is_left_out(ledger: Path, runs: P
 
 
 def _seal(ledger: Path, runs: Path) -> None:
-    seal_rule(panel_rule(), runs, ledger)
+    seal_rule(sealable(panel_rule()), runs, ledger)
 
 
 def test_two_processes_seal_once(ledger: Path, runs: Path) -> None:

@@ -1,0 +1,120 @@
+"""A rule is changed on the record: every past lever under both, and nothing that stood in the way is lost."""
+
+from pathlib import Path
+
+import pytest
+from campaign import FLAT, Campaign, panel_rule, preset, sealable
+
+from flowlab.core.errors import RuleChangedError, RuleRefusedError
+from flowlab.ledger.connection import read
+from flowlab.study.rule import Rule
+from flowlab.verdict.replay import read_replays, replay
+from flowlab.verdict.seal import amend_rule, is_in_force, rules_in_force, seal_rule
+
+PANEL = (1000, 1001, 1002, 1003)
+CONTROLS = {1000: 0.3289, 1001: 0.3555, 1002: 0.3237, 1003: 0.3387}
+PUBLISHED = {"lr-half": 0.3545, "lr-double": 0.3585, "delta-50": 0.3650, "depth-2": 0.3487, "width-512": 0.3525}
+
+
+def paired() -> Rule:
+    return sealable(preset("paired", PANEL, (1001, 1002)))
+
+
+def panel() -> Rule:
+    return sealable(preset("panel", PANEL, (1001, 1002)))
+
+
+@pytest.fixture
+def published(ledger: Path, runs: Path) -> Campaign:
+    """The pilot under `paired`, and one invented lever, `steady`: a little better than its control, twice."""
+    campaign = Campaign(ledger, runs, paired())
+    campaign.controls(CONTROLS, flat=0.1)
+    for lever, value in PUBLISHED.items():
+        campaign.run(lever, 1001, value, flat=0.1)
+    for seed, (delta_off, steady) in {1001: (0.3274, 0.3440), 1002: (0.3276, 0.3130)}.items():
+        campaign.run("delta-off", seed, delta_off, flat=0.1)
+        campaign.run("steady", seed, steady, flat=0.1)
+    return campaign
+
+
+def test_a_replay_shows_every_lever_under_both_rules_and_marks_flips(published: Campaign) -> None:
+    """steady: 0.0115 and 0.0107 better than its controls, each more than 0.010; 0.0082 than the panel, not 0.015."""
+    assert published.verdicts()["steady"].decision == "stack"
+    rows = {row.lever: row for row in replay(panel(), paired().digest(), published.ledger)}
+    assert set(rows) == {*PUBLISHED, "delta-off", "steady"}
+    steady, delta_off = rows["steady"], rows["delta-off"]
+    assert (steady.amended_outcome, steady.outcome, steady.flipped) == ("stack", "drop", True)
+    assert (delta_off.amended_stage, delta_off.amended_outcome) == ("confirm", "drop")
+    assert (delta_off.stage, delta_off.outcome, delta_off.flipped) == ("stack", "drop", False)
+    assert [row.lever for row in rows.values() if row.flipped] == ["steady"]
+    assert published.verdicts()["steady"].rule == "paired", "nothing was changed by looking"
+
+
+def test_an_amendment_is_on_the_record_and_its_replay_a_view(published: Campaign) -> None:
+    published.verdicts()
+    foretold = replay(panel(), paired().digest(), published.ledger)
+    amend_rule(panel(), "paired fooled us", published.runs, published.ledger)
+    assert read_replays(published.ledger) == foretold
+    assert read(published.ledger, "select reason from amendments").rows == [("paired fooled us",)]
+    assert [sealed.rule.name for sealed in rules_in_force(published.ledger)] == ["panel"]
+
+
+def test_what_ran_before_an_amendment_is_post_hoc_for_the_new_rule(published: Campaign) -> None:
+    for seed in (1001, 1002):
+        published.run("good", seed, 0.30, flat=0.1)
+    assert published.verdicts()["good"].decision == "stack"
+    amend_rule(panel(), "stricter", published.runs, published.ledger)
+    (row,) = read(published.ledger, "select outcome, decision, reason from decisions where lever = 'good' "
+                                    "and rule = 'panel'").rows  # fmt: skip
+    assert row[:2] == ("stack", "undecided")
+    assert "post-hoc: 2 of its runs are older than the rule" in row[2]
+
+
+def test_a_lever_that_begins_after_an_amendment_is_judged_by_the_new_rule_alone(published: Campaign) -> None:
+    published.verdicts()
+    amend_rule(panel(), "stricter", published.runs, published.ledger)
+    for seed in (1001, 1002):
+        published.run("late", seed, 0.30, flat=0.1)
+    published.verdicts()
+    rows = read(published.ledger, "select rule, decision from decisions where lever = 'late'").rows
+    assert rows == [("panel", "stack")]
+    replayed = {row.lever for row in read_replays(published.ledger)}
+    assert "late" not in replayed
+
+
+def test_a_margin_may_change_and_may_not_disappear(published: Campaign) -> None:
+    spike = FLAT.model_copy(update={"slice": "spike_frame"})
+    gone = panel().model_copy(update={"guardrails": (spike,)})
+    with pytest.raises(RuleRefusedError, match=r"guardrail l1 steering flat_frame meank \(margin 0.004\) .* is gone"):
+        amend_rule(gone, "it was in the way", published.runs, published.ledger)
+    bare = panel().model_copy(update={"guardrails": ()})
+    with pytest.raises(RuleRefusedError, match="has no guardrails"):
+        amend_rule(bare, "it was in the way", published.runs, published.ledger)
+    assert read(published.ledger, "select * from amendments").rows == []
+    wider = panel().model_copy(update={"guardrails": (FLAT.model_copy(update={"margin": 0.006}), spike)})
+    amend_rule(wider, "0.004 is less than the noise", published.runs, published.ledger)
+    assert is_in_force(wider, published.ledger)
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_a_reason_is_required(published: Campaign, reason: str) -> None:
+    with pytest.raises(RuleRefusedError, match="needs a reason"):
+        amend_rule(panel(), reason, published.runs, published.ledger)
+
+
+def test_an_amendment_that_changes_nothing_is_refused(published: Campaign) -> None:
+    with pytest.raises(RuleRefusedError, match="in force as it is"):
+        amend_rule(paired(), "why not", published.runs, published.ledger)
+
+
+def test_nobody_amends_back_and_forth(published: Campaign) -> None:
+    amend_rule(panel(), "stricter", published.runs, published.ledger)
+    with pytest.raises(RuleRefusedError, match="was sealed before and amended away"):
+        amend_rule(paired(), "the old one was nicer", published.runs, published.ledger)
+    with pytest.raises(RuleChangedError, match="rule 'panel' is in force"):
+        seal_rule(paired(), published.runs, published.ledger)
+
+
+def test_without_a_rule_there_is_nothing_to_amend(ledger: Path, runs: Path) -> None:
+    with pytest.raises(RuleRefusedError, match="flowlab rule seal"):
+        amend_rule(sealable(panel_rule()), "first", runs, ledger)
