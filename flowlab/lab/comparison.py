@@ -5,11 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
+from flowlab.core.errors import MissingError, NotStackedError
 from flowlab.core.progress import Progress
 from flowlab.lab.environment import choose_device
 from flowlab.lab.executor import execute
-from flowlab.lab.plan import PlannedRun, plan_runs
+from flowlab.lab.plan import PlannedRun, plan_owed, plan_runs
 from flowlab.lab.prepare import Ground, open_ground
+from flowlab.lab.sealing import Show, seal_study_rule
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import StudyJournal
@@ -20,7 +22,7 @@ from flowlab.study.study import Study
 from flowlab.study.unused import OWN_OBJECTIVES
 from flowlab.train.cohort import shape_signature
 from flowlab.train.data import channel_alphas, require_whole_batch
-from flowlab.verdict.seal import seal_rule
+from flowlab.verdict.judge import read_owed
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,50 @@ def compare(
     *,
     again: bool,
     progress: Progress,
+    show: Show,
     announce: Callable[[list[PlannedRun]], None],
 ) -> Comparison:
     """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger even when interrupted."""
     where = choose_device(device)
+    ground = stand(study, progress, show)
+    planned = plan_runs(study, ground.base, levers, seeds, read_statuses(study), again=again)
+    return carry_out(study, ground, planned, where, progress, announce)
+
+
+def compare_owed(
+    study: Study, device: str, *, progress: Progress, show: Show, announce: Callable[[list[PlannedRun]], None]
+) -> Comparison:
+    """Train exactly what the sealed rule wants next. Raises MissingError if nothing is owed."""
+    where = choose_device(device)
+    ground = stand(study, progress, show)
+    planned, unknown = plan_owed(study, ground.base, read_owed(study.ledger), read_statuses(study))
+    if not planned and not unknown:
+        raise MissingError(
+            "nothing is owed: the rule has what it needs of every lever. Try another: flowlab run --lever NAME"
+        )
+    done = carry_out(study, ground, planned, where, progress, announce)
+    return Comparison(done.run_ids, done.trained, [*unknown, *done.problems])
+
+
+def stand(study: Study, progress: Progress, show: Show) -> Ground:
+    """The ground that runs stand on: cache and base noted, the rule sealed, every journal read."""
     ground = open_ground(study)
     note_cache(study, ground)
-    seal_rule(study.rule, study.runs, study.ledger)
+    note_base(study, ground)
+    seal_study_rule(study, ground, progress, show)
+    return ground
+
+
+def carry_out(
+    study: Study,
+    ground: Ground,
+    planned: list[PlannedRun],
+    where: torch.device,
+    progress: Progress,
+    announce: Callable[[list[PlannedRun]], None],
+) -> Comparison:
+    """Train what of `planned` is not done, and bring it into the ledger even when interrupted."""
     problems = ingest(study.ledger, study.runs).problems
-    planned = plan_runs(study, ground.base, levers, seeds, read_statuses(study), again=again)
     missing = [item for item in planned if not item.done]
     require_trainable(ground, [item.run.recipe for item in missing])
     announce(planned)
@@ -88,6 +125,36 @@ def note_cache(study: Study, ground: Ground) -> None:
             num_train=cache.num_windows("train"),
             num_val=cache.num_windows("val"),
             val_drives_digest=ground.base.val_digest,
+        )
+
+
+def note_base(study: Study, ground: Ground) -> None:
+    """Tell the ledger what levers are compared with from now on, if that has changed.
+
+    Raises NotStackedError if experiments.toml has levers stacked that the ledger does not.
+    """
+    base = ground.base
+    control_digest = base.recipe_digest(study.control)
+    if study.stacked:
+        stacks = read(study.ledger, "select lever, new_control_digest from stacks order by entry").rows
+        names = tuple(lever for lever, _ in stacks)
+        if names[-len(study.stacked) :] != study.stacked or stacks[-1][1] != control_digest:
+            raise NotStackedError(
+                f"study.stacked is {list(study.stacked)}, and the ledger has not stacked them on this control "
+                f"and cache. Only flowlab stack changes it: restore it, or write the changes into [control] and "
+                f"remove study.stacked."
+            )
+    here = (control_digest, base.cache_id, base.evaluation_id(study.control), list(study.stacked))
+    question = "select control_digest, cache_id, evaluation_id, stacked from bases order by entry desc limit 1"
+    if here in [tuple(row) for row in read(study.ledger, question).rows]:
+        return
+    with StudyJournal.of(study.runs) as journal:
+        journal.base(
+            control_digest=here[0],
+            cache_id=here[1],
+            evaluation_id=here[2],
+            stacked=study.stacked,
+            recipe=study.control.to_json(),
         )
 
 

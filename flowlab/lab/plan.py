@@ -8,6 +8,7 @@ from flowlab.core.plugins import source_digest
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.cohort import Run
+from flowlab.verdict.judge import OwedRun
 
 TERMINAL = ("finished", "crashed")
 
@@ -76,6 +77,28 @@ def plan_runs(
         run = Run(run_id, name, seed, study.recipe(name))
         planned.setdefault(run_id, PlannedRun(run, replicate, why, statuses.get(run_id, "")))
     return list(planned.values())
+
+
+def plan_owed(
+    study: Study, base: Base, owed: Sequence[OwedRun], statuses: Mapping[str, str]
+) -> tuple[list[PlannedRun], list[str]]:
+    """The runs that rules want next, and a sentence for each that experiments.toml no longer describes."""
+    planned: dict[str, PlannedRun] = {}
+    unknown: list[str] = []
+    for run in owed:
+        known = run.lever == CONTROL or (run.lever in study.file.levers and run.lever not in study.stacked)
+        if not known or base.recipe_digest(study.recipe(run.lever)) != run.recipe_digest:
+            unknown.append(
+                f"{run.lever}@{run.seed} is owed, and experiments.toml no longer has that recipe: it stays owed "
+                f"until the lever is as it was."
+            )
+            continue
+        run_id = identify(study, base, run.lever, run.seed)
+        recipe = study.recipe(run.lever)
+        planned.setdefault(
+            run_id, PlannedRun(Run(run_id, run.lever, run.seed, recipe), 0, run.why, statuses.get(run_id, ""))
+        )
+    return list(planned.values()), unknown
 
 
 def identify(study: Study, base: Base, lever: str, seed: int) -> str:

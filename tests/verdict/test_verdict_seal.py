@@ -51,7 +51,7 @@ def test_a_guardrail_that_disappears_is_a_change(ledger: Path, runs: Path) -> No
 
 def test_one_rule_is_in_force_whatever_its_name(ledger: Path, runs: Path) -> None:
     seal_rule(sealable(panel_rule()), runs, ledger)
-    with pytest.raises(RuleChangedError, match='rule \'panel\' is in force with name = "panel", .* "wider"'):
+    with pytest.raises(RuleChangedError, match=r'rule \'panel\' is in force with name = "panel", .* "wider"'):
         seal_rule(sealable(panel_rule(panel_seeds=(1001, 1002, 1003), name="wider")), runs, ledger)
 
 

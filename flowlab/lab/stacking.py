@@ -1,0 +1,114 @@
+"""Moves the base: a lever goes into the control once the rule in force says `stack`, and not otherwise."""
+
+from dataclasses import dataclass, replace
+
+from flowlab.core.errors import NotStackedError
+from flowlab.core.files import write_atomic
+from flowlab.lab.comparison import note_base, note_cache
+from flowlab.lab.plan import Base
+from flowlab.lab.prepare import open_ground
+from flowlab.lab.sealing import rule_for
+from flowlab.ledger.connection import read
+from flowlab.ledger.ingest import ingest
+from flowlab.ledger.lines import StudyJournal
+from flowlab.study.document import FILE_NAME
+from flowlab.study.rule import Rule
+from flowlab.study.stacking import with_stacked
+from flowlab.study.study import Study, load_study
+from flowlab.verdict.judge import Verdict, read_owed, read_verdicts
+from flowlab.verdict.seal import is_in_force, one_at_a_time
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A lever that has gone into the base, and what the new base is owed first."""
+
+    lever: str
+    effect: float
+    stacked: tuple[str, ...]
+    replicate_seed: int
+
+
+def stack(study: Study, lever: str) -> Stacked:
+    """Put `lever` into the base: on the record first, then in experiments.toml. Given again, it completes what was cut.
+
+    Raises NotStackedError, saying what is missing, unless the rule in force says `stack` of exactly this recipe.
+    """
+    study.require_lever(lever)
+    if lever in study.stacked:
+        raise NotStackedError(f"lever {lever!r} is stacked already: {' -> '.join(study.stacked)}.")
+    ground = open_ground(study)
+    note_cache(study, ground)
+    note_base(study, ground)
+    rule = rule_for(study, ground)
+    with one_at_a_time(study.runs):
+        ingest(study.ledger, study.runs)
+        if not is_in_force(rule, study.ledger):
+            raise NotStackedError("no rule is in force, so nothing can be stacked. Seal one: flowlab rule seal")
+        verdict = _require_stack(study, ground.base, rule, lever)
+        new = load_with(study, (*study.stacked, lever))
+        new_digest = ground.base.recipe_digest(new.control)
+        question = "select replicate_seed from stacks where lever = ? and control_digest = ? and new_control_digest = ?"
+        begun = read(study.ledger, question, [lever, verdict.control_digest, new_digest]).rows
+        replicate_seed = begun[0][0] if begun else choose_replicate_seed(rule)
+        if not begun:
+            with StudyJournal.of(study.runs) as journal:
+                journal.stack(
+                    lever=lever,
+                    recipe_digest=verdict.recipe_digest,
+                    rule_digest=verdict.rule_digest,
+                    control_digest=verdict.control_digest,
+                    cache_id=verdict.cache_id,
+                    evaluation_id=verdict.evaluation_id,
+                    changes=study.file.levers[lever].set,
+                    new_control_digest=new_digest,
+                    replicate_seed=replicate_seed,
+                    effect=verdict.effect or 0.0,
+                )
+            ingest(study.ledger, study.runs)
+        path = study.root / FILE_NAME
+        write_atomic(path, with_stacked(path.read_text(encoding="utf-8-sig"), new.stacked).encode())
+    note_base(load_study(study.root), ground)
+    ingest(study.ledger, study.runs)
+    return Stacked(lever, verdict.effect or 0.0, new.stacked, replicate_seed)
+
+
+def load_with(study: Study, stacked: tuple[str, ...]) -> Study:
+    """The study as it would be with these levers stacked."""
+    table = study.file.study.model_copy(update={"stacked": stacked})
+    return replace(study, file=study.file.model_copy(update={"study": table}))
+
+
+def choose_replicate_seed(rule: Rule) -> int:
+    """Where a new stack is replicated: the first panel seed that no stage has looked at, or one after all of them."""
+    unseen = [seed for seed in rule.panel_seeds if seed not in rule.judged_seeds]
+    return unseen[0] if unseen else max(*rule.panel_seeds, *rule.judged_seeds) + 1
+
+
+def _require_stack(study: Study, base: Base, rule: Rule, lever: str) -> Verdict:
+    """The verdict that lets `lever` in. Raises NotStackedError with what is missing."""
+    control_digest, recipe_digest = base.recipe_digest(study.control), base.recipe_digest(study.recipe(lever))
+    replicates = [run for run in read_owed(study.ledger, rule.digest(), control_digest) if run.why == "replicate"]
+    if replicates:
+        raise NotStackedError(
+            f"the base {' -> '.join(study.stacked)} has not been replicated: control@{replicates[0].seed} is owed. "
+            f"Run it first: flowlab run --owed"
+        )
+    found = [
+        row
+        for row in read_verdicts(study.ledger, rule.digest(), control_digest)
+        if (row.lever, row.recipe_digest, row.cache_id) == (lever, recipe_digest, base.cache_id)
+    ]
+    if not found:
+        seeds = ",".join(str(seed) for seed in rule.judged_seeds)
+        raise NotStackedError(
+            f"rule {rule.name!r} has judged no run of {lever!r} on the present base. Run it: "
+            f"flowlab run --lever {lever} --seeds {seeds}"
+        )
+    verdict = found[0]
+    if verdict.decision != "stack":
+        owed = f" Owed: {verdict.owed} (flowlab run --owed)." if verdict.owed else ""
+        raise NotStackedError(
+            f"rule {rule.name!r} says {verdict.decision} of {lever!r}, not stack: {verdict.reason}.{owed}"
+        )
+    return verdict
