@@ -3,15 +3,18 @@
 create view run_states as
 with
     told as (
-        select *, row_number() over (partition by run_id order by position desc) as back
+        -- One struct, since max_by would pass over a row whose step is NULL.
+        select
+            run_id,
+            max_by({'what': what, 'detail': detail, 'step': step, 'time_us': time_us}, position) as final
         from events
         where what in ('registered', 'started', 'interrupted', 'finished', 'crashed')
+        group by run_id
     )
 select
     run_id,
-    case what when 'started' then 'running' else what end as status,
-    detail,
-    step,
-    time_us as since_us
+    case final.what when 'started' then 'running' else final.what end as status,
+    final.detail,
+    final.step,
+    final.time_us as since_us
 from told
-where back = 1

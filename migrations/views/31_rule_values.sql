@@ -1,11 +1,11 @@
--- The value of each run in evidence on each metric of each rule.
-create view judged_values as
+-- What each run ended with on each metric of each rule; judged_values keeps those of the runs in evidence.
+create view rule_values as
 select
     rule_metrics.rule,
     rule_metrics.rule_digest,
     rule_metrics.role,
     rule_metrics.position,
-    evidence.*,
+    metrics.run_id,
     metrics.value
 from rule_metrics
 join metrics
@@ -14,4 +14,3 @@ join metrics
     and metrics.slice = rule_metrics.slice
     and metrics.readout = rule_metrics.readout
     and metrics.step = -1
-join evidence using (run_id)

@@ -1,0 +1,100 @@
+-- What each rule decides of each lever, with all that it rests on, in one row: for decisions and verdicts.
+create view lever_decisions as
+with
+    guarded as (
+        select
+            rule, rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest,
+            any_value({
+                'stage_position': stage_position, 'stage': stage, 'first_seed': first_seed, 'num_seeds': num_seeds,
+                'last_seed': last_seed, 'improvement': improvement, 'passes': passes, 'is_last': is_last
+            }) as reached,
+            any_value(reason) as reached_reason,
+            any_value(cells) as cells,
+            any_value(owed) as owed,
+            any_value(panel_mean) as panel_mean,
+            any_value(panel_sd) as panel_sd,
+            any_value(panel_count) as panel_count,
+            count(*) filter (where guard_passes = false) as num_failed,
+            count(*) filter (where guard_position is not null and guard_passes is null) as num_open,
+            list_sort(
+                list((guard_position, guard_reason))
+                filter (where guard_position is not null and guard_passes is distinct from true)
+            ) as guard_reasons
+        from lever_guards
+        group by all
+    ),
+    crashes as (
+        select
+            judged.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id, runs.lever, runs.recipe_digest,
+            string_agg(
+                format('crashed at seed {}, step {}', runs.seed, coalesce(run_states.step, 0)), ', ' order by judged.position
+            ) as crash
+        from runs
+        join run_states using (run_id)
+        join rule_seeds as judged on judged.role = 'judged' and judged.seed = runs.seed
+        where run_states.status = 'crashed' and runs.replicate = 0
+        group by all
+    ),
+    post_hoc as (
+        select
+            rules.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id, runs.lever, runs.recipe_digest,
+            format('post-hoc: {} of its runs are older than the rule, which may not stack them', count(*)) as older
+        from runs
+        join rules on runs.time_us < rules.time_us
+        join rule_seeds as judged
+            on judged.rule_digest = rules.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
+        where runs.replicate = 0
+        group by all
+    ),
+    imported as (
+        select
+            control_digest, cache_id, evaluation_id, lever, recipe_digest,
+            format('imported: {} of its runs were not trained under this rule, which may not stack them', count(*)) as origin
+        from runs
+        where origin is not null
+        group by control_digest, cache_id, evaluation_id, lever, recipe_digest
+    ),
+    crashed_controls as (
+        select
+            panel.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id,
+            format(
+                'the panel will never be complete, for {} crashed: amend the rule to other panel seeds',
+                string_agg(format('control@{}', runs.seed), ', ' order by panel.position)
+            ) as broken_panel
+        from runs
+        join run_states using (run_id)
+        join rule_seeds as panel on panel.role = 'panel' and panel.seed = runs.seed
+        where
+            run_states.status = 'crashed' and runs.replicate = 0
+            and runs.lever = 'control' and runs.recipe_digest = runs.control_digest
+        group by panel.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id
+    )
+select
+    guarded.* exclude (reached, reached_reason, num_failed, num_open, guard_reasons),
+    reached.*,
+    case when reached.is_last then reached.improvement end as effect,
+    case
+        when not reached.passes then 'drop'
+        when reached.passes is null and crashes.crash is not null then 'drop'
+        when reached.passes is null then 'undecided'
+        when num_failed > 0 then 'drop'
+        when num_open > 0 then 'undecided'
+        else 'stack'
+    end as outcome,
+    post_hoc.older is not null or imported.origin is not null as is_barred,
+    if(outcome = 'stack' and is_barred, 'undecided', outcome) as decision,
+    concat_ws(
+        '; ',
+        -- A run that crashed is not waited for.
+        if(crashes.crash is null, reached_reason, nullif(regexp_replace(reached_reason, '(; )?[^;]*: waits for [^;]*$', ''), '')),
+        case when reached.passes then array_to_string([told[2] for told in guard_reasons], '; ') end,
+        crashes.crash,
+        if(outcome = 'undecided', crashed_controls.broken_panel, null),
+        post_hoc.older,
+        imported.origin
+    ) as reason
+from guarded
+left join crashes using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
+left join post_hoc using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
+left join imported using (control_digest, cache_id, evaluation_id, lever, recipe_digest)
+left join crashed_controls using (rule_digest, control_digest, cache_id, evaluation_id)
