@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
-from flowlab.cli.screen import out, print_json, say, table
+from flowlab.cli.screen import out, print_json, say, table, when
 from flowlab.study.rule import Rule
 from flowlab.study.study import CONTROL, Study
 
@@ -26,7 +26,7 @@ def verdict(
     """What the registered rule decides for every lever: pairs, deltas, panel, stage, decision, what is owed next."""
     found = open_study(study)
     if lever is not None:
-        found.recipe(lever)
+        found.require_lever(lever)
     ingest_all(found)
     levers = [] if lever is None else [lever]
     if as_json:
@@ -72,31 +72,40 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
         say("no lever has a run that the rule judges yet. Try one: flowlab run --lever NAME --seeds A,B")
         return
     console = out()
-    bases = dict.fromkeys((row.rule, row.control_digest, row.cache_id, row.evaluation_id) for row in rows)
-    for number, base in enumerate(bases):
-        together = [row for row in rows if (row.rule, row.control_digest, row.cache_id, row.evaluation_id) == base]
-        rule = _sealed(study, together[0].rule_digest)
-        which = f" (base {number + 1} of {len(bases)})" if len(bases) > 1 else ""
+    rules = _sealed(study)
+    groups: dict[tuple[str, ...], list[Verdict]] = {}
+    for row in sorted(rows, key=lambda row: list(rules).index(row.rule_digest)):
+        groups.setdefault((row.rule_digest, row.control_digest, row.cache_id, row.evaluation_id), []).append(row)
+    for number, together in enumerate(groups.values()):
+        rule, is_in_force = rules[together[0].rule_digest]
+        which = f" ({number + 1} of {len(groups)})" if len(groups) > 1 else ""
+        which += "" if is_in_force else ", since amended away"
         console.print(_verdict_table(rule, together, which))
         for row in together:
             console.print(Text.assemble((row.lever, "bold"), f": {row.reason}"), soft_wrap=True)
         _print_baselines(study, rule, together[0].cache_id, console)
-    if study.rule.digest() not in {row.rule_digest for row in rows}:
+    if study.rule.terms() not in [rule.terms() for rule, is_in_force in rules.values() if is_in_force]:
         say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
 
 
 def _read(study: Study, levers: Sequence[str]) -> "list[Verdict]":
     from flowlab.verdict.judge import read_verdicts
+    from flowlab.verdict.record import record_verdicts
 
-    return [row for row in read_verdicts(study.ledger) if not levers or CONTROL in levers or row.lever in levers]
+    rows = read_verdicts(study.ledger)
+    for reversal in record_verdicts(rows, study.runs, study.ledger):
+        say(
+            f"warning: {reversal.lever} was recorded as {reversal.recorded!r} on {when(reversal.recorded_us)}, and is "
+            f"{reversal.decision!r} by the views as they are now. Look at what came in since: flowlab ledger verify"
+        )
+    return [row for row in rows if not levers or CONTROL in levers or row.lever in levers]
 
 
-def _sealed(study: Study, rule_digest: str) -> Rule:
-    """The rule as it was sealed, whatever experiments.toml says by now."""
-    from flowlab.ledger.connection import read
+def _sealed(study: Study) -> dict[str, tuple[Rule, bool]]:
+    """Each rule as it was sealed, whatever experiments.toml says by now, and whether it is in force; oldest first."""
+    from flowlab.verdict.history import read_history
 
-    rows = read(study.ledger, "select * from rules where rule_digest = ?", [rule_digest]).records()
-    return Rule.model_validate_json(rows[0]["rule_json"])
+    return {row.digest: (row.rule, row.is_in_force) for row in read_history(study.ledger)}
 
 
 def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Table:

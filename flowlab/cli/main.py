@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from flowlab.cli import judge, prepare, rules, runs, start
+from flowlab.cli import judge, ledger, prepare, rules, runs, start
 from flowlab.cli.screen import say
 from flowlab.core.errors import FlowlabError
 
@@ -26,7 +26,8 @@ drives = typer.Typer(help="Recordings: make them, look at them.", no_args_is_hel
 encoder = typer.Typer(help="The frozen encoder: pretrain it, look at it.", no_args_is_help=True)
 cache = typer.Typer(help="The cache of condition tokens: build it, look at it.", no_args_is_help=True)
 
-rule = typer.Typer(help="Rules: list them, learn how often they would fool you.", no_args_is_help=True)
+rule = typer.Typer(help="Rules: seal them, amend them, learn how often they would fool you.", no_args_is_help=True)
+ledger_group = typer.Typer(help="The ledger: verify its chain, make it anew.", no_args_is_help=True)
 
 app.command()(start.init)
 app.command()(start.demo)
@@ -42,11 +43,18 @@ cache.command("list")(prepare.cache_list)
 cache.command("show")(prepare.cache_show)
 app.add_typer(rule, name="rule")
 rule.command("list")(rules.rule_list)
+rule.command("show")(rules.rule_show)
 rule.command("simulate")(rules.rule_simulate)
+rule.command("seal")(rules.rule_seal)
+rule.command("amend")(rules.rule_amend)
 app.command()(runs.run)
 app.command()(runs.status)
+app.command()(runs.stack)
 app.command()(judge.verdict)
 app.command()(judge.sql)
+app.add_typer(ledger_group, name="ledger")
+ledger_group.command("verify")(ledger.ledger_verify)
+ledger_group.command("rebuild")(ledger.ledger_rebuild)
 
 
 def main(arguments: list[str] | None = None) -> None:

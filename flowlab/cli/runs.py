@@ -1,5 +1,6 @@
 """`flowlab run` and `flowlab status`."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -7,11 +8,15 @@ import typer
 from flowlab.cli import judge
 from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, parse_seeds
 from flowlab.cli.screen import Bars, out, print_json, say, table
+from flowlab.core.errors import StudyError
 
 
 def run(
-    lever: Annotated[str, typer.Option(help='The lever to try, or several with commas between them, or "control".')],
-    seeds: Annotated[str, typer.Option(help="Seeds with commas between them: 1001,1002.")],
+    lever: Annotated[
+        str | None, typer.Option(help='The lever to try, or several with commas between them, or "control".')
+    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds with commas between them: 1001,1002.")] = None,
+    owed: Annotated[bool, typer.Option("--owed", help="Instead: exactly the runs that the rule wants next.")] = False,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     again: Annotated[
@@ -20,13 +25,33 @@ def run(
     as_json: JsonOption = False,
 ) -> None:
     """Train levers at some seeds, with what the comparison lacks: the control at these seeds and the rule's panel."""
-    chosen_seeds = parse_seeds(seeds)
+    if owed and (lever is not None or seeds is not None or again):
+        raise StudyError("--owed asks the rule what to run, so leave --lever, --seeds and --again out.")
+    if not owed and (lever is None or seeds is None):
+        raise StudyError(
+            "give --lever and --seeds, or --owed. Example: flowlab run --lever delta-off --seeds 1001,1002"
+        )
+    chosen_seeds = parse_seeds(seeds or "0")
     found = open_study(study)
-    levers = parse_levers(lever, found)
+    levers = parse_levers(lever, found) if lever is not None else []
 
-    from flowlab.lab.comparison import compare
+    from flowlab.cli.rule_screen import show_foretold
+    from flowlab.lab.comparison import compare, compare_owed
 
-    result = compare(found, levers, chosen_seeds, device.value, again=again, progress=Bars(), announce=_announce)
+    bars = Bars()
+    if owed:
+        result = compare_owed(found, device.value, progress=bars, show=show_foretold, announce=_announce)
+    else:
+        result = compare(
+            found,
+            levers,
+            chosen_seeds,
+            device.value,
+            again=again,
+            progress=bars,
+            show=show_foretold,
+            announce=_announce,
+        )
     for problem in result.problems:
         say(f"warning: {problem}")
     if as_json:
@@ -34,6 +59,26 @@ def run(
         print_json({"levers": levers, "runs": result.run_ids, "trained": result.trained, "verdicts": verdicts})
     else:
         judge.print_verdicts(found, levers)
+
+
+def stack(
+    lever: Annotated[str, typer.Argument(metavar="LEVER", help="The lever that goes into the base.")],
+    study: StudyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a lever into the control, if the rule says `stack` of it; otherwise say what is missing."""
+    from flowlab.lab.stacking import stack as put_on_stack
+
+    found = open_study(study)
+    stacked = put_on_stack(found, lever)
+    if as_json:
+        print_json(asdict(stacked))
+        return
+    say(
+        f"{lever} is stacked, {stacked.effect:.4f} better: the base is now control -> {' -> '.join(stacked.stacked)}. "
+        f"The old panel does not serve it. It is owed a new one, and a replicate at seed {stacked.replicate_seed}: "
+        f"flowlab run --owed"
+    )
 
 
 def _announce(planned: list) -> None:

@@ -34,7 +34,7 @@ def demo(study: StudyOption = None, device: DeviceOption = Device.auto) -> None:
     root = study if study is not None else _demo_folder()
     say(f"the demo study is {root / FILE_NAME}")
     prepare.cache_build(study=root, device=device, as_json=False)
-    runs.run(lever=DEMO_LEVER, seeds=DEMO_SEEDS, study=root, device=device, again=False, as_json=False)
+    runs.run(lever=DEMO_LEVER, seeds=DEMO_SEEDS, owed=False, study=root, device=device, again=False, as_json=False)
     say('\nnow try: flowlab verdict, flowlab status, flowlab sql "select * from verdicts"')
 
 

@@ -4,6 +4,7 @@ One transaction holds the revisions, the views and the record of both, so a proc
 ledger as it was. A new ledger is made beside its place and moved there whole.
 """
 
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +18,9 @@ from flowlab.ledger.connection import lock_door, one_line, open_ledger, open_new
 if TYPE_CHECKING:
     import duckdb
     from sqlalchemy import Connection
+
+
+EXCLUDED = re.compile(r"EXCLUDE \(([^()]*)\)")
 
 
 class Schema(NamedTuple):
@@ -59,7 +63,12 @@ def describe_schema(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
     for table, column, kind in connection.execute(question).fetchall():
         columns.setdefault(f"table {table}", []).append((column, kind))
     views = connection.execute("select view_name, sql from duckdb_views() where not internal").fetchall()
-    return columns | {f"view {name}": text for name, text in views}
+    return columns | {f"view {name}": EXCLUDED.sub(_in_order, text) for name, text in views}
+
+
+def _in_order(excluded: re.Match[str]) -> str:
+    """DuckDB turns the names in EXCLUDE around whenever it writes a view."""
+    return f"EXCLUDE ({', '.join(sorted(excluded[1].split(', ')))})"
 
 
 def schema_of(connection: "duckdb.DuckDBPyConnection") -> Schema:

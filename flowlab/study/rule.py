@@ -47,6 +47,14 @@ class Rule(Frozen):
         """What experiments.toml says of the rule: all but the evaluation identity, which the cache decides."""
         return self.model_dump(mode="json", exclude={"evaluation"})
 
+    def roles(self) -> dict[str, list[int]]:
+        """The seeds that the rule looks at, by role: panel, discovery, and fresh, which only its last stage sees."""
+        *earlier, last = self.stages
+        fresh = bool(earlier) and last.first_seed > max(stage.last_seed for stage in earlier)
+        begin = last.first_seed - 1 if fresh else len(self.judged_seeds)
+        discovery, unseen = self.judged_seeds[:begin], self.judged_seeds[begin:]
+        return {"panel": list(self.panel_seeds), "discovery": list(discovery), "fresh": list(unseen)}
+
     def judging(self, evaluation: dict[str, Any]) -> "Rule":
         """The rule for runs that are evaluated in this way: cache, validation drives, draws, noise bank, solver."""
         return self.model_copy(update={"evaluation": evaluation})

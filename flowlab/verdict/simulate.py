@@ -70,8 +70,8 @@ class ErrorRates:
 
 
 def simulate(rule: Rule, asked: Campaigns, progress: Progress = SILENT) -> ErrorRates:
-    """The error rates of `rule`, its guardrails left out: what a lever does elsewhere is not simulated."""
-    bare = rule.model_copy(update={"guardrails": ()})
+    """The error rates of `rule`, its guardrails and whom it judges left out: neither is simulated."""
+    bare = rule.model_copy(update={"guardrails": (), "evaluation": None})
     num_null = asked.levers - asked.real
     totals = {True: np.zeros(4), False: np.zeros(4)}
     fooled = 0
