@@ -11,6 +11,7 @@ from rich.text import Text
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import out, print_json, say, table, when
+from flowlab.core.types import FRAME_SLICES
 from flowlab.study.rule import Rule
 from flowlab.study.study import CONTROL, Study
 
@@ -50,6 +51,31 @@ def sql(
         print_json(answer.records())
     else:
         out().print(table(answer.columns, answer.rows))
+
+
+def compare(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as flowlab status lists it.")],
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another run's id.")],
+    everything: Annotated[bool, typer.Option("--all", help="Every slice, not only the whole frames'.")] = False,
+    study: StudyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The final numbers of two runs side by side; refused if they were not evaluated in one way."""
+    from flowlab.verdict.compare import compare_runs
+
+    found = open_study(study)
+    ingest_all(found)
+    shared = compare_runs(found.ledger, run, other)
+    chosen = [row for row in shared if everything or row.slice in FRAME_SLICES]
+    if as_json:
+        print_json([asdict(row) | {"difference": row.difference} for row in chosen])
+        return
+    cells = [
+        [row.metric, row.channel, row.slice, row.readout, row.value, row.other_value, f"{row.difference:+.4f}"]
+        for row in chosen
+    ]
+    columns = ["metric", "channel", "slice", "readout", run, other, "difference"]
+    out().print(table(columns, cells, f"{len(chosen)} of {len(shared)} final numbers that both runs have"))
 
 
 def ingest_all(study: Study) -> None:

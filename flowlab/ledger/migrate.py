@@ -6,6 +6,7 @@ ledger as it was. A new ledger is made beside its place and moved there whole.
 
 import re
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +45,7 @@ def expected_schema() -> Schema:
     return Schema(_revisions()[-1], digest_files(_view_files()))
 
 
+@cache
 def fresh_schema() -> dict[str, Any]:
     """The tables and views of a new ledger (`describe_schema`), read back from a file: DuckDB rewrites views there."""
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,223 @@
+"""Whatever is changed in a finished ledger behind flowlab's back, `verify` finds it and names the entry."""
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from campaign import EVALUATION, FLAT, Campaign, preset, sealable
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowlab.core.errors import ChainBrokenError
+from flowlab.ledger.ingest import ingest
+from flowlab.ledger.lines import RunJournal, StudyJournal
+from flowlab.ledger.migrate import migrate
+from flowlab.ledger.verify import verify
+from flowlab.verdict.judge import read_verdicts
+from flowlab.verdict.record import record_verdicts
+from flowlab.verdict.seal import amend_rule
+
+PANEL = (1001, 1002, 1003)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a campaign with an entry of every kind: every table has rows."""
+    folder = tmp_path_factory.mktemp("finished")
+    ledger, runs = folder / "ledger.duckdb", folder / "runs"
+    migrate(ledger)
+    with StudyJournal.of(runs) as journal:
+        journal.cache(cache_id="cache", identity={"a": 1}, num_train=9, num_val=3, val_drives_digest="v")
+        journal.base(control_digest="base", cache_id="cache", evaluation_id="e", stacked=[], recipe={"a": 1})
+    campaign = Campaign(ledger, runs, preset("paired", PANEL, (1001, 1002)))
+    campaign.controls(dict.fromkeys(PANEL, 0.4), flat=0.1)
+    for lever, value in {"good": 0.36, "bad": 0.41}.items():
+        for seed in (1001, 1002):
+            campaign.run(lever, seed, value, flat=0.1)
+    campaign.run("unstable", 1001, 0.3, ending="crashed")
+    with RunJournal.of(runs, "extra") as journal:
+        journal.registered(
+            run_id="extra",
+            study="test",
+            lever="imported",
+            seed=7,
+            replicate=0,
+            recipe={"train": {"lr": 1e-3}},
+            recipe_digest="r",
+            control_digest="c",
+            cache_id="imported",
+            evaluation_id="f",
+            evaluation=EVALUATION,
+            changed_keys=["train.lr"],
+            tags=["scale:pilot"],
+            origin="mlflow:a.db",
+        )
+        journal.started(
+            attempt=0, device="cpu", cohort_size=1, threads=1, pid=1, environment={"a": "b"}, git_revision="g"
+        )
+        journal.wall_time({"train": 1.0})
+        journal.artifact("policy.safetensors", "d", 5)
+        journal.crashed("loss is not finite", 3)
+    ingest(ledger, runs)
+    record_verdicts(read_verdicts(ledger), runs, ledger)
+    with StudyJournal.of(runs) as journal:
+        journal.stack(
+            lever="good",
+            recipe_digest="good-recipe",
+            rule_digest="x",
+            control_digest="base",
+            cache_id="cache",
+            evaluation_id="e",
+            changes={"train.lr": 1.0},
+            new_control_digest="new",
+            replicate_seed=1003,
+            effect=0.04,
+        )
+    ingest(ledger, runs)
+    wider = FLAT.model_copy(update={"margin": 0.005})
+    rule = sealable(preset("panel", PANEL, (1001, 1002))).model_copy(update={"guardrails": (wider,)})
+    amend_rule(rule, "paired fooled us", runs, ledger)
+    verify(ledger, runs)
+    return folder
+
+
+def tables(ledger: Path) -> dict[str, list[tuple[str, str]]]:
+    """The columns of each table, with their types."""
+    with duckdb.connect(str(ledger), read_only=True) as connection:
+        names = connection.execute("select table_name from duckdb_tables() order by 1").fetchall()
+        return {name: [row[:2] for row in connection.execute(f"describe {name}").fetchall()] for (name,) in names}
+
+
+def other_value(kind: str, value: Any, stream: random.Random) -> Any:
+    """A value of the same type that is not `value`: often a near one."""
+    if value is None:
+        return {"VARCHAR": "x", "BIGINT": 1, "DOUBLE": 0.5}[kind]
+    if kind == "BIGINT":
+        return stream.choice([value + 1, value - 1, -value - 1])
+    if kind == "DOUBLE":
+        return stream.choice([value * (1 + 2**-52) if value else 5e-324, -value if value else 1.0, value + 0.001])
+    if kind == "VARCHAR[]":
+        return [*value, "x"]
+    return stream.choice([f"{value} ", f"{value}x", value[:-1] if value else "y"])
+
+
+def tampered(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(finished / "ledger.duckdb", tmp_path / "ledger.duckdb"))
+
+
+def edit(ledger: Path, table: str, column: str, kind: str, stream: random.Random) -> str:
+    """Change one value of one row; what was done, in words."""
+    with duckdb.connect(str(ledger)) as connection:
+        rows = connection.execute(f'select rowid, "{column}" from {table}').fetchall()
+        assert rows, f"{table} has no rows to change"
+        rowid, value = stream.choice(rows)
+        new = other_value(kind, value, stream)
+        connection.execute(f'update {table} set "{column}" = ? where rowid = ?', [new, rowid])
+        return f"{table}.{column}, row {rowid}: {value!r} became {new!r}"
+
+
+def test_every_table_of_the_finished_ledger_has_rows(finished: Path) -> None:
+    with duckdb.connect(str(finished / "ledger.duckdb"), read_only=True) as connection:
+        empty = [name for name in tables(finished / "ledger.duckdb") if not connection.table(name).fetchall()]
+    assert empty == []
+
+
+def test_a_change_in_any_column_of_any_table_is_found(finished: Path, tmp_path: Path) -> None:
+    stream, missed = random.Random(0), []
+    for table, columns in tables(finished / "ledger.duckdb").items():
+        for column, kind in columns:
+            ledger = tampered(finished, tmp_path)
+            done = edit(ledger, table, column, kind, stream)
+            try:
+                verify(ledger, finished / "runs")
+                missed.append(done)
+            except ChainBrokenError:
+                pass
+    assert missed == []
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_change_of_any_value_is_found_without_the_journals_too(finished: Path, tmp_path: Path, seed: int) -> None:
+    stream = random.Random(seed)
+    ledger = tampered(finished, tmp_path)
+    table, columns = stream.choice(list(tables(ledger).items()))
+    done = edit(ledger, table, *stream.choice(columns), stream)
+    with pytest.raises(ChainBrokenError):
+        verify(ledger, tmp_path / "no-runs")
+        raise AssertionError(done)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1), act=st.sampled_from(["delete", "insert"]))
+def test_a_row_that_goes_or_comes_is_found(finished: Path, tmp_path: Path, seed: int, act: str) -> None:
+    stream = random.Random(seed)
+    ledger = tampered(finished, tmp_path)
+    table = stream.choice(list(tables(ledger)))
+    with duckdb.connect(str(ledger)) as connection:
+        rowid = stream.choice(connection.execute(f"select rowid from {table}").fetchall())[0]
+        statement = "delete from {0} where rowid = ?" if act == "delete" else "insert into {0} from {0} where rowid = ?"
+        connection.execute(statement.format(table), [rowid])
+    with pytest.raises(ChainBrokenError):
+        verify(ledger, tmp_path / "no-runs")
+        raise AssertionError(f"{act} {table} {rowid}")
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_swapped_pair_of_entries_is_found(finished: Path, tmp_path: Path, seed: int) -> None:
+    """Their numbers, with and without the numbers in the rows that they brought."""
+    stream = random.Random(seed)
+    ledger = tampered(finished, tmp_path)
+    chained = [name for name in tables(ledger) if name not in ("alembic_version", "views_applied")]
+    with duckdb.connect(str(ledger)) as connection:
+        ((num_entries,),) = connection.execute("select count(*) from chain").fetchall()
+        first, second = sorted(stream.sample(range(1, num_entries + 1), 2))
+        for table in chained if stream.random() < 0.5 else ["chain"]:
+            swap = f"case entry when {first} then {second} else {first} end"
+            connection.execute(f"update {table} set entry = {swap} where entry in ({first}, {second})")
+    with pytest.raises(ChainBrokenError, match=rf"entry {first}\b"):
+        verify(ledger, tmp_path / "no-runs")
+
+
+def test_the_first_entry_that_does_not_fit_is_named(finished: Path, tmp_path: Path) -> None:
+    ledger = tampered(finished, tmp_path)
+    with duckdb.connect(str(ledger)) as connection:
+        entries = connection.execute("select distinct entry from metrics order by 1").fetchall()
+        connection.execute(f"update metrics set value = value + 1e-12 where entry >= {entries[2][0]}")
+    with pytest.raises(ChainBrokenError, match=rf"entry {entries[2][0]} \(ingested .*\) does not fit its rows"):
+        verify(ledger, finished / "runs")
+
+
+def test_an_altered_view_is_found(finished: Path, tmp_path: Path) -> None:
+    ledger = tampered(finished, tmp_path)
+    with duckdb.connect(str(ledger)) as connection:
+        connection.execute("create or replace view decisions as select *, 'stack' as verdict from lever_decisions")
+    with pytest.raises(ChainBrokenError, match="view decisions was changed"):
+        verify(ledger, finished / "runs")
+
+
+@pytest.mark.parametrize(
+    ("journal", "words"),
+    [
+        ("study.jsonl", "was made from another line"),
+        ("good-1001-0-good-recipe-cache-evaluation/journal.jsonl", "was made from other bytes"),
+    ],
+)
+def test_an_edited_journal_is_found(finished: Path, tmp_path: Path, journal: str, words: str) -> None:
+    study = Path(shutil.copytree(finished, tmp_path / "study"))
+    path = study / "runs" / journal
+    path.write_text(path.read_text().replace("0.36", "0.35").replace('"stacked":[]', '"stacked":["x"]'))
+    with pytest.raises(ChainBrokenError, match=words):
+        verify(study / "ledger.duckdb", study / "runs")
+
+
+def test_a_head_that_was_noted_must_be_in_the_chain(finished: Path) -> None:
+    ledger, runs = finished / "ledger.duckdb", finished / "runs"
+    head = verify(ledger, runs).head
+    assert verify(ledger, runs, head).head == head
+    with pytest.raises(ChainBrokenError, match="none of them ends in"):
+        verify(ledger, runs, "0" * 63 + "1")
