@@ -24,14 +24,12 @@ select
     count(*) as num_levers,
     count(*) filter (where decision = 'stack') as num_stacked,
     coalesce(sum(effect) filter (where decision = 'stack'), 0) as stacked_effect,
-    sum(last_seed) as num_runs
+    sum(last_seed) as num_runs,
+    count(distinct control_digest) filter (where decision = 'stack') as num_campaigns
 from decisions
 group by is_real
 """
-
-CAMPAIGNS_FOOLED = (
-    "select count(distinct control_digest) from decisions where decision = 'stack' and starts_with(lever, 'null')"
-)
+"""One question a block, since each asks for every decision; num_campaigns are those in which anything was stacked."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ def simulate(rule: Rule, asked: Campaigns, progress: Progress = SILENT) -> Error
     """The error rates of `rule`, its guardrails and whom it judges left out: neither is simulated."""
     bare = rule.model_copy(update={"guardrails": (), "evaluation": None})
     num_null = asked.levers - asked.real
-    totals = {True: np.zeros(4), False: np.zeros(4)}
-    fooled = 0
+    totals = {True: np.zeros(5), False: np.zeros(5)}
     with (
         scratch_ledger(bare) as ledger,
         progress.task(f"simulate rule {rule.name}", asked.campaigns, "campaigns") as task,
@@ -83,7 +80,6 @@ def simulate(rule: Rule, asked: Campaigns, progress: Progress = SILENT) -> Error
             fill(ledger, _runs(bare, asked, block, num))
             for is_real, *counts in ledger.execute(COUNT).fetchall():
                 totals[is_real] += np.array(counts, dtype=float)
-            fooled += (ledger.execute(CAMPAIGNS_FOOLED).fetchone() or (0,))[0]
             task.advance(num)
     real, null = totals[True], totals[False]
     null_stacked = float(null[1] / null[0]) if num_null else None
@@ -94,7 +90,7 @@ def simulate(rule: Rule, asked: Campaigns, progress: Progress = SILENT) -> Error
         null_stacked=null_stacked,
         power=float(real[1] / real[0]) if asked.real else None,
         false_stacks=float(null[1] / asked.campaigns),
-        any_false_stack=fooled / asked.campaigns,
+        any_false_stack=float(null[4] / asked.campaigns),
         false_discovery_rate=float(null[1] / stacked) if stacked else None,
         reported_effect=reported,
         overestimate=None if reported is None else reported - asked.effect,
