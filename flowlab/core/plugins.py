@@ -11,15 +11,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import UnknownNameError, unknown_name
 from flowlab.core.types import ConditionSpec, Drive
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
 TABLE: dict[str, dict[str, str]] = {
     "sources": {
@@ -49,7 +48,7 @@ class Source(Protocol):
     def load(self, drive_id: str) -> Drive:
         """One drive without its images. Raises DriveError if it cannot be read at all."""
 
-    def images(self, drive: Drive, rows: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
+    def images(self, drive: Drive, rows: "NDArray[np.int64]", height: int, width: int) -> "NDArray[np.uint8]":
         """RGB images (len(rows), height, width, 3) of those rows of `drive`, resized if need be."""
 
     def digest(self, drive_id: str) -> str:

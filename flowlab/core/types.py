@@ -1,12 +1,15 @@
-"""The types that cross borders between packages."""
+"""The types that cross borders between packages. numpy is only named here: `flowlab verdict` answers without it."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowlab.core.digest import digest_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 CHANNELS = ("gas", "brake", "steering")
 """The default names of the action channels, in their stored order. All but `drives/` finds a channel by its name."""
@@ -80,7 +83,7 @@ class ConditionSpec:
         return {"width": self.width, "groups": [[group.name, group.num_tokens] for group in self.groups]}
 
     @classmethod
-    def from_json(cls, value: dict) -> "ConditionSpec":
+    def from_json(cls, value: dict) -> ConditionSpec:
         return cls(value["width"], tuple(TokenGroup(name, num) for name, num in value["groups"]))
 
     def digest(self) -> str:
