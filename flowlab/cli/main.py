@@ -6,7 +6,8 @@ from typing import Any
 
 import typer
 
-from flowlab.cli import judge, ledger, prepare, rules, runs, start
+from flowlab.cli.commands import COMMANDS, GROUPS
+from flowlab.cli.lazy import lazy_group
 from flowlab.cli.screen import say
 from flowlab.core.errors import FlowlabError
 
@@ -16,46 +17,7 @@ UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-app = typer.Typer(
-    help="Encode a driving data set once, train many paired policies from it, and let registered rules decide.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-drives = typer.Typer(help="Recordings: make them, look at them.", no_args_is_help=True)
-encoder = typer.Typer(help="The frozen encoder: pretrain it, look at it.", no_args_is_help=True)
-cache = typer.Typer(help="The cache of condition tokens: build it, look at it.", no_args_is_help=True)
-
-rule = typer.Typer(help="Rules: seal them, amend them, learn how often they would fool you.", no_args_is_help=True)
-ledger_group = typer.Typer(help="The ledger: verify its chain, make it anew.", no_args_is_help=True)
-
-app.command()(start.init)
-app.command()(start.demo)
-app.add_typer(drives, name="drives")
-drives.command("record")(prepare.drives_record)
-drives.command("show")(prepare.drives_show)
-app.add_typer(encoder, name="encoder")
-encoder.command("train")(prepare.encoder_train)
-encoder.command("show")(prepare.encoder_show)
-app.add_typer(cache, name="cache")
-cache.command("build")(prepare.cache_build)
-cache.command("list")(prepare.cache_list)
-cache.command("show")(prepare.cache_show)
-app.add_typer(rule, name="rule")
-rule.command("list")(rules.rule_list)
-rule.command("show")(rules.rule_show)
-rule.command("simulate")(rules.rule_simulate)
-rule.command("seal")(rules.rule_seal)
-rule.command("amend")(rules.rule_amend)
-app.command()(runs.run)
-app.command()(runs.status)
-app.command()(runs.stack)
-app.command()(judge.verdict)
-app.command()(judge.compare)
-app.command()(judge.sql)
-app.add_typer(ledger_group, name="ledger")
-ledger_group.command("verify")(ledger.ledger_verify)
-ledger_group.command("rebuild")(ledger.ledger_rebuild)
+HELP = "Encode a driving data set once, train many paired policies from it, and let registered rules decide."
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run_command(arguments: list[str]) -> int:
     """The exit code of one command."""
-    command: Any = typer.main.get_command(app)
+    command: Any = lazy_group("flowlab", HELP, COMMANDS, GROUPS)
     try:
         code = command.main(args=arguments, prog_name="flowlab", standalone_mode=False)
         if code == INTERRUPTED:  # Typer has caught the Ctrl-C by then

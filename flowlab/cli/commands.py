@@ -1,0 +1,85 @@
+"""Every command: its name, the function that it is, and the line that the help has of it."""
+
+from flowlab.cli.lazy import Commands
+
+COMMANDS: Commands = {
+    "init": ("flowlab.cli.start:init", "Write experiments.toml for a new study."),
+    "demo": (
+        "flowlab.cli.start:demo",
+        "Do it all once: record, train the encoder, build the cache, run the panel and delta-off, print the verdict.",
+    ),
+    "run": (
+        "flowlab.cli.runs:run",
+        "Train levers at some seeds, with what the comparison lacks: the control at these seeds and the rule's panel.",
+    ),
+    "status": ("flowlab.cli.runs:status", "Every run the study knows, and how far it is."),
+    "verdict": (
+        "flowlab.cli.judge:verdict",
+        "What the registered rule decides for every lever: pairs, deltas, panel, stage, decision, what is owed next.",
+    ),
+    "stack": (
+        "flowlab.cli.runs:stack",
+        "Put a lever into the control, if the rule says `stack` of it; otherwise say what is missing.",
+    ),
+    "compare": (
+        "flowlab.cli.judge:compare",
+        "The final numbers of two runs side by side; refused if they were not evaluated in one way.",
+    ),
+    "sql": ("flowlab.cli.judge:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
+    "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
+    "drives show": (
+        "flowlab.cli.prepare:drives_show",
+        "Every drive: its length, who drove where, which side of the split it is on, and what could not be used.",
+    ),
+    "encoder train": (
+        "flowlab.cli.prepare:encoder_train",
+        "Pretrain the encoder on the train drives and freeze it, unless that has been done.",
+    ),
+    "encoder show": (
+        "flowlab.cli.prepare:encoder_show",
+        "The study's frozen encoder: its condition, its weights, and how well its pretraining went.",
+    ),
+    "cache build": (
+        "flowlab.cli.prepare:cache_build",
+        "Build the cache, and first whatever it needs: recordings, the frozen encoder.",
+    ),
+    "cache list": ("flowlab.cli.prepare:cache_list", "Every cache in the study's folder, whole or half built."),
+    "cache show": (
+        "flowlab.cli.prepare:cache_show",
+        "One cache: what is in it, what it was built from, what was dropped.",
+    ),
+    "rule list": ("flowlab.cli.rules:rule_list", "The study's rules, which of them judges, and which is in force."),
+    "rule show": (
+        "flowlab.cli.rules:rule_show",
+        "One rule, whole: what it asks, at which seeds, of which runs, how often it would fool you, how it was amended.",
+    ),
+    "rule simulate": (
+        "flowlab.cli.rules:rule_simulate",
+        "How often a rule stacks a lever that does nothing, and how often it finds one that does; before it is sealed.",
+    ),
+    "rule seal": (
+        "flowlab.cli.rules:rule_seal",
+        "Seal the study's rule now, after showing its error rates; `flowlab run` does it with its first run.",
+    ),
+    "rule amend": (
+        "flowlab.cli.rules:rule_amend",
+        "Put the study's rule in the place of the one in force, on the record: past levers under both, flips marked.",
+    ),
+    "ledger verify": (
+        "flowlab.cli.ledger:ledger_verify",
+        "Check schema, views, every row, every link of the chain and the journals; print the chain's head.",
+    ),
+    "ledger rebuild": (
+        "flowlab.cli.ledger:ledger_rebuild",
+        "Make the ledger anew from the journals in runs/, and put it in place if its chain goes the same way.",
+    ),
+}
+"""Every command, in the order of the help."""
+
+GROUPS = {
+    "drives": "Recordings: make them, look at them.",
+    "encoder": "The frozen encoder: pretrain it, look at it.",
+    "cache": "The cache of condition tokens: build it, look at it.",
+    "rule": "Rules: seal them, amend them, learn how often they would fool you.",
+    "ledger": "The ledger: verify its chain, make it anew, take it elsewhere.",
+}

@@ -1,0 +1,40 @@
+"""Commands that are imported once they are chosen: to list them, a name and a line are enough."""
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+Commands = dict[str, tuple[str, str]]
+"""Name, such as "cache build", to the function ("flowlab.cli.prepare:cache_build") and its docstring's first line."""
+
+
+class Later(TyperCommand):
+    """Stands for a command whose module is not imported yet; makes way for it when it is chosen."""
+
+    def __init__(self, name: str, function: str, line: str) -> None:
+        super().__init__(name=name, help=line)
+        self.function = function
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return self.command().make_context(info_name, args, parent, **extra)
+
+    def command(self) -> Any:
+        """The command itself, as Typer makes it of the function."""
+        module, _, name = self.function.partition(":")
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone.command(self.name)(getattr(import_module(module), name))
+        return typer.main.get_command(alone)
+
+
+def lazy_group(name: str, line: str, commands: Commands, groups: dict[str, str]) -> TyperGroup:
+    """The group of `commands`; a name of two words stands in the one of `groups` that its first word names."""
+    made = TyperGroup(name=name, help=line, no_args_is_help=True)
+    for command, (function, told) in commands.items():
+        if " " not in command:
+            made.add_command(Later(command, function, told))
+    for group, told in groups.items():
+        own = {key.removeprefix(f"{group} "): entry for key, entry in commands.items() if key.startswith(f"{group} ")}
+        made.add_command(lazy_group(group, told, own, {}))
+    return made

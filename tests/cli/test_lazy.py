@@ -1,0 +1,47 @@
+"""The table of commands: listing them imports nothing heavy, and says what the commands themselves say."""
+
+import json
+import subprocess
+from importlib import import_module
+
+import pytest
+
+from flowlab.cli.commands import COMMANDS, GROUPS
+from tests.cli.tiny_study import command
+
+HEAVY = ("pydantic", "numpy", "duckdb", "sqlalchemy", "torch", "flowlab.study", "flowlab.ledger")
+
+
+def imported(*arguments: str) -> list[str]:
+    """What of HEAVY a command has imported at its end."""
+    code = (
+        f"import json, sys; from flowlab.cli.main import run_command; run_command({list(arguments)!r});"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr)"
+    )
+    done = subprocess.run([command()[0], "-c", code], capture_output=True, text=True, check=True)
+    assert "Usage" in done.stdout
+    return json.loads(done.stderr)
+
+
+def test_help_imports_no_command() -> None:
+    assert imported("--help") == []
+
+
+def test_the_help_of_a_group_imports_no_command() -> None:
+    assert set(imported("rule", "--help")) <= {"pydantic"}  # Typer reads arguments with it
+
+
+def test_the_help_of_verdict_needs_neither_numpy_nor_the_ledger() -> None:
+    assert imported("verdict", "--help") == ["pydantic", "flowlab.study"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_line_of_the_table_is_the_first_of_the_docstring(name: str) -> None:
+    target, line = COMMANDS[name]
+    module, _, function = target.partition(":")
+    docstring = getattr(import_module(module), function).__doc__
+    assert docstring.splitlines()[0] == line
+
+
+def test_every_group_has_a_line_and_every_line_a_group() -> None:
+    assert {name.split()[0] for name in COMMANDS if " " in name} == set(GROUPS)
