@@ -23,13 +23,16 @@ select
     starts_with(lever, 'real') as is_real,
     count(*) as num_levers,
     count(*) filter (where decision = 'stack') as num_stacked,
-    coalesce(sum(effect) filter (where decision = 'stack'), 0) as stacked_effect,
+    coalesce(sum(effect::decimal(38, 12)) filter (where decision = 'stack'), 0) as stacked_effect,
     sum(last_seed) as num_runs,
     count(distinct control_digest) filter (where decision = 'stack') as num_campaigns
 from decisions
 group by is_real
 """
-"""One question a block, since each asks for every decision; num_campaigns are those in which anything was stacked."""
+"""One question a block, since each asks for every decision; num_campaigns are those in which anything was stacked.
+
+Effects are added up as decimals: exact in whatever order threads bring them, so that a seed gives the same answer always.
+"""
 
 
 @dataclass(frozen=True)
