@@ -51,7 +51,7 @@ COMMANDS: Commands = {
     "rule list": ("flowlab.cli.rules:rule_list", "The study's rules, which of them judges, and which is in force."),
     "rule show": (
         "flowlab.cli.rules:rule_show",
-        "One rule, whole: what it asks, at which seeds, of which runs, how often it would fool you, how it was amended.",
+        "One rule, whole: what it asks, at which seeds, of which runs, how often it fools, how it was amended.",
     ),
     "rule simulate": (
         "flowlab.cli.rules:rule_simulate",

@@ -51,7 +51,7 @@ def rule_show(
     study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One rule, whole: what it asks, at which seeds, of which runs, how often it would fool you, how it was amended."""
+    """One rule, whole: what it asks, at which seeds, of which runs, how often it fools, how it was amended."""
     from flowlab.cli.judge import ingest_all
     from flowlab.verdict.history import read_history
 
