@@ -23,7 +23,7 @@ VARIANTS = ("normal", "no-history")
 ERROR_METRICS = ("l1", "chunk_mean_l1", "maneuver_l1")
 BETTER = dict.fromkeys(ERROR_METRICS, "lower") | {"chunk_mean_correlation": "higher"}
 """Which way each of these metrics is better."""
-FRAME_SLICES = ("overall", "flat_frame", "spike_frame")  # and drive:<drive_id>
+FRAME_SLICES = ("overall", "flat_frame", "spike_frame")  # and drive:<drive_id>; not SLICE:drive:<drive_id>
 SLOT_SLICES = ("flat_slot", "spike_slot")  # and slot:<1..H>; only l1 is taken over them
 READOUTS = ("single", "meank", "mediank")
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from flowlab.core.errors import DivergedError
 from flowlab.core.types import MetricRow
-from flowlab.evaluate.slices import drive_masks, frame_masks, maneuver_mask, slot_masks
+from flowlab.evaluate.slices import crossed_masks, drive_masks, frame_masks, maneuver_mask, slot_masks
 
 Masks = dict[str, NDArray[np.bool_]]
 
@@ -21,6 +21,7 @@ def score(
     drive_ids: Sequence[str],
     readout: str,
     thresholds: Mapping[str, float],
+    crossed: bool = True,
 ) -> list[MetricRow]:
     """Every metric of one readout, as rows in a fixed order. A slice without frames has no rows; no value is ever NaN.
 
@@ -32,18 +33,22 @@ def score(
     - maneuver_l1, maneuver_fraction: l1 over the frames that hold a maneuver of that channel, and the share of those;
     - num_frames: how many frames a frame slice has.
 
+    `crossed`: l1 and num_frames also of flat_frame and spike_frame on each drive, from which drives can be resampled.
+
     Raises DivergedError if a prediction is not finite.
     """
     _require_shapes(prediction, truth, channels, drive)
     _require_finite(prediction, readout)
     prediction, truth_f64 = prediction.astype(np.float64), truth.astype(np.float64)
-    frames = frame_masks(truth, channels) | drive_masks(drive, drive_ids)
+    kinds, drives = frame_masks(truth, channels), drive_masks(drive, drive_ids)
+    frames = kinds | drives
+    on_drives = frames | crossed_masks(kinds, drives) if crossed else frames
     slots = slot_masks(truth, channels)
     error = np.abs(prediction - truth_f64)
     chunk_means = prediction.mean(axis=1), truth_f64.mean(axis=1)
     found = [
-        *_num_frames(frames),
-        *_mean_errors("l1", error.mean(axis=1), frames, channels),
+        *_num_frames(on_drives),
+        *_mean_errors("l1", error.mean(axis=1), on_drives, channels),
         *_mean_errors("l1", error, slots, channels),
         *_mean_errors("chunk_mean_l1", np.abs(chunk_means[0] - chunk_means[1]), frames, channels),
         *_correlations(*chunk_means, frames, channels),

@@ -42,6 +42,18 @@ def drive_masks(drive: NDArray, drive_ids: Sequence[str]) -> dict[str, NDArray[n
     return {f"drive:{drive_id}": drive == index for index, drive_id in enumerate(drive_ids)}
 
 
+def crossed_masks(
+    frames: dict[str, NDArray[np.bool_]], drives: dict[str, NDArray[np.bool_]]
+) -> dict[str, NDArray[np.bool_]]:
+    """Each of the masks `frames` on each drive: flat_frame:drive:<drive_id>. Overall on a drive is the drive itself."""
+    return {
+        f"{where}:{drive}": mask & on_drive
+        for where, mask in frames.items()
+        if where != "overall"
+        for drive, on_drive in drives.items()
+    }
+
+
 def maneuver_mask(truth: NDArray, threshold: float) -> NDArray[np.bool_]:
     """(N,): the chunks of one channel (N, H) whose peak |action| reaches `threshold`, at rest never.
 

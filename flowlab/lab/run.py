@@ -225,8 +225,8 @@ class Scorer:
             objective, decoder, self.stats.space, self.condition, drive_ids, frame_index, settings, horizon, progress
         )
 
-    def rows(self, chunk: np.ndarray, readout: str) -> list[MetricRow]:
-        """Every metric of chunks (N, H, A). Raises DivergedError if one is not finite."""
+    def rows(self, chunk: np.ndarray, readout: str, crossed: bool = True) -> list[MetricRow]:
+        """Every metric of chunks (N, H, A), as `score` gives it. Raises DivergedError if one is not finite."""
         return score(
             chunk,
             self.truth,
@@ -235,6 +235,7 @@ class Scorer:
             drive_ids=self.val.drive_ids,
             readout=readout,
             thresholds=self.stats.thresholds,
+            crossed=crossed,
         )
 
     def sample(self, objective: Objective, decoder: AnyDecoder, step: int) -> list[list[MetricRow]]:
@@ -257,7 +258,7 @@ def evaluate(
     settings = scorer.recipe.evaluation
     draws = scorer.draw(trained.objective, trained.decoder, settings, progress)
     baselines = baseline_chunks(scorer.val.history_action.cpu().numpy(), train.action.cpu().numpy())
-    baseline_rows = [row for name, chunk in baselines.items() for row in scorer.rows(chunk, name)]
+    baseline_rows = [row for name, chunk in baselines.items() for row in scorer.rows(chunk, name, crossed=False)]
     for run, out in enumerate(outs):
         if run in trained.crashed:
             continue

@@ -104,8 +104,10 @@ def known_sigma(study: Study) -> float | None:
     """The standard deviation over seeds that the ledger knows for the primary metric; None from too few runs."""
     key = study.rule.primary
     question = """
-        select sigma from pooled_sigma
-        where role = 'primary' and df >= ? and metric = ? and channel = ? and slice = ? and readout = ? and sigma > 0
+        select sigma
+        from pooled_sigma join rules using (rule_digest)
+        where role = 'primary' and df >= ? and sigma > 0
+            and metric = ? and channel = ? and slice = ? and readout = ?
         order by df desc limit 1"""
     rows = read(study.ledger, question, [LEAST_DEGREES, key.metric, key.channel, key.slice, key.readout]).rows
     return rows[0][0] if rows else None

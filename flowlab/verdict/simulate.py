@@ -31,7 +31,7 @@ group by is_real
 """
 """One question a block, since each asks for every decision; num_campaigns are those in which anything was stacked.
 
-Effects are added up as decimals: exact in whatever order threads bring them, so that a seed gives the same answer always.
+Effects are added up as decimals: exact in whatever order threads bring them, so a seed gives the same answer always.
 """
 
 

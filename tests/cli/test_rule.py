@@ -28,7 +28,7 @@ def test_a_rule_of_the_study_can_be_simulated_and_is_listed(tmp_path):
     told = flowlab(tmp_path, *SIMULATE, "--rule", "panel").stdout
     assert "guardrails are left out" in told
     (listed,) = json.loads(flowlab(tmp_path, "rule", "list", "--json").stdout)
-    assert (listed["rule"], listed["judges"], listed["sealed"]) == ("panel", True, False)
+    assert (listed["rule"], listed["judges"], listed["in_force"]) == ("panel", True, False)
     assert listed["stages"] == ["triage", "stack"]
 
 

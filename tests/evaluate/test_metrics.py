@@ -63,6 +63,9 @@ HAND = {
     ("num_frames", "", "overall"): 2.0,
     ("num_frames", "", "spike_frame"): 1.0,
     ("num_frames", "", "drive:b"): 1.0,
+    ("l1", "steering", "spike_frame:drive:a"): 0.375,
+    ("l1", "steering", "flat_frame:drive:b"): 0.125,
+    ("num_frames", "", "flat_frame:drive:b"): 1.0,
 }
 
 
@@ -70,6 +73,21 @@ HAND = {
 def test_by_hand(key):
     truth, prediction = truth_and_prediction()
     assert scored(prediction, truth, drive=np.array([0, 1]))[key] == pytest.approx(HAND[key], abs=1e-12)
+
+
+def test_only_l1_and_num_frames_come_for_each_drive_of_a_frame_slice():
+    """Three channels and all together make 4 l1, and num_frames is one: 5 rows where drive a has its spike frame."""
+    values = scored(*reversed(truth_and_prediction()), drive=np.array([0, 1]))
+    crossed = {key for key in values if ":drive:" in key[2]}
+    assert {key[0] for key in crossed} == {"l1", "num_frames"}
+    assert len(crossed) == 10, "drive a has no flat frame and drive b no spike"
+
+
+def test_baselines_are_scored_without_the_crossed_slices():
+    truth, prediction = truth_and_prediction()
+    given = {"channels": CHANNELS, "drive": np.array([0, 1]), "drive_ids": ("a", "b"), "thresholds": THRESHOLDS}
+    rows = score(prediction, truth, readout="repeat-last", crossed=False, **given)
+    assert not [row for row in rows if ":drive:" in row.slice]
 
 
 def test_a_correlation_of_something_constant_is_omitted():

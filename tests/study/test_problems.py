@@ -80,6 +80,7 @@ EDITS = [
         "unknown slice of l1 'spike_fram' in study.primary: did you mean 'spike_frame'",
     ),
     ('slice = "spike_frame"', 'slice = "slot:7"', "did you mean 'slot:6'?"),
+    ('slice = "spike_frame"', 'slice = "spike_frame:drive:a"', "unknown slice of l1 'spike_frame:drive:a'"),
     (
         'slice = "spike_frame"',
         'slice = "slot:1", metric = "chunk_mean_l1"',

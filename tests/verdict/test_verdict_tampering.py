@@ -160,7 +160,10 @@ def test_a_row_that_goes_or_comes_is_found(finished: Path, tmp_path: Path, seed:
     with duckdb.connect(str(ledger)) as connection:
         rowid = stream.choice(connection.execute(f"select rowid from {table}").fetchall())[0]
         statement = "delete from {0} where rowid = ?" if act == "delete" else "insert into {0} from {0} where rowid = ?"
-        connection.execute(statement.format(table), [rowid])
+        if (table, act) == ("alembic_version", "insert"):  # its key takes no row twice
+            statement = "insert into {0} values ('0001')"
+            rowid = None
+        connection.execute(statement.format(table), [] if rowid is None else [rowid])
     with pytest.raises(ChainBrokenError):
         verify(ledger, tmp_path / "no-runs")
         raise AssertionError(f"{act} {table} {rowid}")
