@@ -2,7 +2,7 @@
 -- A control is a run of the control recipe itself under the name 'control'; a placebo has that recipe and another name.
 create view evidence as
 select
-    runs.run_id,
+    min_by(runs.run_id, (runs.time_us, runs.run_id)) as run_id,
     runs.lever,
     runs.recipe_digest,
     runs.control_digest,
@@ -13,8 +13,4 @@ select
 from runs
 join run_states using (run_id)
 where run_states.status = 'finished' and runs.replicate = 0
-qualify row_number() over (
-    partition by
-        runs.lever, runs.recipe_digest, runs.control_digest, runs.cache_id, runs.evaluation_id, runs.seed
-    order by runs.time_us, runs.run_id
-) = 1
+group by all
