@@ -73,6 +73,18 @@ COMMANDS: Commands = {
         "flowlab.cli.ledger:ledger_rebuild",
         "Make the ledger anew from the journals in runs/, and put it in place if its chain goes the same way.",
     ),
+    "ledger export": (
+        "flowlab.cli.interop:ledger_export",
+        "Write the whole ledger as Parquet and SQL that any DuckDB opens, without flowlab, with the same verdicts.",
+    ),
+    "ledger import": (
+        "flowlab.cli.interop:ledger_import",
+        "Bring finished runs of MLflow or W&B into the ledger. They are shown beside ours; no rule stacks on them.",
+    ),
+    "ledger tensorboard": (
+        "flowlab.cli.interop:ledger_tensorboard",
+        "Write runs' metrics as TensorBoard event files; look at them with: tensorboard --logdir DIR.",
+    ),
 }
 """Every command, in the order of the help."""
 

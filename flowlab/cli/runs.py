@@ -104,7 +104,12 @@ def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
         print_json(runs)
         return
     rows = [
-        [run["run_id"], run["status"], f"{run['last_step'] or 0}/{run['steps']}", run["num_attempts"], run["reason"]]
+        [run["run_id"], run["status"], _steps(run), run["num_attempts"], run["reason"]]
         for run in runs
     ]
     out().print(table(["run", "status", "step", "attempts", "why"], rows, f"runs of study {found.name}"))
+
+
+def _steps(run: dict) -> str:
+    """How many steps a run has gone, of how many where its recipe says: an imported one does not."""
+    return f"{run['last_step'] or 0}" + (f"/{run['steps']}" if run["steps"] is not None else "")

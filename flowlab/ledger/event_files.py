@@ -42,8 +42,8 @@ def write_event_files(
 ) -> EventFiles:
     """Write the metrics of these runs, or of all, to `folder`/<run_id>.
 
-    Raises MissingError if tensorboard is not installed or there is no ledger, UnknownNameError for a run that the ledger
-    does not have.
+    Raises MissingError if tensorboard is not installed or there is no ledger, UnknownNameError for a run that the
+    ledger does not have.
     """
     require_tensorboard()
     registered = {row["run_id"]: row["time_us"] for row in read(ledger_path, "select * from runs").records()}

@@ -93,7 +93,7 @@ def test_two_numbers_never_share_a_tag(ledger: Path, runs: Path, tmp_path: Path)
 
 def test_an_unknown_run_is_named_with_the_nearest(ledger: Path, runs: Path, tmp_path: Path) -> None:
     make_judged(ledger, runs)
-    with pytest.raises(UnknownNameError, match="unknown run 'wide-1003': did you mean 'wide-100[12]'"):
+    with pytest.raises(UnknownNameError, match=r"unknown run 'wide-1003': did you mean 'wide-100[12]'"):
         write_event_files(ledger, tmp_path / "events", ["wide-1003"])
     assert not (tmp_path / "events").exists()
 

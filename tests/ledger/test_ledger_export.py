@@ -75,7 +75,8 @@ def test_a_table_is_one_file_and_the_readme_says_how(judged: Path, tmp_path: Pat
     exported = export_ledger(judged, tmp_path / "out")
     with open_ledger(judged, read_only=True) as connection:
         tables = [
-            name for (name,) in connection.execute("select table_name from duckdb_tables() where not internal").fetchall()
+            name
+            for (name,) in connection.execute("select table_name from duckdb_tables() where not internal").fetchall()
         ]
     names = {f"{name}.parquet" for name in tables} | {"schema.sql", "README.txt"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names

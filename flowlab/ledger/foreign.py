@@ -1,0 +1,72 @@
+"""What another tracker says of its runs, before flowlab has a word for it."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+FINISHED, CRASHED, UNFINISHED = "finished", "crashed", "unfinished"
+SEED = "seed"
+
+
+class Points(NamedTuple):
+    """The numbers of one run: by key, and there by step, in rising order; the last one where a step has several.
+
+    `left_out` counts what is not there, by key and reason. Values may be NaN or infinite.
+    """
+
+    values: dict[str, dict[int, float]]
+    left_out: Counter[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ForeignRun:
+    """One run of another tracker. `label` is what its lever is named after: its name, a param or a tag."""
+
+    run_id: str
+    name: str
+    label: str | None  # None: it lacks the param or tag that was asked for
+    status: str
+    said: str  # the status in the tracker's own word
+    params: dict[str, Any]  # with the seed, if there is one
+    keys: tuple[str, ...]  # of its metrics
+    read: Callable[[], Points] = field(repr=False)
+    started_us: int | None = None
+    ended_us: int | None = None
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """The runs of one experiment, in the order in which they started."""
+
+    tool: str
+    file_name: str
+    experiment: str
+    identity: dict[str, Any]  # the same for every copy and every later state of that experiment
+    runs: list[ForeignRun]
+    notes: list[str] = field(default_factory=list)  # what was left out already
+    are_recipes_known: bool = True  # whether the tracker wrote down what the runs' settings were
+
+
+def whole_number(value: Any) -> int | None:
+    """A whole number from 3, 3.0, "3" or "3.0"; None for anything else."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        number = value
+    else:
+        try:
+            as_float = float(value)
+        except (TypeError, ValueError):
+            return None
+        if not as_float.is_integer():
+            return None
+        number = _exact(value, as_float)
+    return number if -(2**63) < number < 2**63 else None
+
+
+def _exact(value: Any, as_float: float) -> int:
+    try:
+        return int(value)
+    except ValueError:
+        return int(as_float)
