@@ -103,10 +103,7 @@ def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(runs)
         return
-    rows = [
-        [run["run_id"], run["status"], _steps(run), run["num_attempts"], run["reason"]]
-        for run in runs
-    ]
+    rows = [[run["run_id"], run["status"], _steps(run), run["num_attempts"], run["reason"]] for run in runs]
     out().print(table(["run", "status", "step", "attempts", "why"], rows, f"runs of study {found.name}"))
 
 

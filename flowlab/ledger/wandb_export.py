@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flowlab.core.errors import LedgerError, unknown_name
-from flowlab.ledger.foreign import FINISHED, Foreign, ForeignRun, Points, whole_number
+from flowlab.ledger.foreign import FINISHED, SEED, Foreign, ForeignRun, Points, whole_number
 from flowlab.ledger.foreign_table import ForeignTable, read_table
 
 TOOL = "wandb"
@@ -40,7 +40,7 @@ class _Run:
     def add(self, key: str, step: int, cell: Any) -> None:
         number = _number(cell)
         if number is None:
-            self.left_out[key, "that is no number"] += 1
+            self.left_out[key, "that are no numbers"] += 1
         else:
             self.values.setdefault(key, {})[step] = number
 
@@ -75,7 +75,7 @@ def read_exports(paths: Sequence[Path], project: str | None, lever_from: str | N
     file_name = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
     made = [_foreign(run_id, run, lever_from) for run_id, run in runs.items()]
     made.sort(key=lambda run: run.started_us or 0)  # stable: in the order of the files where no time is known
-    known = any(run.params for run in made)
+    known = any(run.params.keys() - {SEED} for run in made)
     return Foreign(TOOL, file_name, name, {"project": name}, made, are_recipes_known=known)
 
 
@@ -169,7 +169,7 @@ def _is_extreme(column: str, table: ForeignTable) -> bool:
 
 def _setting(column: str) -> str | None:
     """The param that a column holds, if it does."""
-    if column == "seed":
+    if column == SEED:
         return column
     return next((column.removeprefix(prefix) for prefix in CONFIG if column.startswith(prefix)), None)
 
