@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.tiny_study import flowlab, write_tiny
+from tests.cli.tiny_study import flowlab_here as flowlab
+from tests.cli.tiny_study import write_tiny
 
 EASY = """
 [rules.easy]

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,21 @@ def flowlab(folder: Path, *arguments: str, code: int = 0) -> subprocess.Complete
     assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     return done
+
+
+def flowlab_here(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """The same within this process, for tests of many commands: it spares them importing torch each time."""
+    from flowlab.cli.main import run_command
+
+    here = Path.cwd()
+    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+        os.chdir(folder)
+        try:
+            found = run_command(list(arguments))
+        finally:
+            os.chdir(here)
+    assert found == code, f"{arguments}: {found}\n{out.getvalue()}\n{err.getvalue()}"
+    return subprocess.CompletedProcess(arguments, found, out.getvalue(), err.getvalue())
 
 
 def ask(folder: Path, question: str) -> list[dict[str, Any]]:
