@@ -115,9 +115,13 @@ def _create(ledger_path: Path) -> bool:
         partial = ledger_path.with_name(f"{ledger_path.name}.partial")
         for leftover in (partial, _wal(partial), _wal(ledger_path)):
             leftover.unlink(missing_ok=True)
-        with open_new(partial) as connection:
-            apply_schema(connection, ledger_path)
-        partial.replace(ledger_path)
+        try:
+            with open_new(partial) as connection:
+                apply_schema(connection, ledger_path)
+            partial.replace(ledger_path)
+        finally:
+            partial.unlink(missing_ok=True)
+            _wal(partial).unlink(missing_ok=True)
     return True
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from flowlab.core.errors import ChainBrokenError, LedgerError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.ledger.chain import GENESIS
-from flowlab.ledger.connection import lock_door, open_ledger
+from flowlab.ledger.connection import lock_door, one_line, open_ledger
 from flowlab.ledger.ingest import Ingested, ingest_batch, one_ingester
 from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL
 
@@ -32,10 +32,7 @@ def rebuild(ledger_path: Path, runs_dir: Path, progress: Progress = SILENT) -> R
     done = Ingested()
     with one_ingester(runs_dir):
         _forget(new)
-        total = sum(path.stat().st_size for path in runs_dir.glob(f"*/{RUN_JOURNAL}"))
-        with progress.task("rebuild the ledger", total, "bytes") as task:
-            while num_bytes := ingest_batch(new, runs_dir, done).num_bytes:
-                task.advance(num_bytes)
+        _replay(new, runs_dir, done, progress)
         old_hashes, new_hashes = _hashes(ledger_path), _hashes(new)
         for number, (old, now) in enumerate(zip(old_hashes, new_hashes, strict=False), start=1):
             if old != now:
@@ -50,9 +47,30 @@ def rebuild(ledger_path: Path, runs_dir: Path, progress: Progress = SILENT) -> R
                 f"{runs_dir / STUDY_JOURNAL} was cut. The old ledger stays. Put the old journal back."
             )
         with lock_door(ledger_path, wait=True):
+            _wal(ledger_path).unlink(missing_ok=True)  # first: the log of the old file would spoil the new one
             new.replace(ledger_path)
-            _wal(ledger_path).unlink(missing_ok=True)
     return Rebuilt(new_hashes[-1] if new_hashes else GENESIS, len(new_hashes), len(old_hashes), done.problems)
+
+
+def _replay(new: Path, runs_dir: Path, done: Ingested, progress: Progress) -> None:
+    """Bring all journals into the ledger `new`, whole in its one file. Raises LedgerError and leaves nothing behind."""
+    import duckdb
+
+    total = sum(path.stat().st_size for path in runs_dir.glob(f"*/{RUN_JOURNAL}"))
+    try:
+        with progress.task("rebuild the ledger", total, "bytes") as task:
+            while (batch := ingest_batch(new, runs_dir, done)).num_entries:
+                task.advance(batch.num_bytes)
+        with open_ledger(new, read_only=False) as connection:
+            connection.execute("checkpoint")  # on a full disk closing would leave the rows in the log beside it
+    except duckdb.Error as error:
+        _forget(new)
+        raise LedgerError(
+            f"{new} cannot be written: {one_line(error)}. Make room, and give the command again."
+        ) from None
+    except LedgerError:
+        _forget(new)
+        raise
 
 
 def _hashes(ledger_path: Path) -> list[str]:

@@ -31,11 +31,13 @@ def register(journal: RunJournal, run_id: str, lever: str = "control", seed: int
     )
 
 
-def write_run(runs_dir: Path, run_id: str, value: float = 0.3, lever: str = "control", seed: int = 1001) -> Path:
+def write_run(
+    runs_dir: Path, run_id: str, value: float = 0.3, lever: str = "control", seed: int = 1001, num_steps: int = 3
+) -> Path:
     """The journal of a finished run with one final value."""
     with RunJournal.of(runs_dir, run_id) as journal:
         register(journal, run_id, lever, seed)
-        journal.metrics([MetricRow("flow_mse", "", "overall", "", 1.0 / (step + 1), step) for step in range(3)])
+        journal.metrics([MetricRow("flow_mse", "", "overall", "", 1.0 / (step + 1), step) for step in range(num_steps)])
         journal.metrics([MetricRow(*STEERING, value)])
         journal.wall_time({"train": 1.5, "evaluate": 0.5})
         journal.artifact("policy.safetensors", "d1", 123)
