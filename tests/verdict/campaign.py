@@ -1,9 +1,11 @@
 """Campaigns of a few runs whose numbers a reader can judge by hand."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
+from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import RunJournal
 from flowlab.study.rule import PRESETS, Rule
@@ -69,8 +71,13 @@ class Campaign:
         evaluation: str = "evaluation",
         ending: str = "finished",
         origin: str | None = None,
+        tags: tuple[str, ...] = (),
+        drives: Mapping[str, tuple[int, float]] | None = None,
     ) -> None:
-        """A run with final value `value`; `ending` is finished, crashed or running."""
+        """A run with final value `value`; `ending` is finished, crashed or running.
+
+        `drives`: by the name of a drive, how many spike frames it has and the primary metric on those.
+        """
         flat = self.flat if flat is None else flat
         recipe_digest = recipe or ("base" if lever == "control" else f"{lever}-recipe")
         run_id = f"{lever}-{seed}-{replicate}-{recipe_digest}-{cache}-{evaluation}"
@@ -88,12 +95,17 @@ class Campaign:
                 evaluation_id=digest_json({"named": evaluation}),
                 evaluation={"named": evaluation},
                 origin=origin,
+                tags=[f"levers:{tag}" for tag in (lever, *tags) if lever != "control"],
             )
             journal.started(attempt=0, device="cpu", cohort_size=1, threads=1, pid=1, environment={}, git_revision="")
             values = {PRIMARY.slice: value, FLAT.slice: flat}
             journal.metrics(
                 [MetricRow("l1", "steering", where, "meank", x) for where, x in values.items() if x is not None]
             )
+            for drive, (num_frames, on_drive) in (drives or {}).items():
+                where = f"{PRIMARY.slice}:drive:{drive}"
+                journal.metrics([MetricRow("num_frames", "", where, "meank", num_frames)])
+                journal.metrics([MetricRow("l1", "steering", where, "meank", on_drive)])
             if ending == "finished":
                 journal.finished()
             if ending == "crashed":
@@ -107,3 +119,9 @@ class Campaign:
         """The verdict on each lever, by its name."""
         ingest(self.ledger, self.runs)
         return {row.lever: row for row in read_verdicts(self.ledger)}
+
+    def ask(self, view: str) -> list[dict]:
+        """The rows of a view, or of `view` with an order or a condition behind it."""
+        ingest(self.ledger, self.runs)
+        table = read(self.ledger, f"select * from {view}")
+        return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
