@@ -45,7 +45,7 @@ def drive_masks(drive: NDArray, drive_ids: Sequence[str]) -> dict[str, NDArray[n
 def crossed_masks(
     frames: dict[str, NDArray[np.bool_]], drives: dict[str, NDArray[np.bool_]]
 ) -> dict[str, NDArray[np.bool_]]:
-    """Each of the masks `frames` on each drive: flat_frame:drive:<drive_id>. Overall on a drive is the drive itself."""
+    """Each mask of `frames` on each drive: flat_frame:drive:<drive_id>. `overall` on a drive is the drive itself."""
     return {
         f"{where}:{drive}": mask & on_drive
         for where, mask in frames.items()
