@@ -54,7 +54,7 @@ class Campaign:
 
     def __init__(self, ledger: Path, runs: Path, rule: Rule) -> None:
         """Seals `rule`. One without guardrails gets the flat frames', and runs that do not say pass it."""
-        self.ledger, self.runs = ledger, runs
+        self.ledger, self.runs, self.primary = ledger, runs, rule.primary
         self.flat = None if rule.guardrails else 0.1
         seal_rule(sealable(rule), runs, ledger)
 
@@ -76,7 +76,7 @@ class Campaign:
     ) -> None:
         """A run with final value `value`; `ending` is finished, crashed or running.
 
-        `drives`: by the name of a drive, how many spike frames it has and the primary metric on those.
+        `drives`: by the name of a drive, how many frames of the primary slice it has and the metric on those.
         """
         flat = self.flat if flat is None else flat
         recipe_digest = recipe or ("base" if lever == "control" else f"{lever}-recipe")
@@ -98,12 +98,12 @@ class Campaign:
                 tags=[f"levers:{tag}" for tag in (lever, *tags) if lever != "control"],
             )
             journal.started(attempt=0, device="cpu", cohort_size=1, threads=1, pid=1, environment={}, git_revision="")
-            values = {PRIMARY.slice: value, FLAT.slice: flat}
+            values = {self.primary.slice: value, FLAT.slice: flat}
             journal.metrics(
                 [MetricRow("l1", "steering", where, "meank", x) for where, x in values.items() if x is not None]
             )
             for drive, (num_frames, on_drive) in (drives or {}).items():
-                where = f"{PRIMARY.slice}:drive:{drive}"
+                where = f"drive:{drive}" if self.primary.slice == "overall" else f"{self.primary.slice}:drive:{drive}"
                 journal.metrics([MetricRow("num_frames", "", where, "meank", num_frames)])
                 journal.metrics([MetricRow("l1", "steering", where, "meank", on_drive)])
             if ending == "finished":
