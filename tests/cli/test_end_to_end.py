@@ -99,6 +99,12 @@ def test_each_run_records_where_its_time_went(study: Path) -> None:
     assert phases == {"import", "load", "train", "validate", "evaluate"}
 
 
+def test_policies_are_scored_on_each_drive_of_a_frame_slice_and_baselines_are_not(study: Path) -> None:
+    found = ask(study, "select distinct metric, readout from final_metrics where slice like 'spike_frame:drive:%'")
+    assert {row["metric"] for row in found} == {"l1", "num_frames"}
+    assert {row["readout"] for row in found} == {"single", "meank", "mediank"}
+
+
 def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -> None:
     folder = write_tiny(tmp_path / "killed", steps=3000)
     flowlab(folder, "cache", "build")
