@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 def verdict(
     lever: Annotated[str | None, typer.Argument(metavar="[LEVER]", help="One lever only.")] = None,
+    effects: Annotated[
+        bool, typer.Option("--effects", help="Also what each lever is worth: raw, fresh, shrunk, noise, q-value.")
+    ] = False,
     study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -31,9 +34,13 @@ def verdict(
     ingest_all(found)
     levers = [] if lever is None else [lever]
     if as_json:
-        print_json(read_for(found, levers))
+        worth = {"effects": read_effects(found, levers)} if effects else {}
+        verdicts = read_for(found, levers)
+        print_json({"verdicts": verdicts} | worth if effects else verdicts)
     else:
         print_verdicts(found, levers)
+        if effects:
+            print_effects(found, levers)
 
 
 def sql(
@@ -109,9 +116,40 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
         console.print(_verdict_table(rule, together, which))
         for row in together:
             console.print(Text.assemble((row.lever, "bold"), f": {row.reason}"), soft_wrap=True)
+        _print_luck(study, together[0].rule_digest, console)
         _print_baselines(study, rule, together[0].cache_id, console)
     if study.rule.terms() not in [rule.terms() for rule, is_in_force in rules.values() if is_in_force]:
         say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
+
+
+def read_effects(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
+    """What each lever is worth under each rule (view effects), with its q-value. Which levers: as `read_for`."""
+    from flowlab.ledger.connection import read
+
+    question = """
+        select effects.*, false_discoveries.q_value
+        from effects
+        left join false_discoveries using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
+        order by rule, rule_digest, control_digest, lever"""
+    rows = read(study.ledger, question).records()
+    return [row for row in rows if not levers or CONTROL in levers or row["lever"] in levers]
+
+
+def print_effects(study: Study, levers: Sequence[str]) -> None:
+    """The table of effects; all advisory: no rule looks at it."""
+    names = ["num_seeds", "raw_effect", "fresh_effect", "shrunk_effect", "seed_noise", "evaluation_noise", "q_value"]
+    rows = [[row["lever"], row["rule"], *(row[name] for name in names)] for row in read_effects(study, levers)]
+    columns = ["lever", "rule", "seeds", "raw", "fresh", "shrunk", "seed noise", "evaluation noise", "q"]
+    out().print(table(columns, rows, "effects against the panel mean, above 0 is better; advisory, docs/views.md"))
+
+
+def _print_luck(study: Study, rule_digest: str, console: Console) -> None:
+    """Controls of the panel that were out of line: whatever was compared with them was flattered, or wronged."""
+    from flowlab.ledger.connection import read
+
+    question = "select reason from control_luck where rule_digest = ? and (is_unlucky or is_lucky) order by seed"
+    for (reason,) in read(study.ledger, question, [rule_digest]).rows:
+        console.print(reason, soft_wrap=True)
 
 
 def _read(study: Study, levers: Sequence[str]) -> "list[Verdict]":

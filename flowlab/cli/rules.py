@@ -146,6 +146,7 @@ def rule_simulate(
     as_json: JsonOption = False,
 ) -> None:
     """How often a rule stacks a lever that does nothing, and how often it finds one that does; before it is sealed."""
+    from flowlab.verdict.panel_size import recommend_size, try_panel_sizes
     from flowlab.verdict.simulate import Campaigns, simulate
 
     if (preset is None) == (rule is None):
@@ -154,9 +155,14 @@ def rule_simulate(
         raise StudyError(f"--real got {real}, expected --levers ({levers}) or less.")
     chosen = _preset(preset, controls) if preset is not None else _of_study(rule or "", open_study(study))
     asked = Campaigns(levers, real, effect, sigma, rho, spread, campaigns, seed)
-    rates = simulate(chosen, asked, Bars())
+    bars = Bars()
+    rates = simulate(chosen, asked, bars)
+    tried = try_panel_sizes(chosen, asked, bars)
     if as_json:
-        print_json({"rule": chosen.name, **asdict(asked), **asdict(rates)})
+        print_json(
+            {"rule": chosen.name, **asdict(asked), **asdict(rates)}
+            | {"recommended_controls": recommend_size(tried), "panel_sizes": [asdict(size) for size in tried]}
+        )
         return
     rows = [[text, asdict(rates)[name]] for name, text in ERROR_RATES.items()]
     title = (
@@ -165,6 +171,14 @@ def rule_simulate(
     )
     out().print(title, soft_wrap=True)
     out().print(table(["what", "value"], rows))
+    sizes = [[size.controls, size.null_stacked, size.false_stacks, size.power] for size in tried]
+    columns = ["controls", "a lever without effect is stacked", "false stacks per campaign", "a real lever is stacked"]
+    out().print(table(columns, sizes))
+    out().print(
+        f"recommended: a panel of {recommend_size(tried)}; one twice as large would spare a campaign less than half a "
+        f"false stack, or was not tried",
+        soft_wrap=True,
+    )
     if chosen.guardrails:
         out().print("guardrails are left out: what a lever does elsewhere is not simulated")
 

@@ -72,7 +72,8 @@ class ErrorRates:
 
 def simulate(rule: Rule, asked: Campaigns, progress: Progress = SILENT) -> ErrorRates:
     """The error rates of `rule`, its guardrails and whom it judges left out: neither is simulated."""
-    bare = rule.model_copy(update={"guardrails": (), "evaluation": None})
+    key = rule.primary.model_copy(update={"direction": "lower"})  # as the values that are simulated
+    bare = rule.model_copy(update={"primary": key, "guardrails": (), "evaluation": None})
     num_null = asked.levers - asked.real
     totals = {True: np.zeros(5), False: np.zeros(5)}
     with (
