@@ -2,6 +2,7 @@
 
 - ingest: journals of --journals runs of --metrics rows, written as runs write them, then `ingest`; against executemany,
   one row a statement, all in one transaction.
+- verify, rebuild: the same rows, walked and made anew.
 - verdicts: `select * from verdicts` on --runs runs of --metrics final metrics each, under the preset `fresh` with 8
   controls and 4 guardrails; within one connection, and through `read`, which opens one for each question.
 - commands: `flowlab --help`, and `flowlab verdict` on the study that was ingested.
@@ -24,13 +25,18 @@ from pathlib import Path
 
 import duckdb
 
+from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
 from flowlab.ledger.connection import open_ledger, read
-from flowlab.ledger.ingest import Writer, ingest
+from flowlab.ledger.ingest import ingest
 from flowlab.ledger.journal import Line
 from flowlab.ledger.lines import RunJournal
 from flowlab.ledger.migrate import migrate
+from flowlab.ledger.rebuild import rebuild
 from flowlab.ledger.rows import rows_of
+from flowlab.ledger.study_rows import STUDY_KINDS
+from flowlab.ledger.verify import verify
+from flowlab.ledger.writer import Writer
 from flowlab.study.rule import PRESETS, Rule, preset_rule
 from flowlab.study.settings import Guardrail, MetricKey
 from flowlab.study.study import load_study
@@ -41,6 +47,7 @@ REPOSITORY = Path(__file__).parents[1]
 LEVERS_PER_CAMPAIGN = 35
 PLAIN_ROWS = 2000  # one INSERT each: enough to tell the rate
 
+EVALUATION = {"named": "benchmark"}
 PRIMARY = MetricKey(metric="l1", channel="steering", slice="spike_frame", readout="meank")
 RULE = Rule(
     name="fresh",
@@ -54,6 +61,7 @@ RULE = Rule(
             ("steering", "flat_frame"), ("steering", "overall"), ("gas", "overall"), ("steering", "slot:1")
         )
     ),
+    evaluation=EVALUATION,
 )  # fmt: skip
 
 KEYS = """
@@ -92,18 +100,18 @@ FILL = """
 insert into runs
 select
     run_id, 'benchmark', lever, seed, 0, substr(md5(lever), 1, 16), substr(md5('control'), 1, 16),
-    substr(md5('cache'), 1, 16), substr(md5('evaluation'), 1, 16), '{}', [], '', number
+    substr(md5('cache'), 1, 16), (select evaluation_id from rules), '{}', [], '', number, number, null
 from made order by number;
 
 insert into events
-select run_id || '/journal.jsonl', position, run_id, what, '', null, number
+select run_id || '/journal.jsonl', position, run_id, what, '', null, number, number
 from made cross join (values (0, 'registered'), (1, 'started'), (2, 'finished')) as lines(position, what)
 order by number, position;
 
 insert into metrics
 select
     run_id, metric, channel, slice, readout, -1,
-    0.35 - 0.01 * quality + 0.05 * (hash(run_id, key) % 1000003 / 1000003 - 0.5), number
+    0.35 - 0.01 * quality + 0.05 * (hash(run_id, key) % 1000003 / 1000003 - 0.5), number, number
 from made cross join keys order by number, key;
 
 checkpoint;
@@ -116,8 +124,8 @@ def build_ledger(path: Path, num_runs: int, num_metrics: int) -> None:
     with open_ledger(path, read_only=False) as connection:
         writer = Writer(connection)
         line = Line(0, {"kind": "seal", "time_us": 0, "digest": RULE.digest(), "rule": RULE.to_json()})
-        for table, row in rows_of(line, "study", None):
-            writer.insert(table, [row])
+        for table, row in rows_of(line, {}, STUDY_KINDS):
+            writer.insert(table, [row | {"entry": 1}])
         connection.execute(KEYS.format(num_metrics=num_metrics))
         connection.execute(RUNS.format(num_runs=num_runs))
         connection.execute(FILL)
@@ -155,7 +163,7 @@ def measure_ingest(root: Path, num_runs: int, num_metrics: int) -> dict[str, flo
     root.mkdir()
     shutil.copy(REPOSITORY / "experiments.toml", root)
     study = load_study(root)
-    seal_rule(study.rule, study.runs, study.ledger)
+    seal_rule(study.rule.judging(EVALUATION), study.runs, study.ledger)
     keys = [study.rule.primary, *study.rule.guardrails]
     rows = [MetricRow(key.metric, key.channel, key.slice, key.readout, 0.3) for key in keys]
     rows += [MetricRow("l1", "steering", f"drive:{i}", "meank", i / 1000) for i in range(num_metrics - len(keys))]
@@ -166,11 +174,14 @@ def measure_ingest(root: Path, num_runs: int, num_metrics: int) -> dict[str, flo
             journal.registered(
                 run_id=f"{lever}-{seed}", study="benchmark", lever=lever, seed=seed, replicate=0,
                 recipe={}, recipe_digest=lever, control_digest="control", cache_id="cache",
-                evaluation_id="evaluation", evaluation={},
+                evaluation_id=digest_json(EVALUATION), evaluation=EVALUATION,
             )  # fmt: skip
             journal.metrics(rows)
             journal.finished()
     seconds = seconds_of(lambda: ingest(study.ledger, study.runs))
+    verify(study.ledger, study.runs)  # once before: it makes a new ledger's schema to compare with
+    verify_s = seconds_of(lambda: verify(study.ledger, study.runs))
+    rebuild_s = seconds_of(lambda: rebuild(study.ledger, study.runs))
     plain = root / "plain.duckdb"
     with duckdb.connect(str(plain)) as connection:
         connection.execute(
@@ -184,6 +195,8 @@ def measure_ingest(root: Path, num_runs: int, num_metrics: int) -> dict[str, flo
         "ingest_rows_per_s": rate,
         "ingest_one_by_one_rows_per_s": plain_rate,
         "ingest_ratio": rate / plain_rate,
+        "verify_rows_per_s": num_runs * num_metrics / verify_s,
+        "rebuild_rows_per_s": num_runs * num_metrics / rebuild_s,
     }
 
 
