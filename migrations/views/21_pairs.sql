@@ -1,5 +1,5 @@
 -- Lever and control at one seed, on the same cache, evaluated the same way; every final metric that both have.
--- All metrics are errors: improvement = control - lever > 0 is better, delta = lever - control is the same with its sign turned.
+-- For errors improvement = control - lever > 0 is better (rules turn the sign for metrics of which more is better); delta = lever - control.
 create view pairs as
 select
     lever.lever,
