@@ -128,6 +128,8 @@ def ledger_tensorboard(
 
     require_tensorboard()
     found = open_study(study)
+    if folder.resolve().is_relative_to(found.runs.resolve()):
+        raise LedgerError(f"--out got {folder}, which is where runs keep their journals. Name another folder.")
     ingest_all(found)
     done = write_event_files(found.ledger, folder, run_ids or [], Bars())
     if done.empty:

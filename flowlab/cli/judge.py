@@ -153,6 +153,7 @@ def _print_luck(study: Study, rule_digest: str, console: Console) -> None:
 
 
 def _read(study: Study, levers: Sequence[str]) -> "list[Verdict]":
+    from flowlab.ledger.connection import read
     from flowlab.verdict.judge import read_verdicts
     from flowlab.verdict.record import record_verdicts
 
@@ -161,6 +162,10 @@ def _read(study: Study, levers: Sequence[str]) -> "list[Verdict]":
         say(
             f"warning: {reversal.lever} was recorded as {reversal.recorded!r} on {when(reversal.recorded_us)}, and is "
             f"{reversal.decision!r} by the views as they are now. Look at what came in since: flowlab ledger verify"
+        )
+    for lever, decision in read(study.ledger, "select lever, decision from unfounded_stacks order by entry").rows:
+        say(
+            f"warning: {lever} is stacked, and its rule says {decision or 'nothing'} of it. Look: flowlab ledger verify"
         )
     return [row for row in rows if not levers or CONTROL in levers or row.lever in levers]
 

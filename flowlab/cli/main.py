@@ -40,6 +40,8 @@ def run_command(arguments: list[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return 0  # whoever read stdout has seen enough
+    except UnicodeError:
+        say("error: an argument or the name of a file is not UTF-8 text. Rename it, or give another one.")
     except OSError as error:
         say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
         _forget_stdout()

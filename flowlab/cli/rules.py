@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from flowlab.lab.sealing import Foretold
 
 
+LARGEST = 1000.0  # of the numbers that a simulation takes
+
+
 def rule_list(study: StudyOption = None, as_json: JsonOption = False) -> None:
     """The study's rules, which of them judges, and which is in force."""
     from flowlab.cli.judge import ingest_all
@@ -151,6 +154,9 @@ def rule_simulate(
 
     if (preset is None) == (rule is None):
         raise StudyError("give either --preset or --rule, and not both. Example: flowlab rule simulate --preset fresh")
+    for name, value in {"effect": effect, "sigma": sigma, "rho": rho, "spread": spread}.items():
+        if not abs(value) <= LARGEST:
+            raise StudyError(f"--{name} got {value}, expected a number from {-LARGEST:g} to {LARGEST:g}.")
     if real > levers:
         raise StudyError(f"--real got {real}, expected --levers ({levers}) or less.")
     chosen = _preset(preset, controls) if preset is not None else _of_study(rule or "", open_study(study))

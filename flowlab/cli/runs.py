@@ -74,10 +74,10 @@ def stack(
     if as_json:
         print_json(asdict(stacked))
         return
+    worth = f"{abs(stacked.effect):.4f} {'better' if stacked.effect >= 0 else 'worse'}"
     say(
-        f"{lever} is stacked, {stacked.effect:.4f} better: the base is now control -> {' -> '.join(stacked.stacked)}. "
-        f"The old panel does not serve it. It is owed a new one, and a replicate at seed {stacked.replicate_seed}: "
-        f"flowlab run --owed"
+        f"{lever} is stacked, {worth}: the base is now control -> {' -> '.join(stacked.stacked)}. The old panel does "
+        f"not serve it. It is owed a new one, and a replicate at seed {stacked.replicate_seed}: flowlab run --owed"
     )
 
 

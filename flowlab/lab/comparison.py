@@ -91,6 +91,8 @@ def carry_out(
     announce(planned)
     try:
         if missing:
+            with StudyJournal.of(study.runs) as journal:
+                journal.planned(item.run.run_id for item in missing)
             execute(study, missing, where, progress)
     finally:
         problems += ingest(study.ledger, study.runs).problems
@@ -135,15 +137,7 @@ def note_base(study: Study, ground: Ground) -> None:
     """
     base = ground.base
     control_digest = base.recipe_digest(study.control)
-    if study.stacked:
-        stacks = read(study.ledger, "select lever, new_control_digest from stacks order by entry").rows
-        names = tuple(lever for lever, _ in stacks)
-        if names[-len(study.stacked) :] != study.stacked or stacks[-1][1] != control_digest:
-            raise NotStackedError(
-                f"study.stacked is {list(study.stacked)}, and the ledger has not stacked them on this control "
-                f"and cache. Only flowlab stack changes it: restore it, or write the changes into [control] and "
-                f"remove study.stacked."
-            )
+    _require_stacked(study, control_digest)
     here = (control_digest, base.cache_id, base.evaluation_id(study.control), list(study.stacked))
     question = "select control_digest, cache_id, evaluation_id, stacked from bases order by entry desc limit 1"
     if here in [tuple(row) for row in read(study.ledger, question).rows]:
@@ -155,6 +149,30 @@ def note_base(study: Study, ground: Ground) -> None:
             evaluation_id=here[2],
             stacked=study.stacked,
             recipe=study.control.to_json(),
+        )
+
+
+def _require_stacked(study: Study, control_digest: str) -> None:
+    """Raises NotStackedError if experiments.toml and the ledger do not agree on what the base has taken in."""
+    stacks = read(study.ledger, "select lever, control_digest, new_control_digest from stacks order by entry").rows
+    names = tuple(lever for lever, _, _ in stacks)
+    own_words = "write the changes into [control] and remove study.stacked."
+    if study.stacked and (names[-len(study.stacked) :] != study.stacked or stacks[-1][2] != control_digest):
+        raise NotStackedError(
+            f"study.stacked is {list(study.stacked)}, and the ledger has not stacked them on this control and "
+            f"cache. Only flowlab stack changes it: restore it, or {own_words}"
+        )
+    left = [lever for lever, of_digest, _ in stacks if of_digest == control_digest]
+    if left:
+        raise NotStackedError(
+            f"the ledger has stacked {left[-1]!r} on this control, and study.stacked lacks it: complete it with "
+            f"flowlab stack {left[-1]}, restore study.stacked, or {own_words}"
+        )
+    unfounded = "select lever, decision from unfounded_stacks where new_control_digest = ?"
+    for lever, decision in read(study.ledger, unfounded, [control_digest]).rows if study.stacked else []:
+        raise NotStackedError(
+            f"{lever!r} is stacked, and the rule that did so says {decision or 'nothing'} of it: the ledger or its "
+            f"journal was changed. Look: flowlab ledger verify"
         )
 
 

@@ -11,6 +11,7 @@ from flowlab.lab.sealing import rule_for
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import StudyJournal
+from flowlab.ledger.verify import verify
 from flowlab.study.document import FILE_NAME
 from flowlab.study.rule import Rule
 from flowlab.study.stacking import with_stacked
@@ -35,23 +36,26 @@ def stack(study: Study, lever: str) -> Stacked:
     Raises NotStackedError, saying what is missing, unless the rule in force says `stack` of exactly this recipe.
     """
     study.require_lever(lever)
-    if lever in study.stacked:
-        raise NotStackedError(f"lever {lever!r} is stacked already: {' -> '.join(study.stacked)}.")
     ground = open_ground(study)
     note_cache(study, ground)
-    note_base(study, ground)
-    rule = rule_for(study, ground)
     with one_at_a_time(study.runs):
+        study = load_study(study.root)  # another process may have stacked since
+        ground = open_ground(study)
         ingest(study.ledger, study.runs)
-        if not is_in_force(rule, study.ledger):
-            raise NotStackedError("no rule is in force, so nothing can be stacked. Seal one: flowlab rule seal")
-        verdict = _require_stack(study, ground.base, rule, lever)
+        verify(study.ledger, study.runs)  # no verdict on numbers that somebody changed
+        path = (study.root / FILE_NAME).resolve()
+        begun = _begun(study, ground.base, lever)
         new = load_with(study, (*study.stacked, lever))
-        new_digest = ground.base.recipe_digest(new.control)
-        question = "select replicate_seed from stacks where lever = ? and control_digest = ? and new_control_digest = ?"
-        begun = read(study.ledger, question, [lever, verdict.control_digest, new_digest]).rows
-        replicate_seed = begun[0][0] if begun else choose_replicate_seed(rule)
-        if not begun:
+        if lever in study.stacked:
+            raise NotStackedError(f"lever {lever!r} is stacked already: {' -> '.join(study.stacked)}.")
+        text = with_stacked(path.read_bytes().decode("utf-8"), new.stacked)  # may refuse, so before anything is written
+        if begun is None:
+            note_base(study, ground)
+            rule = rule_for(study, ground)
+            if not is_in_force(rule, study.ledger):
+                raise NotStackedError("no rule is in force, so nothing can be stacked. Seal one: flowlab rule seal")
+            verdict = _require_stack(study, ground.base, rule, lever)
+            begun = Stacked(lever, verdict.effect or 0.0, new.stacked, choose_replicate_seed(rule))
             with StudyJournal.of(study.runs) as journal:
                 journal.stack(
                     lever=lever,
@@ -61,16 +65,25 @@ def stack(study: Study, lever: str) -> Stacked:
                     cache_id=verdict.cache_id,
                     evaluation_id=verdict.evaluation_id,
                     changes=study.file.levers[lever].set,
-                    new_control_digest=new_digest,
-                    replicate_seed=replicate_seed,
-                    effect=verdict.effect or 0.0,
+                    new_control_digest=ground.base.recipe_digest(new.control),
+                    replicate_seed=begun.replicate_seed,
+                    effect=begun.effect,
                 )
             ingest(study.ledger, study.runs)
-        path = study.root / FILE_NAME
-        write_atomic(path, with_stacked(path.read_text(encoding="utf-8-sig"), new.stacked).encode())
-    note_base(load_study(study.root), ground)
-    ingest(study.ledger, study.runs)
-    return Stacked(lever, verdict.effect or 0.0, new.stacked, replicate_seed)
+        write_atomic(path, text.encode())
+        note_base(load_study(study.root), ground)
+        ingest(study.ledger, study.runs)
+    return begun
+
+
+def _begun(study: Study, base: Base, lever: str) -> Stacked | None:
+    """The stack of `lever` that is on record and not in experiments.toml yet: the last one, on this very control."""
+    control_digest = base.recipe_digest(study.control)
+    question = "select lever, control_digest, effect, replicate_seed from stacks order by entry desc limit 1"
+    for name, of_digest, effect, replicate_seed in read(study.ledger, question).rows:
+        if (name, of_digest) == (lever, control_digest) and lever not in study.stacked:
+            return Stacked(lever, effect, (*study.stacked, lever), replicate_seed)
+    return None
 
 
 def load_with(study: Study, stacked: tuple[str, ...]) -> Study:

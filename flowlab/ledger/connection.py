@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,11 +54,21 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
                     f"journals alone. Ask with SELECT, or open a copy of {ledger_path.name} with any DuckDB client."
                 )
             answer = connection.execute(statements[0], list(params))
-            columns = [column[0] for column in answer.description or []]
+            columns = _told_apart([column[0] for column in answer.description or []])
             types = [str(column[1]) for column in answer.description or []]
             return Table(columns, types, answer.fetchall())
         except duckdb.Error as error:
             raise LedgerError(f"DuckDB cannot answer this: {one_line(error)}") from None
+
+
+def _told_apart(columns: list[str]) -> list[str]:
+    """Names of columns, each once: the second "a" is called "a_2"."""
+    counted: dict[str, int] = {}
+    named = []
+    for name in columns:
+        counted[name] = counted.get(name, 0) + 1
+        named.append(name if counted[name] == 1 else f"{name}_{counted[name]}")
+    return named
 
 
 @contextmanager
@@ -69,8 +79,31 @@ def open_ledger(ledger_path: Path, read_only: bool) -> Iterator["duckdb.DuckDBPy
         connection = _connect(ledger_path, read_only, deadline)
     try:
         yield connection
+    except _duckdb_errors() as error:
+        raise trouble(ledger_path, error) from None
     finally:
-        connection.close()
+        with suppress(*_duckdb_errors()):
+            connection.close()
+
+
+def trouble(ledger_path: Path, error: Exception) -> LedgerError:
+    """What DuckDB found wrong with a ledger, and what to do about it."""
+    told = one_line(error)
+    if "No space left" in told or "Permission denied" in told or "Read-only" in told:
+        return LedgerError(
+            f"{ledger_path} cannot be written: {told}. The journals hold everything: make room or give access, and give "
+            f"the command again."
+        )
+    return LedgerError(
+        f"{ledger_path} cannot be used: {told}. If the file is damaged, make it anew from the journals: flowlab ledger "
+        f"rebuild."
+    )
+
+
+def _duckdb_errors() -> tuple[type[Exception], ...]:
+    import duckdb
+
+    return (duckdb.Error,)
 
 
 @contextmanager

@@ -2,14 +2,23 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowlab.ledger.fields import BadLine, Fields
-from flowlab.ledger.journal import STUDY_JOURNAL, Line, digest_part, parse_lines, place
+from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, parse_lines, place
 from flowlab.ledger.rows import RUN_KINDS, Maker, Row, event_row, rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
 
 INGESTED = "ingested"
+
+
+class Part(NamedTuple):
+    """Complete lines of a run's journal, from one byte offset to another; `digest` is of these bytes."""
+
+    journal: str
+    from_offset: int
+    to_offset: int
+    digest: str
 
 
 @dataclass
@@ -50,11 +59,29 @@ def make_entry(runs_dir: Path, line: Line, offsets: dict[str, int]) -> Entry:
     return entry
 
 
+def parse_order(line: Line) -> Part:
+    """The part of a journal that a line `ingested` names. Raises BadLine."""
+    fields = Fields(line.fields)
+    part = Part(fields.text("journal"), fields.whole("from_offset"), fields.whole("to_offset"), fields.text("digest"))
+    folder, slash, name = part.journal.partition("/")
+    if not slash or name != RUN_JOURNAL or folder in ("", ".", "..") or not is_name(folder):
+        raise BadLine(f"journal is {part.journal!r}, expected <run id>/{RUN_JOURNAL}")
+    if not 0 <= part.from_offset < part.to_offset:
+        raise BadLine(f"from_offset {part.from_offset} and to_offset {part.to_offset} name no part of a journal")
+    return part
+
+
+def is_name(folder: str) -> bool:
+    """Whether a folder's name is text that a journal line can hold and a file system can find."""
+    try:
+        return "\0" not in folder and bool(folder.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _ingested(runs_dir: Path, line: Line, offsets: dict[str, int]) -> Entry:
     """The entry of the part of a run's journal that `line` orders."""
-    fields = Fields(line.fields)
-    journal, digest = fields.text("journal"), fields.text("digest")
-    begin, end = fields.whole("from_offset"), fields.whole("to_offset")
+    journal, begin, end, digest = parse_order(line)
     known = offsets.get(journal, 0)
     entry = Entry(line, INGESTED, journal, journal, is_first=known == 0, up_to_offset=max(end, known))
     content = _read(runs_dir / journal, end)
@@ -63,6 +90,7 @@ def _ingested(runs_dir: Path, line: Line, offsets: dict[str, int]) -> Entry:
         entry.problems.append(f"{runs_dir / sentence}. Put the old journal back; without it the ledger lacks this run.")
         at = {"journal": journal, "position": begin, "run_id": entry.run_id, "time_us": entry.time_us}
         entry.rows.append(("events", event_row(at, "missing_part", sentence), at))
+        entry.up_to_offset = known  # whatever stands there by now is still to be read
         return entry
     lines = parse_lines(content[known:end], known)  # `known` is before `begin` if an older flowlab read what was there
     entry.num_lines, entry.num_bytes = len(lines), end - known
@@ -86,7 +114,7 @@ def _collect(entry: Entry, runs_dir: Path, lines: list[Line], makers: dict[str, 
 def _read(path: Path, end: int) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(end)
+            return file.read(min(end, path.stat().st_size))
     except OSError:
         return b""
 

@@ -9,18 +9,23 @@ code.
 import fcntl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from flowlab.core.errors import BusyError, LedgerError
+from flowlab.ledger.chain import ADOPTED
 from flowlab.ledger.connection import one_line, open_ledger
-from flowlab.ledger.entry import Entry, make_entry
-from flowlab.ledger.journal import STUDY_JOURNAL, Line, digest_part, read_lines, read_whole_lines
+from flowlab.ledger.entry import INGESTED, Entry, Part, is_name, make_entry, parse_order
+from flowlab.ledger.fields import BadLine
+from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, read_lines, read_whole_lines
 from flowlab.ledger.lines import StudyJournal
 from flowlab.ledger.migrate import is_current, migrate
 from flowlab.ledger.writer import Writer
+
+if TYPE_CHECKING:
+    import duckdb
 
 BATCH_BYTES = 2_000_000  # of journals, in one transaction
 BATCH_ENTRIES = 64
@@ -41,15 +46,6 @@ class Ingested:
     def add_problem(self, sentence: str) -> None:
         if sentence not in self.problems:
             self.problems.append(sentence)
-
-
-class Part(NamedTuple):
-    """Complete lines of a run's journal, from one byte offset to another, that nobody has read."""
-
-    journal: str
-    from_offset: int
-    to_offset: int
-    digest: str
 
 
 class Batch(NamedTuple):
@@ -76,7 +72,7 @@ def ingest(ledger_path: Path, runs_dir: Path) -> Ingested:
 
 def _has_news(ledger_path: Path, runs_dir: Path, done: Ingested) -> bool:
     """Whether a journal is longer than what the ledger has read of it. One that is shorter is named in `done`."""
-    offsets = _offsets(ledger_path)
+    offsets = _offsets(ledger_path, runs_dir)
     _require_study_journal(ledger_path, runs_dir, offsets.get(STUDY_JOURNAL, 0))
     news = False
     for journal in (STUDY_JOURNAL, *_run_journals(runs_dir)):
@@ -99,20 +95,34 @@ def _require_study_journal(ledger_path: Path, runs_dir: Path, offset: int) -> No
         )
 
 
-def _offsets(ledger_path: Path) -> dict[str, int]:
+def _offsets(ledger_path: Path, runs_dir: Path) -> dict[str, int]:
     """How far each journal was read, once the ledger is there and up to date."""
     for _ in range(3):
         if ledger_path.exists() and ledger_path.stat().st_size > 0:
             with open_ledger(ledger_path, read_only=True) as connection:
                 if is_current(connection, ledger_path):
+                    _require_own(connection, ledger_path, runs_dir)
                     return dict(connection.execute("select * from journal_offsets").fetchall())
         migrate(ledger_path)
     raise LedgerError(f"{ledger_path} changes its schema again and again: two versions of flowlab work on it at once.")
 
 
+def _require_own(connection: "duckdb.DuckDBPyConnection", ledger_path: Path, runs_dir: Path) -> None:
+    """Raises LedgerError if the last line that the ledger took in is another one in this study's journal."""
+    question = "select position, source_digest from chain where kind <> ? order by entry desc limit 1"
+    for position, digest in connection.execute(question, [ADOPTED]).fetchall():
+        lines, _ = read_lines(runs_dir / STUDY_JOURNAL, position, most=1)
+        if lines and digest_part(lines[0].raw) != digest:
+            raise LedgerError(
+                f"{ledger_path} was made from another study's journal than {runs_dir / STUDY_JOURNAL}, or that one was "
+                f"changed. Put the right one back, or move {ledger_path.name} away to start anew."
+            )
+
+
 def _run_journals(runs_dir: Path) -> list[str]:
-    """Every run's journal below `runs_dir` by its path from there."""
-    return sorted(f"{path.parent.name}/{path.name}" for path in runs_dir.glob("*/journal.jsonl"))
+    """Every run's journal below `runs_dir` by its path from there. A folder whose name is not UTF-8 is no run."""
+    names = (path.parent.name for path in runs_dir.glob(f"*/{RUN_JOURNAL}"))
+    return sorted(f"{name}/{RUN_JOURNAL}" for name in names if is_name(name))
 
 
 def _size(path: Path) -> int:
@@ -124,7 +134,7 @@ def _size(path: Path) -> int:
 
 def ingest_batch(ledger_path: Path, runs_dir: Path, done: Ingested) -> Batch:
     """What came in by one transaction; no entries when all is read. The caller holds the ingest lock."""
-    offsets = _offsets(ledger_path)
+    offsets = _offsets(ledger_path, runs_dir)
     study, begin = runs_dir / STUDY_JOURNAL, offsets.get(STUDY_JOURNAL, 0)
     waiting, _ = read_lines(study, begin)
     if len(waiting) < BATCH_ENTRIES:
@@ -164,8 +174,13 @@ def _write(ledger_path: Path, entries: list[Entry], done: Ingested) -> None:
 
 def _ordered(waiting: list[Line]) -> dict[str, int]:
     """How far journals are spoken for by lines that the ledger has not applied yet."""
-    lines = [line.fields for line in waiting if line.fields.get("kind") == "ingested"]
-    return {line["journal"]: line["to_offset"] for line in lines if type(line.get("to_offset")) is int}
+    offsets: dict[str, int] = {}
+    for line in waiting:
+        if line.fields.get("kind") == INGESTED:
+            with suppress(BadLine):  # it will be told as an unreadable line
+                part = parse_order(line)
+                offsets[part.journal] = part.to_offset
+    return offsets
 
 
 def _unread_parts(runs_dir: Path, offsets: dict[str, int], done: Ingested, most: int) -> Iterator[Part]:

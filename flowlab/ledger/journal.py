@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self
@@ -81,9 +82,12 @@ class Line(NamedTuple):
         return self.position + len(self.raw)
 
 
-def read_lines(path: Path, offset: int = 0) -> tuple[list[Line], int]:
-    """The complete lines from byte `offset` on, and the offset after the last one. A torn tail is left for later."""
-    content = read_whole_lines(path, offset)
+def read_lines(path: Path, offset: int = 0, most: int | None = None) -> tuple[list[Line], int]:
+    """The complete lines from byte `offset` on, and the offset after the last one. A torn tail is left for later.
+
+    `most`: read no more lines than these.
+    """
+    content = read_whole_lines(path, offset) if most is None else _first_lines(path, offset, most)
     return parse_lines(content, offset), offset + len(content)
 
 
@@ -93,6 +97,18 @@ def read_whole_lines(path: Path, offset: int) -> bytes:
         with path.open("rb") as file:
             file.seek(offset)
             content = file.read()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise LedgerError(f"the journal {path} cannot be read: {error.strerror}.") from None
+    return content[: content.rfind(b"\n") + 1]
+
+
+def _first_lines(path: Path, offset: int, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = b"".join(islice(file, most))
     except FileNotFoundError:
         return b""
     except OSError as error:

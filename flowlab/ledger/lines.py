@@ -200,6 +200,10 @@ class StudyJournal(Journal):
         """Decisions as the views gave them at this moment."""
         self.append("verdicts", rows=[dict(row) for row in rows])
 
+    def planned(self, run_ids: Iterable[str]) -> None:
+        """Runs that are about to be trained, so that the record shows one that was thrown away and trained again."""
+        self.append("planned", run_ids=list(run_ids))
+
     def ingested(self, *, journal: str, from_offset: int, to_offset: int, digest: str) -> None:
         """The part of a run's journal that the ledger reads next. Called by flowlab.ledger.ingest alone."""
         self.append("ingested", journal=journal, from_offset=from_offset, to_offset=to_offset, digest=digest)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from flowlab.core.errors import ChainBrokenError, LedgerError
+from flowlab.core.errors import BusyError, ChainBrokenError, LedgerError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.ledger.chain import GENESIS
 from flowlab.ledger.connection import lock_door, one_line, open_ledger
@@ -31,9 +31,10 @@ def rebuild(ledger_path: Path, runs_dir: Path, progress: Progress = SILENT) -> R
     new = ledger_path.with_name(f"{ledger_path.name}.rebuilt")
     done = Ingested()
     with one_ingester(runs_dir):
+        old_hashes, damage = _old_chain(ledger_path, runs_dir)
         _forget(new)
         _replay(new, runs_dir, done, progress)
-        old_hashes, new_hashes = _hashes(ledger_path), _hashes(new)
+        new_hashes, _ = _hashes(new)
         for number, (old, now) in enumerate(zip(old_hashes, new_hashes, strict=False), start=1):
             if old != now:
                 raise ChainBrokenError(
@@ -47,9 +48,28 @@ def rebuild(ledger_path: Path, runs_dir: Path, progress: Progress = SILENT) -> R
                 f"{runs_dir / STUDY_JOURNAL} was cut. The old ledger stays. Put the old journal back."
             )
         with lock_door(ledger_path, wait=True):
+            if damage:
+                kept = ledger_path.replace(ledger_path.with_name(f"{ledger_path.name}.damaged"))
+                done.add_problem(f"{damage} It is kept as {kept.name}, and was not compared.")
             _wal(ledger_path).unlink(missing_ok=True)  # first: the log of the old file would spoil the new one
             new.replace(ledger_path)
     return Rebuilt(new_hashes[-1] if new_hashes else GENESIS, len(new_hashes), len(old_hashes), done.problems)
+
+
+def _old_chain(ledger_path: Path, runs_dir: Path) -> tuple[list[str], str]:
+    """The hashes of the ledger that is there, and "" or why it has none. ChainBrokenError if its journal was cut."""
+    try:
+        hashes, position = _hashes(ledger_path)
+    except BusyError:
+        raise
+    except LedgerError as error:
+        return [], str(error)
+    study = runs_dir / STUDY_JOURNAL
+    if position and (not study.exists() or study.stat().st_size <= position):
+        raise ChainBrokenError(
+            f"{study} was cut: {ledger_path.name} was made from more of it. The ledger stays. Put the old journal back."
+        )
+    return hashes, ""
 
 
 def _replay(new: Path, runs_dir: Path, done: Ingested, progress: Progress) -> None:
@@ -73,17 +93,18 @@ def _replay(new: Path, runs_dir: Path, done: Ingested, progress: Progress) -> No
         raise
 
 
-def _hashes(ledger_path: Path) -> list[str]:
-    """The hashes of a ledger's chain in order; none if there is no ledger, or one without a chain."""
+def _hashes(ledger_path: Path) -> tuple[list[str], int]:
+    """The hashes of a ledger's chain, and where its last entry stands in the study's journal. Raises LedgerError."""
     if not ledger_path.exists() or ledger_path.stat().st_size == 0:
-        return []
+        return [], 0
     import duckdb
 
     with open_ledger(ledger_path, read_only=True) as connection:
         try:
-            return [row[0] for row in connection.execute("select hash from chain order by entry").fetchall()]
-        except duckdb.Error:
-            return []
+            rows = connection.execute("select hash, position from chain order by entry").fetchall()
+        except duckdb.CatalogException:
+            raise LedgerError(f"{ledger_path} is of an early flowlab and has no chain.") from None
+    return [row[0] for row in rows], rows[-1][1] if rows else 0
 
 
 def _forget(ledger_path: Path) -> None:

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import ValidationError
+
 from flowlab.core.digest import canonical_json, digest_json
 from flowlab.ledger.fields import BadLine, Fields, as_whole
-from flowlab.ledger.rows import Maker, Row, only
+from flowlab.ledger.rows import Maker, Row, event_row, only
+from flowlab.study.problems import sentence
+from flowlab.study.rule import Rule
 
 
 def _cache(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
@@ -19,6 +23,10 @@ def _seal(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
     rule, digest = Fields(document), {"rule_digest": line.text("digest")}
     if digest_json(document) != digest["rule_digest"]:
         raise BadLine(f"the rule's digest is {digest_json(document)}, the seal says {digest['rule_digest']}")
+    try:
+        Rule.model_validate_json(canonical_json(document))
+    except ValidationError as error:
+        raise BadLine(f"this is no rule: {sentence(error, Rule, document)}") from None
     yield (
         "rules",
         digest
@@ -66,6 +74,11 @@ def _verdicts(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
         yield "recorded_verdicts", row | only(place, "time_us")
 
 
+def _planned(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
+    for run_id in line.texts("run_ids"):
+        yield "events", event_row(place, "planned", run_id)
+
+
 STUDY_KINDS: dict[str, Maker] = {
     "cache": _cache,
     "seal": _seal,
@@ -73,6 +86,7 @@ STUDY_KINDS: dict[str, Maker] = {
     "base": _base,
     "stack": _stack,
     "verdicts": _verdicts,
+    "planned": _planned,
 }
 
 

@@ -1,5 +1,6 @@
 """Walks the whole ledger: is every row, entry and journal still what the chain was made of?"""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -7,7 +8,8 @@ from flowlab.core.errors import ChainBrokenError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.ledger.chain import ADOPTED, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
 from flowlab.ledger.connection import open_ledger
-from flowlab.ledger.entry import INGESTED
+from flowlab.ledger.entry import INGESTED, Part, parse_order
+from flowlab.ledger.fields import BadLine
 from flowlab.ledger.journal import STUDY_JOURNAL, digest_part, read_lines
 from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema
 
@@ -120,7 +122,8 @@ def _require_journals(chain: list[dict], runs_dir: Path) -> tuple[int, list[str]
                 f"byte {line.position} of {runs_dir / STUDY_JOURNAL}: the journal was changed. Put the old one back."
             )
         if row["kind"] == INGESTED:
-            _require_part(line.fields, row, runs_dir, contents)
+            with suppress(BadLine):  # left out when it came in, and told then
+                _require_part(parse_order(line), row, runs_dir, contents)
     if len(lines) < len(linked):
         row = linked[len(lines)]
         raise ChainBrokenError(
@@ -131,16 +134,16 @@ def _require_journals(chain: list[dict], runs_dir: Path) -> tuple[int, list[str]
     return len(contents) - len(gone), gone
 
 
-def _require_part(fields: dict, row: dict, runs_dir: Path, contents: dict[str, bytes | None]) -> None:
-    journal = fields["journal"]
+def _require_part(part: Part, row: dict, runs_dir: Path, contents: dict[str, bytes | None]) -> None:
+    journal = part.journal
     if journal not in contents:
         path = runs_dir / journal
         contents[journal] = path.read_bytes() if path.exists() else None
     content = contents[journal]
-    if content is not None and digest_part(content[fields["from_offset"] : fields["to_offset"]]) != fields["digest"]:
+    if content is not None and digest_part(content[part.from_offset : part.to_offset]) != part.digest:
         raise ChainBrokenError(
-            f"entry {row['entry']} (ingested {journal}) was made from other bytes than {fields['from_offset']} to "
-            f"{fields['to_offset']} of {runs_dir / journal}: the journal was changed. Put the old one back."
+            f"entry {row['entry']} (ingested {journal}) was made from other bytes than {part.from_offset} to "
+            f"{part.to_offset} of {runs_dir / journal}: the journal was changed. Put the old one back."
         )
 
 

@@ -1,6 +1,7 @@
 """Inserts entries into one open ledger, and their links into its chain, in one transaction."""
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowlab.ledger.chain import Link, extend_chain
@@ -28,6 +29,8 @@ class Writer:
 
     def write(self, entries: list[Entry]) -> Written:
         """Bring `entries` in, all or none. Raises duckdb.Error."""
+        import duckdb
+
         self._connection.begin()
         try:
             ((last,),) = self._connection.execute("select coalesce(max(entry), 0) from chain").fetchall()
@@ -43,7 +46,8 @@ class Writer:
             self.insert("chain", extend_chain(self._connection, links))
             self._connection.commit()
         except BaseException:
-            self._connection.rollback()
+            with suppress(duckdb.Error):  # a failed commit has ended the transaction
+                self._connection.rollback()
             raise
         return Written(sum(len(rows) for rows in news.rows.values()), news.num_conflicts)
 

@@ -192,9 +192,9 @@ class StageSettings(Frozen):
 
     name: KebabName
     statistic: Literal["paired", "panel"]
-    num_seeds: int = Field(ge=1)
+    num_seeds: int = Field(ge=1, le=1000)
     bar: float
-    first_seed: int = Field(1, ge=1)
+    first_seed: int = Field(1, ge=1, le=1000)
     bar_unit: Literal["metric", "panel-sd"] = "metric"
 
     @property

@@ -5,8 +5,9 @@ import re
 from flowlab.core.errors import StudyError
 from flowlab.study.document import FILE_NAME, parse_document
 
-TABLE = re.compile(r"^\[study\][ \t]*(#.*)?$", re.MULTILINE)
-KEY = re.compile(r"^stacked[ \t]*=[ \t]*\[[^\]]*\][^\n]*$", re.MULTILINE)
+MARK = "\ufeff"  # the byte order mark that Windows editors put in front
+TABLE = re.compile(r"^\ufeff?\[study\][ \t]*(#[^\r\n]*)?(?=\r?$)", re.MULTILINE)
+KEY = re.compile(r"^stacked[ \t]*=[ \t]*\[[^\]]*\][^\r\n]*(?=\r?$)", re.MULTILINE)
 
 
 def with_stacked(text: str, stacked: tuple[str, ...]) -> str:
@@ -14,11 +15,21 @@ def with_stacked(text: str, stacked: tuple[str, ...]) -> str:
     names = ", ".join(f'"{lever}"' for lever in stacked)
     line = f"stacked = [{names}]  # by flowlab stack; do not edit"
     new = _edited(text, line)
-    wanted = parse_document(text)
-    wanted.setdefault("study", {})["stacked"] = list(stacked)
-    if new is None or parse_document(new) != wanted:
-        raise StudyError(f"{FILE_NAME}: the table [study] is written in an unusual way. Add this line to it: {line}")
+    wanted = parse_document(text.removeprefix(MARK))
+    wanted["study"]["stacked"] = list(stacked)
+    if new is None or _parsed(new) != wanted:
+        raise StudyError(
+            f"{FILE_NAME}: the table [study] is written in an unusual way, so nothing was stacked. Begin it with a "
+            f"line [study] of its own, and give the command again."
+        )
     return new
+
+
+def _parsed(text: str) -> dict | None:
+    try:
+        return parse_document(text.removeprefix(MARK))
+    except StudyError:
+        return None
 
 
 def _edited(text: str, line: str) -> str | None:
@@ -30,4 +41,5 @@ def _edited(text: str, line: str) -> str | None:
     old = KEY.search(text, table.end(), end)
     if old is not None:
         return text[: old.start()] + line + text[old.end() :]
-    return f"{text[: table.end()]}\n{line}{text[table.end() :]}"
+    newline = "\r\n" if text[table.end() : table.end() + 2] == "\r\n" else "\n"
+    return f"{text[: table.end()]}{newline}{line}{text[table.end() :]}"

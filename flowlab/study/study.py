@@ -68,7 +68,7 @@ class Study:
     def require_lever(self, lever: str) -> None:
         """Raises UnknownNameError with the nearest name for a lever that the file does not have."""
         if lever not in self.file.levers:
-            raise unknown_name("lever", lever, (CONTROL, *self.file.levers))
+            raise unknown_name("lever", lever, self.file.levers)
 
     def changed(self, lever: str, base: Recipe) -> Recipe:
         """`base` with the changes of `lever` made."""

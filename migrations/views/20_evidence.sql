@@ -1,8 +1,8 @@
--- The runs that rules look at: finished, replicate 0; were one run twice under two ids, the one registered first.
+-- The runs that rules look at: finished, replicate 0; were one run twice under two ids, the one that came in first.
 -- A control is a run of the control recipe itself under the name 'control'; a placebo has that recipe and another name.
 create view evidence as
 select
-    min_by(runs.run_id, (runs.time_us, runs.run_id)) as run_id,
+    min_by(runs.run_id, (runs.entry, runs.time_us, runs.run_id)) as run_id,
     runs.lever,
     runs.recipe_digest,
     runs.control_digest,

@@ -35,16 +35,52 @@ with
         where run_states.status = 'crashed' and runs.replicate = 0
         group by all
     ),
-    post_hoc as (
-        select
-            rules.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id, runs.lever, runs.recipe_digest,
-            format('post-hoc: {} of its runs are older than the rule, which may not stack them', count(*)) as older
+    -- Looked at before the rule was sealed: the lever, by its name or by its recipe, at a judged seed, whatever it was compared with.
+    -- The order of entries tells, and no clock has to be right; runs that came in from elsewhere are told by their time.
+    older as (
+        select rules.rule_digest, runs.lever, runs.recipe_digest, runs.run_id
         from runs
-        join rules on runs.time_us < rules.time_us
+        join rules on runs.entry < rules.entry or runs.time_us < rules.time_us
         join rule_seeds as judged
             on judged.rule_digest = rules.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
-        where runs.replicate = 0
+    ),
+    post_hoc as (
+        select
+            lever.rule_digest, lever.control_digest, lever.cache_id, lever.evaluation_id, lever.lever, lever.recipe_digest,
+            format(
+                'post-hoc: {} of its runs are older than the rule, which may not stack them', count(distinct older.run_id)
+            ) as older
+        from judged_levers as lever
+        join older
+            on older.rule_digest = lever.rule_digest
+            and (older.lever = lever.lever or older.recipe_digest = lever.recipe_digest)
         group by all
+    ),
+    -- A panel that was chosen after its controls were seen. One that an amendment takes over whole was not.
+    amended_panels as (
+        select amendments.rule_digest, list(rule_seeds.seed) as seeds
+        from amendments
+        join rule_seeds on rule_seeds.rule_digest = amendments.amended_digest and rule_seeds.role = 'panel'
+        group by amendments.rule_digest
+    ),
+    panels as (select rule_digest, list(seed) as seeds from rule_seeds where role = 'panel' group by rule_digest),
+    chosen_panels as (
+        select
+            rules.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id,
+            format(
+                'post-hoc panel: {} ran before the rule took them in, so it may not stack anything',
+                string_agg(format('control@{}', runs.seed), ', ' order by runs.seed)
+            ) as chosen
+        from runs
+        join rules on runs.entry < rules.entry or runs.time_us < rules.time_us
+        join panels on panels.rule_digest = rules.rule_digest and list_contains(panels.seeds, runs.seed)
+        left join amended_panels on amended_panels.rule_digest = rules.rule_digest
+        where
+            runs.lever = 'control' and runs.recipe_digest = runs.control_digest and runs.replicate = 0
+            and not coalesce(
+                list_contains(amended_panels.seeds, runs.seed) and list_has_all(panels.seeds, amended_panels.seeds), false
+            )
+        group by rules.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id
     ),
     imported as (
         select
@@ -81,7 +117,7 @@ select
         when num_open > 0 then 'undecided'
         else 'stack'
     end as outcome,
-    post_hoc.older is not null or imported.origin is not null as is_barred,
+    coalesce(post_hoc.older, chosen_panels.chosen, imported.origin) is not null as is_barred,
     if(outcome = 'stack' and is_barred, 'undecided', outcome) as decision,
     concat_ws(
         '; ',
@@ -91,10 +127,12 @@ select
         crashes.crash,
         if(outcome = 'undecided', crashed_controls.broken_panel, null),
         post_hoc.older,
+        chosen_panels.chosen,
         imported.origin
     ) as reason
 from guarded
 left join crashes using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
 left join post_hoc using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
+left join chosen_panels using (rule_digest, control_digest, cache_id, evaluation_id)
 left join imported using (control_digest, cache_id, evaluation_id, lever, recipe_digest)
 left join crashed_controls using (rule_digest, control_digest, cache_id, evaluation_id)

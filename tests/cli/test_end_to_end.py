@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.tiny_study import ask, command, flowlab, write_tiny
+from tests.cli.tiny_study import ask, command, flowlab, flowlab_here, write_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -118,15 +118,15 @@ def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -
     while not list(folder.glob("runs/*/journal.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.1)
     time.sleep(1.0)
-    flowlab(folder, "verdict")  # both answer while the run trains
-    assert {row["status"] for row in json.loads(flowlab(folder, "status", "--json").stdout)} == {"running"}
-    assert ask(folder, "select count(*) as runs from runs")[0]["runs"] == 3
+    flowlab_here(folder, "verdict")  # both answer while the run trains
+    assert {row["status"] for row in json.loads(flowlab_here(folder, "status", "--json").stdout)} == {"running"}
     assert run.poll() is None, "the run ended before it could be killed"
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     time.sleep(1.0)  # the workers notice that their parent is gone
     statuses = {row["status"] for row in json.loads(flowlab(folder, "status", "--json").stdout)}
     assert statuses == {"interrupted"}
+    assert ask(folder, "select count(*) as runs from runs")[0]["runs"] == 3
 
     toml = (folder / "experiments.toml").read_text()
     flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001")
@@ -229,7 +229,7 @@ def test_an_edited_control_gets_pairs_of_its_own_and_an_edited_rule_judges_nothi
     assert "on spike_frame" in shown.stdout
     assert "not sealed" in shown.stderr
     assert (
-        "was sealed with primary.slice"
+        "is in force with primary.slice"
         in flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001", code=2).stderr
     )
 
@@ -243,9 +243,11 @@ def test_a_rule_that_is_younger_than_the_runs_stacks_nothing(study: Path, tmp_pa
 panel_seeds = [1001, 1002]
 judged_seeds = [1001, 1002]
 stages = [{ name = "anything", statistic = "paired", num_seeds = 1, bar = -1.0 }]
+guardrails = [{ slice = "flat_frame", margin = 0.004 }]
 """
     path.write_text(path.read_text().replace('rule = "panel"', 'rule = "lenient"') + lenient)
-    flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001,1002")
+    assert "is in force" in flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001,1002", code=2).stderr
+    flowlab(folder, "rule", "amend", "--reason", "nothing passes the other")
     found = ask(folder, "select decision, reason from verdicts where rule = 'lenient' and lever = 'placebo'")
     assert found[0]["decision"] == "undecided"
     assert "post-hoc: 2 of its runs are older than the rule" in found[0]["reason"]

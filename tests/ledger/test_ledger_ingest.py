@@ -12,6 +12,7 @@ from flowlab.core.types import MetricRow
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import RunJournal, StudyJournal
+from flowlab.ledger.verify import verify
 
 
 def test_a_run_arrives_whole(ledger: Path, runs: Path) -> None:
@@ -217,3 +218,40 @@ def test_a_wrong_question_gets_one_line(ledger: Path, statement: str, words: str
 def test_a_table_carries_names_types_and_rows(ledger: Path) -> None:
     answer = read(ledger, "select 1 + ? as two, 'x' as name", [1])
     assert (answer.columns, answer.types, answer.rows) == (["two", "name"], ["INTEGER", "VARCHAR"], [(2, "x")])
+
+
+def test_a_journal_that_is_lost_is_told_and_what_stands_in_its_place_is_read(ledger: Path, runs: Path) -> None:
+    path = write_run(runs, "r1", 0.3)
+    ingest(ledger, runs)
+    path.unlink()
+    ledger.unlink()
+    (problem,) = ingest(ledger, runs).problems
+    assert "r1/journal.jsonl: bytes 0 to" in problem and "are gone" in problem
+    assert [row["what"] for row in table(ledger, "events")] == ["missing_part"]
+    write_run(runs, "r1", 0.4)
+    assert ingest(ledger, runs).problems == []
+    assert [row["value"] for row in table(ledger, "final_metrics")] == [0.4]
+    verify(ledger, runs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"journal": "../x/journal.jsonl"}, "journal is '../x/journal.jsonl', expected <run id>/journal.jsonl"),
+        ({"journal": "/etc/journal.jsonl"}, "expected <run id>/journal.jsonl"),
+        ({"journal": "../journal.jsonl"}, "expected <run id>/journal.jsonl"),
+        ({"from_offset": -5}, "name no part of a journal"),
+        ({"from_offset": 9, "to_offset": 9}, "name no part of a journal"),
+        ({"to_offset": "9"}, "to_offset is '9', expected a whole number"),
+    ],
+)
+def test_an_order_to_read_nonsense_is_left_out(ledger: Path, runs: Path, fields: dict, words: str) -> None:
+    order = {"journal": "r1/journal.jsonl", "from_offset": 0, "to_offset": 9, "digest": "d"}
+    with StudyJournal.of(runs) as journal:
+        journal.append("ingested", **(order | fields))
+    (problem,) = ingest(ledger, runs).problems
+    assert words in problem
+    write_run(runs, "r1", 0.3)
+    assert ingest(ledger, runs).problems == []
+    assert len(table(ledger, "final_metrics")) == 1
+    verify(ledger, runs)
