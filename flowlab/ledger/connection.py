@@ -91,8 +91,8 @@ def trouble(ledger_path: Path, error: Exception) -> LedgerError:
     told = one_line(error)
     if "No space left" in told or "Permission denied" in told or "Read-only" in told:
         return LedgerError(
-            f"{ledger_path} cannot be written: {told}. The journals hold everything: make room or give access, and give "
-            f"the command again."
+            f"{ledger_path} cannot be written: {told}. The journals hold everything: make room or give access, and "
+            f"give the command again."
         )
     return LedgerError(
         f"{ledger_path} cannot be used: {told}. If the file is damaged, make it anew from the journals: flowlab ledger "

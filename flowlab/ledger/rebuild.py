@@ -6,7 +6,7 @@ from typing import NamedTuple
 from flowlab.core.errors import BusyError, ChainBrokenError, LedgerError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.ledger.chain import GENESIS
-from flowlab.ledger.connection import lock_door, one_line, open_ledger
+from flowlab.ledger.connection import lock_door, open_ledger
 from flowlab.ledger.ingest import Ingested, ingest_batch, one_ingester
 from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL
 
@@ -74,8 +74,6 @@ def _old_chain(ledger_path: Path, runs_dir: Path) -> tuple[list[str], str]:
 
 def _replay(new: Path, runs_dir: Path, done: Ingested, progress: Progress) -> None:
     """Bring all journals into the ledger `new`, whole in its one file. Raises LedgerError and leaves nothing behind."""
-    import duckdb
-
     total = sum(path.stat().st_size for path in runs_dir.glob(f"*/{RUN_JOURNAL}"))
     try:
         with progress.task("rebuild the ledger", total, "bytes") as task:
@@ -83,11 +81,6 @@ def _replay(new: Path, runs_dir: Path, done: Ingested, progress: Progress) -> No
                 task.advance(batch.num_bytes)
         with open_ledger(new, read_only=False) as connection:
             connection.execute("checkpoint")  # on a full disk closing would leave the rows in the log beside it
-    except duckdb.Error as error:
-        _forget(new)
-        raise LedgerError(
-            f"{new} cannot be written: {one_line(error)}. Make room, and give the command again."
-        ) from None
     except LedgerError:
         _forget(new)
         raise

@@ -41,12 +41,13 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
         chain = _rows(connection, "select * from chain order by entry, hash")
         last = _require_links(connection, chain, progress)
         num_rows = _require_no_strays(connection, len(chain))
+        lost = {row["entry"] for row in _rows(connection, "select entry from events where what = 'missing_part'")}
     if head and head != GENESIS and head not in {row["hash"] for row in chain}:
         raise ChainBrokenError(
             f"{ledger_path} has {len(chain)} entries, and none of them ends in {head}: it is another ledger, or it "
             f"was made anew from other journals."
         )
-    num_journals, gone = _require_journals(chain, runs_dir)
+    num_journals, gone = _require_journals(chain, runs_dir, lost)
     return Verified(last, len(chain), num_rows, num_journals, gone)
 
 
@@ -108,8 +109,8 @@ def _require_no_strays(connection: "duckdb.DuckDBPyConnection", num_entries: int
     return num_rows
 
 
-def _require_journals(chain: list[dict], runs_dir: Path) -> tuple[int, list[str]]:
-    """How many run journals were compared, and the names of those that are gone."""
+def _require_journals(chain: list[dict], runs_dir: Path, lost: set[int]) -> tuple[int, list[str]]:
+    """How many run journals were compared, and the names of those that are gone; `lost` entries found none before."""
     linked = [row for row in chain if row["kind"] != ADOPTED]
     if not linked or not (runs_dir / STUDY_JOURNAL).exists():
         return 0, [STUDY_JOURNAL] if linked else []
@@ -121,7 +122,7 @@ def _require_journals(chain: list[dict], runs_dir: Path) -> tuple[int, list[str]
                 f"entry {row['entry']} ({row['kind']} {row['subject']}) was made from another line than the one at "
                 f"byte {line.position} of {runs_dir / STUDY_JOURNAL}: the journal was changed. Put the old one back."
             )
-        if row["kind"] == INGESTED:
+        if row["kind"] == INGESTED and row["entry"] not in lost:
             with suppress(BadLine):  # left out when it came in, and told then
                 _require_part(parse_order(line), row, runs_dir, contents)
     if len(lines) < len(linked):

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from flowlab.ledger.lines import StudyJournal
+from tests.cli.tiny_study import command, write_tiny
 from tests.cli.tiny_study import flowlab_here as flowlab
-from tests.cli.tiny_study import write_tiny
 
 EASY = """
 [rules.easy]
@@ -173,3 +175,48 @@ def test_verify_and_rebuild_agree_and_a_changed_row_is_found(study: Path) -> Non
 )
 def test_nonsense_is_one_sentence(campaign: Path, arguments: tuple[str, ...], told: str) -> None:
     assert told in flowlab(campaign, *arguments, code=2).stderr
+
+
+def test_several_stacks_at_once_end_as_one(study: Path) -> None:
+    """Each of three levers may be stacked on this base, and only one is: for the others the base has moved."""
+    flowlab(study, "run", "--lever", "lr-half,placebo", "--seeds", "1003")
+    path = study / "experiments.toml"
+    path.chmod(0o600)
+    levers = ("delta-off", "lr-half", "placebo")
+    started = [
+        subprocess.Popen(command("stack", lever), cwd=study, stderr=subprocess.PIPE, text=True) for lever in levers
+    ]
+    told = [process.communicate(timeout=120)[1] for process in started]
+    codes = [process.returncode for process in started]
+    assert sorted(codes) == [0, 2, 2], told
+    (winner,) = [lever for lever, code in zip(levers, codes, strict=True) if code == 0]
+    assert answer(study, "sql", "select lever from stacks") == [{"lever": winner}]
+    assert f'stacked = ["{winner}"]' in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert all("has not been replicated" in text for text, code in zip(told, codes, strict=True) if code)
+
+
+def test_nothing_is_stacked_on_numbers_that_were_changed(study: Path) -> None:
+    import duckdb
+
+    with duckdb.connect(str(study / "ledger.duckdb")) as connection:
+        connection.execute("update metrics set value = 0.01 where step = -1 and run_id like 'delta-off%'")
+    assert "does not fit its rows" in flowlab(study, "stack", "delta-off", code=2).stderr
+    assert answer(study, "sql", "select * from stacks") == []
+
+
+def test_a_base_that_was_moved_by_hand_is_refused(study: Path) -> None:
+    before = (study / "experiments.toml").read_text()
+    flowlab(study, "stack", "delta-off")
+    (study / "experiments.toml").write_text(before)
+    told = flowlab(study, "run", "--lever", "lr-half", "--seeds", "1003", code=2).stderr
+    assert "the ledger has stacked 'delta-off' on this control, and study.stacked lacks it" in told
+
+
+def test_a_stack_that_nobody_allowed_is_told_and_not_built_upon(study: Path) -> None:
+    with StudyJournal.of(study / "runs") as journal:
+        line = dict.fromkeys(("rule_digest", "recipe_digest", "cache_id", "evaluation_id"), "x")
+        journal.stack(lever="placebo", control_digest="x", new_control_digest="y", changes={}, replicate_seed=1, effect=1.0, **line)  # fmt: skip  # noqa: E501
+    assert "warning: placebo is stacked, and its rule says nothing of it" in flowlab(study, "verdict").stderr
+    (row,) = answer(study, "sql", "select lever, decision from unfounded_stacks")
+    assert row == {"lever": "placebo", "decision": None}

@@ -1,5 +1,6 @@
 """A rule is changed on the record: every past lever under both, and nothing that stood in the way is lost."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,67 @@ def test_nobody_amends_back_and_forth(published: Campaign) -> None:
 def test_without_a_rule_there_is_nothing_to_amend(ledger: Path, runs: Path) -> None:
     with pytest.raises(RuleRefusedError, match="flowlab rule seal"):
         amend_rule(sealable(panel_rule()), "first", runs, ledger)
+
+
+def decision(campaign: Campaign, lever: str) -> tuple[str, str, str]:
+    """Outcome, decision and reason under the rule in force."""
+    campaign.verdicts()
+    (row,) = read(
+        campaign.ledger,
+        "select outcome, decision, reason from decisions semi join rules_in_force using (rule_digest) where lever = ?",
+        [lever],
+    ).rows
+    return row
+
+
+def amend(campaign: Campaign, **changes: object) -> None:
+    amend_rule(panel().model_copy(update=changes), "stricter", campaign.runs, campaign.ledger)
+
+
+def test_another_name_does_not_make_a_recipe_new(published: Campaign) -> None:
+    for seed in (1001, 1002):
+        published.run("good", seed, 0.30, flat=0.1)
+    amend(published)
+    for seed in (1001, 1002):
+        published.run("renamed", seed, 0.30, flat=0.1, recipe="good-recipe")
+    assert decision(published, "renamed")[:2] == ("stack", "undecided")
+    assert "post-hoc: 2 of its runs are older" in decision(published, "renamed")[2]
+
+
+def test_another_evaluation_does_not_make_a_lever_new(published: Campaign) -> None:
+    for seed in (1001, 1002):
+        published.run("good", seed, 0.30, flat=0.1, evaluation="other")
+    amend(published)
+    for seed in (1001, 1002):
+        published.run("good", seed, 0.30, flat=0.1, recipe="good-with-more-draws")
+    assert decision(published, "good")[:2] == ("stack", "undecided")
+
+
+def test_a_panel_that_was_chosen_after_its_controls_were_seen_stacks_nothing(published: Campaign) -> None:
+    """Of the four controls the two worst: 0.3555 and 0.3387, mean 0.3471."""
+    amend(published, panel_seeds=(1001, 1003), judged_seeds=(1001, 1003))
+    for seed in (1001, 1003):
+        published.run("late", seed, 0.32, flat=0.1)
+    outcome, decided, reason = decision(published, "late")
+    assert (outcome, decided) == ("stack", "undecided")
+    assert "post-hoc panel: control@1001, control@1003 ran before the rule took them in" in reason
+
+
+def test_a_panel_that_is_taken_over_whole_and_grows_may_stack(published: Campaign) -> None:
+    amend(published, panel_seeds=(*PANEL, 1004))
+    published.run("control", 1004, 0.34, flat=0.1)
+    for seed in (1001, 1002):
+        published.run("late", seed, 0.30, flat=0.1)
+    assert decision(published, "late")[:2] == ("stack", "stack")
+
+
+def test_a_clock_that_is_wrong_does_not_make_old_runs_new(published: Campaign) -> None:
+    """The runs say that they were registered tomorrow; their entries are older than the rule's."""
+    published.run("good", 1001, 0.30, flat=0.1)
+    published.run("good", 1002, 0.30, flat=0.1)
+    for path in published.runs.glob("good-*/journal.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        moved = [json.dumps(line | {"time_us": line["time_us"] + 86_400_000_000}) for line in lines]
+        path.write_text("\n".join(moved) + "\n")
+    amend(published)
+    assert decision(published, "good")[:2] == ("stack", "undecided")
