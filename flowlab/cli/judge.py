@@ -163,11 +163,18 @@ def _read(study: Study, levers: Sequence[str]) -> "list[Verdict]":
             f"warning: {reversal.lever} was recorded as {reversal.recorded!r} on {when(reversal.recorded_us)}, and is "
             f"{reversal.decision!r} by the views as they are now. Look at what came in since: flowlab ledger verify"
         )
+    if read(study.ledger, "select 1 from stacks limit 1").rows:
+        _warn_of_unfounded_stacks(study)
+    return [row for row in rows if not levers or CONTROL in levers or row.lever in levers]
+
+
+def _warn_of_unfounded_stacks(study: Study) -> None:
+    from flowlab.ledger.connection import read
+
     for lever, decision in read(study.ledger, "select lever, decision from unfounded_stacks order by entry").rows:
         say(
             f"warning: {lever} is stacked, and its rule says {decision or 'nothing'} of it. Look: flowlab ledger verify"
         )
-    return [row for row in rows if not levers or CONTROL in levers or row.lever in levers]
 
 
 def _sealed(study: Study) -> dict[str, tuple[Rule, bool]]:
