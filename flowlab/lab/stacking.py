@@ -48,6 +48,8 @@ def stack(study: Study, lever: str) -> Stacked:
         new = load_with(study, (*study.stacked, lever))
         if lever in study.stacked:
             raise NotStackedError(f"lever {lever!r} is stacked already: {' -> '.join(study.stacked)}.")
+        if ground.base.recipe_digest(new.control) == ground.base.recipe_digest(study.control):
+            raise NotStackedError(f"lever {lever!r} changes nothing of the present base: there is nothing to stack.")
         text = with_stacked(path.read_bytes().decode("utf-8"), new.stacked)  # may refuse, so before anything is written
         if begun is None:
             note_base(study, ground)

@@ -20,6 +20,9 @@ guardrails = [{ slice = "overall", margin = 1.9 }]
 
 [levers.lr-half]
 set = { "train.lr" = 5e-4 }
+
+[levers.lr-double]
+set = { "train.lr" = 2e-3 }
 """
 
 
@@ -109,8 +112,9 @@ def test_a_lever_goes_into_the_base_and_the_new_base_is_owed_its_own_panel(study
 
 
 def test_only_the_verdict_moves_the_base(study: Path) -> None:
-    told = flowlab(study, "stack", "placebo", code=2).stderr
-    assert "has judged no run of 'placebo' on the present base. Run it: flowlab run --lever placebo" in told
+    told = flowlab(study, "stack", "lr-half", code=2).stderr
+    assert "has judged no run of 'lr-half' on the present base. Run it: flowlab run --lever lr-half" in told
+    assert "'placebo' changes nothing of the present base" in flowlab(study, "stack", "placebo", code=2).stderr
     path = study / "experiments.toml"
     path.write_text(path.read_text().replace("[study]", '[study]\nstacked = ["placebo"]'))
     told = flowlab(study, "run", "--lever", "lr-half", "--seeds", "1003", code=2).stderr
@@ -179,10 +183,10 @@ def test_nonsense_is_one_sentence(campaign: Path, arguments: tuple[str, ...], to
 
 def test_several_stacks_at_once_end_as_one(study: Path) -> None:
     """Each of three levers may be stacked on this base, and only one is: for the others the base has moved."""
-    flowlab(study, "run", "--lever", "lr-half,placebo", "--seeds", "1003")
+    flowlab(study, "run", "--lever", "lr-half,lr-double", "--seeds", "1003")
     path = study / "experiments.toml"
     path.chmod(0o600)
-    levers = ("delta-off", "lr-half", "placebo")
+    levers = ("delta-off", "lr-half", "lr-double")
     started = [
         subprocess.Popen(command("stack", lever), cwd=study, stderr=subprocess.PIPE, text=True) for lever in levers
     ]

@@ -250,7 +250,7 @@ guardrails = [{ slice = "flat_frame", margin = 0.004 }]
     flowlab(folder, "rule", "amend", "--reason", "nothing passes the other")
     found = ask(folder, "select decision, reason from verdicts where rule = 'lenient' and lever = 'placebo'")
     assert found[0]["decision"] == "undecided"
-    assert "post-hoc: 2 of its runs are older than the rule" in found[0]["reason"]
+    assert "of its runs are older than the rule" in found[0]["reason"]  # the control's too: a placebo has its recipe
 
 
 def test_a_lever_that_diverges_is_dropped_and_harms_nobody(study: Path, tmp_path: Path) -> None:

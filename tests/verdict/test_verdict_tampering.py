@@ -139,7 +139,7 @@ def test_a_change_in_any_column_of_any_table_is_found(finished: Path, tmp_path: 
     assert missed == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_change_of_any_value_is_found_without_the_journals_too(finished: Path, tmp_path: Path, seed: int) -> None:
     stream = random.Random(seed)
@@ -151,7 +151,7 @@ def test_a_change_of_any_value_is_found_without_the_journals_too(finished: Path,
         raise AssertionError(done)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1), act=st.sampled_from(["delete", "insert"]))
 def test_a_row_that_goes_or_comes_is_found(finished: Path, tmp_path: Path, seed: int, act: str) -> None:
     stream = random.Random(seed)
