@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self
 
 from flowlab.core.errors import LedgerError
+from flowlab.core.folders import sync
 
 RUN_JOURNAL = "journal.jsonl"
 STUDY_JOURNAL = "study.jsonl"
@@ -33,7 +34,7 @@ class Journal:
         with _locked(self._file):
             _cut_torn_tail(self._file)
         if is_new:
-            _sync_folder(path.parent)
+            sync(path.parent)
 
     def append(self, kind: str, **fields: Any) -> None:
         """Write one line, durable on return. Raises LedgerError for a number that is not finite."""
@@ -195,11 +196,3 @@ def _cut_torn_tail(file: int) -> None:
 def _write_whole(file: int, line: bytes) -> None:
     while line:
         line = line[os.write(file, line) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -113,7 +113,7 @@ def _create(ledger_path: Path) -> bool:
         if _has_content(ledger_path):
             return False
         partial = ledger_path.with_name(f"{ledger_path.name}.partial")
-        for leftover in (partial, _wal(partial), _wal(ledger_path)):
+        for leftover in (partial, log_beside(partial), log_beside(ledger_path)):
             leftover.unlink(missing_ok=True)
         try:
             with open_new(partial) as connection:
@@ -121,7 +121,7 @@ def _create(ledger_path: Path) -> bool:
             partial.replace(ledger_path)
         finally:
             partial.unlink(missing_ok=True)
-            _wal(partial).unlink(missing_ok=True)
+            log_beside(partial).unlink(missing_ok=True)
     return True
 
 
@@ -188,5 +188,6 @@ def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _wal(ledger_path: Path) -> Path:
+def log_beside(ledger_path: Path) -> Path:
+    """Where DuckDB writes what is not in the ledger's own file yet."""
     return ledger_path.with_name(f"{ledger_path.name}.wal")

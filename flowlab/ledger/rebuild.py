@@ -9,6 +9,7 @@ from flowlab.ledger.chain import GENESIS
 from flowlab.ledger.connection import lock_door, open_ledger
 from flowlab.ledger.ingest import Ingested, ingest_batch, one_ingester
 from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL
+from flowlab.ledger.migrate import log_beside
 
 
 class Rebuilt(NamedTuple):
@@ -51,7 +52,7 @@ def rebuild(ledger_path: Path, runs_dir: Path, progress: Progress = SILENT) -> R
             if damage:
                 kept = ledger_path.replace(ledger_path.with_name(f"{ledger_path.name}.damaged"))
                 done.add_problem(f"{damage} It is kept as {kept.name}, and was not compared.")
-            _wal(ledger_path).unlink(missing_ok=True)  # first: the log of the old file would spoil the new one
+            log_beside(ledger_path).unlink(missing_ok=True)  # first: the log of the old file would spoil the new one
             new.replace(ledger_path)
     return Rebuilt(new_hashes[-1] if new_hashes else GENESIS, len(new_hashes), len(old_hashes), done.problems)
 
@@ -101,9 +102,5 @@ def _hashes(ledger_path: Path) -> tuple[list[str], int]:
 
 
 def _forget(ledger_path: Path) -> None:
-    for leftover in (ledger_path, _wal(ledger_path)):
+    for leftover in (ledger_path, log_beside(ledger_path)):
         leftover.unlink(missing_ok=True)
-
-
-def _wal(ledger_path: Path) -> Path:
-    return ledger_path.with_name(f"{ledger_path.name}.wal")
