@@ -13,7 +13,7 @@ demo: $(VENV)/.demo  ## record drives, train the encoder, build the cache, run t
 	$(BIN)/flowlab demo
 
 test: $(VENV)/.dev  ## the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/ruff check .

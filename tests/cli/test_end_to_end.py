@@ -21,8 +21,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_tiny(tmp_path_factory.mktemp("tiny"))
     flowlab(folder, "cache", "build")
     flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001,1002")
-    flowlab(folder, "run", "--lever", "delta-off", "--seeds", "1001")
-    flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001", "--again")
+    flowlab_here(folder, "run", "--lever", "delta-off", "--seeds", "1001")
+    flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001", "--again")
     return folder
 
 
@@ -46,7 +46,7 @@ def test_a_placebo_equals_its_control_in_every_metric(study: Path) -> None:
     for seed in (1001, 1002):
         assert rows(study, FINAL, "placebo", seed) == rows(study, FINAL, "control", seed)
         assert rows(study, EPOCHS, "placebo", seed) == rows(study, EPOCHS, "control", seed)
-    verdict = json.loads(flowlab(study, "verdict", "placebo", "--json").stdout)
+    verdict = json.loads(flowlab_here(study, "verdict", "placebo", "--json").stdout)
     assert verdict[0]["paired_deltas"] == [0.0, 0.0]
     assert verdict[0]["decision"] == "drop"
 
@@ -65,13 +65,13 @@ def test_the_same_run_again_gives_the_same_rows(study: Path) -> None:
 
 
 def test_what_the_ledger_has_is_not_run_again(study: Path) -> None:
-    done = flowlab(study, "run", "--lever", "placebo", "--seeds", "1001,1002", "--json")
+    done = flowlab_here(study, "run", "--lever", "placebo", "--seeds", "1001,1002", "--json")
     assert json.loads(done.stdout)["trained"] == []
     assert "nothing to train" in done.stderr
 
 
 def test_sql_and_verdict_show_the_same_decisions(study: Path) -> None:
-    shown = json.loads(flowlab(study, "verdict", "--json").stdout)
+    shown = json.loads(flowlab_here(study, "verdict", "--json").stdout)
     asked = ask(study, "select lever, decision from verdicts order by lever")
     assert [(row["lever"], row["decision"]) for row in shown] == [(row["lever"], row["decision"]) for row in asked]
     assert {row["lever"] for row in asked} == {"delta-off", "placebo"}
@@ -86,12 +86,12 @@ def test_every_table_also_comes_as_json(study: Path) -> None:
         ["cache", "list"],
         ["cache", "show"],
     ):
-        assert json.loads(flowlab(study, *arguments, "--json").stdout), arguments
-        assert flowlab(study, *arguments).stdout.strip(), arguments
+        assert json.loads(flowlab_here(study, *arguments, "--json").stdout), arguments
+        assert flowlab_here(study, *arguments).stdout.strip(), arguments
 
 
 def test_a_built_cache_is_not_built_again(study: Path) -> None:
-    assert "nothing to do" in flowlab(study, "cache", "build").stderr
+    assert "nothing to do" in flowlab_here(study, "cache", "build").stderr
 
 
 def test_each_run_records_where_its_time_went(study: Path) -> None:
@@ -105,33 +105,46 @@ def test_policies_are_scored_on_each_drive_of_a_frame_slice_and_baselines_are_no
     assert {row["readout"] for row in found} == {"single", "meank", "mediank"}
 
 
+def wait_for_training(folder: Path, number: int) -> None:
+    """Until `number` runs are being trained: their journals say so. Runs have folders, and empty journals, before."""
+    deadline = time.monotonic() + 120
+    training = 0
+    while training < number:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+        said = [path.read_text() for path in folder.glob("runs/*/journal.jsonl")]
+        training = sum('"kind":"started"' in lines and '"kind":"finished"' not in lines for lines in said)
+
+
+def statuses_of(folder: Path) -> set[str]:
+    return {row["status"] for row in json.loads(flowlab_here(folder, "status", "--json").stdout)}
+
+
 def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -> None:
-    folder = write_tiny(tmp_path / "killed", steps=3000)
-    flowlab(folder, "cache", "build")
+    folder = write_tiny(tmp_path / "killed", steps=2000)
+    flowlab_here(folder, "cache", "build")
     run = subprocess.Popen(
         command("run", "--lever", "placebo", "--seeds", "1001"),
         cwd=folder,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
-    while not list(folder.glob("runs/*/journal.jsonl")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1.0)
+    wait_for_training(folder, 3)
     flowlab_here(folder, "verdict")  # both answer while the run trains
-    assert {row["status"] for row in json.loads(flowlab_here(folder, "status", "--json").stdout)} == {"running"}
+    assert statuses_of(folder) == {"running"}
     assert run.poll() is None, "the run ended before it could be killed"
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    time.sleep(1.0)  # the workers notice that their parent is gone
-    statuses = {row["status"] for row in json.loads(flowlab(folder, "status", "--json").stdout)}
-    assert statuses == {"interrupted"}
+    deadline = time.monotonic() + 30
+    while statuses_of(folder) != {"interrupted"}:  # the workers notice that their parent is gone
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert ask(folder, "select count(*) as runs from runs")[0]["runs"] == 3
 
     toml = (folder / "experiments.toml").read_text()
-    flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001")
+    flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001")
     assert (folder / "experiments.toml").read_text() == toml
-    assert {row["status"] for row in json.loads(flowlab(folder, "status", "--json").stdout)} == {"finished"}
+    assert statuses_of(folder) == {"finished"}
     key = "run_id, metric, channel, slice, readout, step"
     assert ask(folder, f"select {key} from metrics group by all having count(*) > 1") == []
     assert ask(folder, "select * from events where what = 'conflict'") == []
@@ -143,7 +156,6 @@ def test_ctrl_c_ends_every_worker_and_says_how_to_go_on(study: Path, tmp_path: P
     shutil.copytree(study, folder)
     path = folder / "experiments.toml"
     path.write_text(path.read_text().replace("\nsteps = 20\n", "\nsteps = 30000\n"))
-    before = set(folder.glob("runs/*/journal.jsonl"))
     asked = command("run", "--lever", "placebo", "--seeds", "1001")
 
     def hear_ctrl_c() -> None:
@@ -153,18 +165,14 @@ def test_ctrl_c_ends_every_worker_and_says_how_to_go_on(study: Path, tmp_path: P
     with subprocess.Popen(
         asked, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_ctrl_c
     ) as run:
-        deadline = time.monotonic() + 60
-        while len(set(folder.glob("runs/*/journal.jsonl")) - before) < 3 and run.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_for_training(folder, 3)
         os.killpg(run.pid, signal.SIGINT)
         assert run.stderr is not None
         told = run.stderr.read()
     assert run.returncode == 130, told
     assert "stopped. What is done is kept" in told
     assert "Traceback" not in told
-    statuses = {row["status"] for row in json.loads(flowlab(folder, "status", "--json").stdout)}
-    assert statuses == {"finished", "interrupted"}
+    assert statuses_of(folder) == {"finished", "interrupted"}
 
 
 @pytest.mark.parametrize(
@@ -191,7 +199,7 @@ def test_ctrl_c_ends_every_worker_and_says_how_to_go_on(study: Path, tmp_path: P
     ],
 )
 def test_nonsense_gets_one_sentence(study: Path, arguments: list[str], fragment: str) -> None:
-    done = flowlab(study, *arguments, code=2)
+    done = flowlab_here(study, *arguments, code=2)
     assert done.stdout == ""
     assert fragment in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -217,20 +225,21 @@ def test_an_edited_control_gets_pairs_of_its_own_and_an_edited_rule_judges_nothi
     path = folder / "experiments.toml"
     text = path.read_text() + '\n[levers.lr-own]\nset = { "train.lr" = 5e-4 }\n'
     path.write_text(text)
-    flowlab(folder, "run", "--lever", "lr-own", "--seeds", "1001")
+    flowlab_here(folder, "run", "--lever", "lr-own", "--seeds", "1001")
     path.write_text(text.replace("lr = 1e-3", "lr = 2e-3"))
-    trained = json.loads(flowlab(folder, "run", "--lever", "lr-own", "--seeds", "1001", "--json").stdout)["trained"]
+    told = flowlab_here(folder, "run", "--lever", "lr-own", "--seeds", "1001", "--json").stdout
+    trained = json.loads(told)["trained"]
     assert sorted(run_id.rsplit("-", 1)[0] for run_id in trained) == ["control-1001", "control-1002", "lr-own-1001"]
     pairs = ask(folder, "select control_digest from verdicts where lever = 'lr-own' and num_pairs = 1")
     assert len({row["control_digest"] for row in pairs}) == 2
 
     path.write_text(text.replace('"spike_frame"', '"overall"', 1))
-    shown = flowlab(folder, "verdict", "placebo")
+    shown = flowlab_here(folder, "verdict", "placebo")
     assert "on spike_frame" in shown.stdout
     assert "not sealed" in shown.stderr
     assert (
         "is in force with primary.slice"
-        in flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001", code=2).stderr
+        in flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001", code=2).stderr
     )
 
 
@@ -246,8 +255,8 @@ stages = [{ name = "anything", statistic = "paired", num_seeds = 1, bar = -1.0 }
 guardrails = [{ slice = "flat_frame", margin = 0.004 }]
 """
     path.write_text(path.read_text().replace('rule = "panel"', 'rule = "lenient"') + lenient)
-    assert "is in force" in flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001,1002", code=2).stderr
-    flowlab(folder, "rule", "amend", "--reason", "nothing passes the other")
+    assert "is in force" in flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001,1002", code=2).stderr
+    flowlab_here(folder, "rule", "amend", "--reason", "nothing passes the other")
     found = ask(folder, "select decision, reason from verdicts where rule = 'lenient' and lever = 'placebo'")
     assert found[0]["decision"] == "undecided"
     assert "of its runs are older than the rule" in found[0]["reason"]  # the control's too: a placebo has its recipe
@@ -258,7 +267,7 @@ def test_a_lever_that_diverges_is_dropped_and_harms_nobody(study: Path, tmp_path
     shutil.copytree(study, folder)
     path = folder / "experiments.toml"
     path.write_text(path.read_text() + '\n[levers.boom]\nset = { "train.lr" = 1e30 }\n')
-    flowlab(folder, "run", "--lever", "boom", "--seeds", "1001")
+    flowlab_here(folder, "run", "--lever", "boom", "--seeds", "1001")
     found = ask(folder, "select decision, reason from verdicts where lever = 'boom'")
     assert found[0]["decision"] == "drop"
     assert "crashed at seed 1001" in found[0]["reason"]
@@ -271,13 +280,13 @@ def test_a_lost_journal_is_written_anew(study: Path, tmp_path: Path) -> None:
     lost.unlink()
     for path in folder.glob("ledger.duckdb*"):
         path.unlink()
-    flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001,1002")
-    assert json.loads(flowlab(folder, "verdict", "placebo", "--json").stdout)[0]["paired_deltas"] == [0.0, 0.0]
+    flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001,1002")
+    assert json.loads(flowlab_here(folder, "verdict", "placebo", "--json").stdout)[0]["paired_deltas"] == [0.0, 0.0]
 
 
 def test_a_run_without_a_cache_says_how_to_build_it(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path)
-    assert "flowlab cache build" in flowlab(folder, "run", "--lever", "placebo", "--seeds", "1001", code=2).stderr
+    assert "flowlab cache build" in flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001", code=2).stderr
     assert not (folder / "runs").exists()
 
 

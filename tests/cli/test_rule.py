@@ -1,33 +1,33 @@
-"""`flowlab rule`, through the true command line."""
+"""`flowlab rule`, in this process: the true command line is tested elsewhere."""
 
 import json
 
 import pytest
 
-from tests.cli.tiny_study import flowlab, write_tiny
+from tests.cli.tiny_study import flowlab_here, write_tiny
 
 SIMULATE = ("rule", "simulate", "--campaigns", "40", "--levers", "10")
 
 
 def test_simulate_needs_no_study_and_repeats(tmp_path):
     asked = (*SIMULATE, "--preset", "panel", "--controls", "4", "--real", "3", "--json")
-    first, again = (json.loads(flowlab(tmp_path, *asked).stdout) for _ in range(2))
+    first, again = (json.loads(flowlab_here(tmp_path, *asked).stdout) for _ in range(2))
     assert first == again
     assert (first["rule"], first["campaigns"], first["control_runs"]) == ("panel", 40, 4)
     assert 0 < first["power"] < 1 and 0 <= first["null_stacked"] < 0.3
 
 
 def test_simulate_says_it_in_words(tmp_path):
-    told = flowlab(tmp_path, *SIMULATE, "--preset", "fresh").stdout
+    told = flowlab_here(tmp_path, *SIMULATE, "--preset", "fresh").stdout
     assert "rule fresh: 40 campaigns of 10 levers, 0 of them 0.02 better, sigma 0.014, rho 0" in told
     assert "a lever without effect is stacked" in told
 
 
 def test_a_rule_of_the_study_can_be_simulated_and_is_listed(tmp_path):
     write_tiny(tmp_path)
-    told = flowlab(tmp_path, *SIMULATE, "--rule", "panel").stdout
+    told = flowlab_here(tmp_path, *SIMULATE, "--rule", "panel").stdout
     assert "guardrails are left out" in told
-    (listed,) = json.loads(flowlab(tmp_path, "rule", "list", "--json").stdout)
+    (listed,) = json.loads(flowlab_here(tmp_path, "rule", "list", "--json").stdout)
     assert (listed["rule"], listed["judges"], listed["in_force"]) == ("panel", True, False)
     assert listed["stages"] == ["triage", "stack"]
 
@@ -42,4 +42,4 @@ def test_a_rule_of_the_study_can_be_simulated_and_is_listed(tmp_path):
     ],
 )
 def test_nonsense_is_one_sentence(tmp_path, arguments, told):
-    assert told in flowlab(tmp_path, *SIMULATE, *arguments, code=2).stderr
+    assert told in flowlab_here(tmp_path, *SIMULATE, *arguments, code=2).stderr

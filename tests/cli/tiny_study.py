@@ -102,4 +102,4 @@ def flowlab_here(folder: Path, *arguments: str, code: int = 0) -> subprocess.Com
 
 def ask(folder: Path, question: str) -> list[dict[str, Any]]:
     """The ledger's answer to one question, as records."""
-    return json.loads(flowlab(folder, "sql", question, "--json").stdout)
+    return json.loads(flowlab_here(folder, "sql", question, "--json").stdout)

@@ -25,25 +25,25 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def control(**evaluation) -> Recipe:
-    """The published control recipe (width 256, 4 layers, lr 1.6e-4, dropout 0.1, ...) on one batch, for 500 steps."""
-    return Recipe(train=TrainSettings(batch=BATCH, steps=500), evaluation=EvaluationSettings(**evaluation))
-
-
 def test_one_small_batch_of_unimodal_actions_is_overfitted():
+    """The published control recipe: width 256, 4 layers, lr 1.6e-4, dropout 0.1."""
+    recipe = Recipe(train=TrainSettings(batch=BATCH, steps=500), evaluation=EvaluationSettings(draws=1))
     sample = draw_synthetic(BATCH, numpy_stream(0, "oracle"), unimodal=True)
     frames = Frames(sample.conditions, sample.actions)
-    draws = draws_after_training(control(draws=1), frames, frames)
+    draws = draws_after_training(recipe, frames, frames)
     error = np.abs(draws[:, 0] - sample.actions)
     assert error.mean() < 0.03  # published for the same shape: 0.017
 
 
 def test_draws_fall_into_two_modes_as_often_as_the_truth_does():
+    recipe = Recipe(
+        decoder=DecoderSettings(width=128, layers=2),
+        train=TrainSettings(batch=BATCH, steps=800),
+        evaluation=EvaluationSettings(draws=64, solver_steps=16),
+    )
     sample = draw_synthetic(BATCH, numpy_stream(0, "oracle"), mass=0.7, gap=1.0)
     same = np.broadcast_to(sample.conditions[:1], sample.conditions.shape).copy()  # nothing tells the modes apart
-    draws = draws_after_training(
-        control(draws=64, solver_steps=16), Frames(same, sample.actions), Frames(same[:8], sample.actions[:8])
-    )
+    draws = draws_after_training(recipe, Frames(same, sample.actions), Frames(same[:8], sample.actions[:8]))
     steering = draws[..., STEERING]
     assert np.abs(np.abs(steering) - 0.5).max() < 0.05, "a draw lies between the modes, which are -0.5 and 0.5"
     assert abs((steering.mean(axis=2) > 0).mean() - sample.modes.mean()) < 0.05

@@ -59,7 +59,7 @@ def test_cells_hold_all_seeds_and_no_placebo(ledger, runs):
     campaign.controls({1001: 0.40, 1002: 0.38, 7: 0.39})
     campaign.run("lever", 1001, 0.3)
     campaign.run("placebo", 1001, 0.40, recipe="base")
-    cells = {row["lever"]: row for row in campaign.ask("cells")}
+    cells = {row["lever"]: row for row in campaign.ask("cells where role = 'primary'")}
     assert sorted(cells) == ["control", "lever"]
     assert (cells["control"]["num_seeds"], cells["control"]["df"]) == (3, 2)
     assert cells["control"]["mean"] == pytest.approx(0.39)
