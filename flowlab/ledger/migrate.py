@@ -47,7 +47,7 @@ def expected_schema() -> Schema:
 
 @cache
 def fresh_schema() -> dict[str, Any]:
-    """The tables and views of a new ledger (`describe_schema`), read back from a file: DuckDB rewrites views there."""
+    """What `describe_schema` finds in a new ledger, read back from a file: DuckDB rewrites views there."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.duckdb"
         migrate(path)
@@ -56,16 +56,22 @@ def fresh_schema() -> dict[str, Any]:
 
 
 def describe_schema(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    """Every table's columns and every view's text, by name."""
-    columns: dict[str, Any] = {}
+    """Every table's columns and every view's text, by name, and whatever else a ledger's file holds by its name.
+
+    A macro takes the place of a function of the same name wherever it is not asked for by its full name.
+    """
+    found: dict[str, Any] = {}
+    for what in ("function", "schema", "sequence", "type"):
+        rows = connection.execute(f"select database_name, {what}_name from system.main.duckdb_{what}s()").fetchall()
+        found |= {f"{what} {name}": "" for database, name in rows if database not in ("system", "temp")}
     question = """
-        select table_name, column_name, data_type from duckdb_columns()
-        join duckdb_tables() using (database_name, schema_name, table_name)
-        where not duckdb_tables.internal order by table_name, column_index"""
+        select table_name, column_name, data_type from system.main.duckdb_columns()
+        join system.main.duckdb_tables() as tables using (database_name, schema_name, table_name)
+        where not tables.internal order by table_name, column_index"""
     for table, column, kind in connection.execute(question).fetchall():
-        columns.setdefault(f"table {table}", []).append((column, kind))
-    views = connection.execute("select view_name, sql from duckdb_views() where not internal").fetchall()
-    return columns | {f"view {name}": EXCLUDED.sub(_in_order, text) for name, text in views}
+        found.setdefault(f"table {table}", []).append((column, kind))
+    views = connection.execute("select view_name, sql from system.main.duckdb_views() where not internal").fetchall()
+    return found | {f"view {name}": EXCLUDED.sub(_in_order, text) for name, text in views}
 
 
 def _in_order(excluded: re.Match[str]) -> str:

@@ -54,6 +54,7 @@ def rebuild(ledger_path: Path, runs_dir: Path, progress: Progress = SILENT) -> R
                 done.add_problem(f"{damage} It is kept as {kept.name}, and was not compared.")
             log_beside(ledger_path).unlink(missing_ok=True)  # first: the log of the old file would spoil the new one
             new.replace(ledger_path)
+        _forget(new)
     return Rebuilt(new_hashes[-1] if new_hashes else GENESIS, len(new_hashes), len(old_hashes), done.problems)
 
 
@@ -102,5 +103,5 @@ def _hashes(ledger_path: Path) -> tuple[list[str], int]:
 
 
 def _forget(ledger_path: Path) -> None:
-    for leftover in (ledger_path, log_beside(ledger_path)):
+    for leftover in (ledger_path, log_beside(ledger_path), ledger_path.with_name(f"{ledger_path.name}.lock")):
         leftover.unlink(missing_ok=True)

@@ -29,6 +29,9 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
 }
 """What makes a row the same row in each table. The first one stays; another with other values is a conflict."""
 
+SAID_BY_READERS = ("conflict", "missing_part", "unreadable_line")
+"""Events that ingestion adds of its own; no line of a journal may claim them."""
+
 WHEN_AND_WHERE = {"time_us", "position"}  # may differ when a line is written again
 
 
@@ -47,7 +50,7 @@ def rows_of(line: Line, place: Row, makers: Mapping[str, Maker]) -> list[tuple[s
 
 
 def event_row(place: Row, what: str, detail: str, step: int | None = None) -> Row:
-    """A row of `events`. Besides what journals say, ingestion adds 'conflict' and 'unreadable_line' of its own."""
+    """A row of `events`: what a journal says, or one of SAID_BY_READERS."""
     return {"run_id": None} | place | {"what": what, "detail": detail, "step": step}
 
 
@@ -135,6 +138,8 @@ def _artifact(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
 
 
 def _event(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
+    if line.text("what") in SAID_BY_READERS:
+        raise BadLine(f"what is {line.text('what')!r}, which is for the reader of a journal to say")
     yield "events", event_row(place, line.text("what"), line.text("detail"))
 
 

@@ -12,6 +12,7 @@ from flowlab.ledger.entry import INGESTED, Part, parse_order
 from flowlab.ledger.fields import BadLine
 from flowlab.ledger.journal import STUDY_JOURNAL, digest_part, read_lines
 from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema
+from flowlab.ledger.replay import replayed_digests
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,8 +34,9 @@ class Verified(NamedTuple):
 def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress = SILENT) -> Verified:
     """The chain's head and what it covers. Raises ChainBrokenError for the first entry that does not fit.
 
-    Checked are the schema and the text of every view, every row of every table, every link of the chain, and the
-    journals as far as they are there. `head`, if given, is one that was noted before and must still be in the chain.
+    Checked are the schema and the text of every view, every row of every table, every link of the chain, the journals
+    as far as they are there, and whether these say the rows that the ledger has. `head`, if given, is one that was
+    noted before and must still be in the chain.
     """
     with open_ledger(ledger_path, read_only=True) as connection:
         _require_schema(connection)
@@ -48,6 +50,8 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
             f"was made anew from other journals."
         )
     num_journals, gone = _require_journals(chain, runs_dir, lost)
+    if STUDY_JOURNAL not in gone and not any(row["kind"] == ADOPTED for row in chain):
+        _require_replay(chain, replayed_digests(runs_dir, len(chain), lost, progress), set(gone))
     return Verified(last, len(chain), num_rows, num_journals, gone)
 
 
@@ -146,6 +150,16 @@ def _require_part(part: Part, row: dict, runs_dir: Path, contents: dict[str, byt
             f"entry {row['entry']} (ingested {journal}) was made from other bytes than {part.from_offset} to "
             f"{part.to_offset} of {runs_dir / journal}: the journal was changed. Put the old one back."
         )
+
+
+def _require_replay(chain: list[dict], replayed: dict[int | None, str], gone: set[str]) -> None:
+    """An entry's rows are those that its journal says: who changes them can make all hashes anew, but no journal."""
+    for row in chain:
+        if row["rows_digest"] != replayed.get(row["entry"], NO_ROWS) and row["subject"] not in gone:
+            raise ChainBrokenError(
+                f"entry {row['entry']} ({row['kind']} {row['subject']}) has other rows than its journal says: the "
+                f"ledger was changed, and its chain made anew. {REBUILD}"
+            )
 
 
 def _rows(connection: "duckdb.DuckDBPyConnection", question: str) -> list[dict[str, Any]]:

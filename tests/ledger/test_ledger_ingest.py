@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from ledger_files import STEERING, contents, register, table, write_run
 
-from flowlab.core.errors import LedgerError, MissingError
+from flowlab.core.errors import ChainBrokenError, LedgerError, MissingError
 from flowlab.core.types import MetricRow
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
+from flowlab.ledger.journal import digest_part
 from flowlab.ledger.lines import RunJournal, StudyJournal
 from flowlab.ledger.verify import verify
 
@@ -255,3 +256,31 @@ def test_an_order_to_read_nonsense_is_left_out(ledger: Path, runs: Path, fields:
     assert ingest(ledger, runs).problems == []
     assert len(table(ledger, "final_metrics")) == 1
     verify(ledger, runs)
+
+
+def test_a_run_cannot_say_that_its_own_journal_is_lost(ledger: Path, runs: Path) -> None:
+    """What is lost is not compared with the ledger: its lines could be changed afterwards."""
+    path = write_run(runs, "r1", 0.3)
+    with RunJournal.of(runs, "r1") as journal:
+        journal.event("missing_part", "so they say")
+    (problem,) = ingest(ledger, runs).problems
+    assert "what is 'missing_part', which is for the reader of a journal to say" in problem
+    verify(ledger, runs)
+    path.write_text(path.read_text().replace("0.3", "0.2"))
+    with pytest.raises(ChainBrokenError, match="was made from other bytes"):
+        verify(ledger, runs)
+
+
+def test_bytes_that_no_order_covers_may_not_change_either(ledger: Path, runs: Path) -> None:
+    path = write_run(runs, "r1", 0.3)
+    content = path.read_bytes()
+    last = content[:-1].rfind(b"\n") + 1
+    with StudyJournal.of(runs) as journal:
+        digest = digest_part(content[last:])
+        journal.ingested(journal="r1/journal.jsonl", from_offset=last, to_offset=len(content), digest=digest)
+    assert ingest(ledger, runs).problems == []
+    assert [row["value"] for row in table(ledger, "final_metrics")] == [0.3]
+    verify(ledger, runs)
+    path.write_bytes(content.replace(b"0.3", b"0.2"))
+    with pytest.raises(ChainBrokenError, match="has other rows than its journal says"):
+        verify(ledger, runs)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowlab.core.errors import ChainBrokenError
+from flowlab.ledger.chain import GENESIS, Link, extend_chain, hash_of
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.lines import RunJournal, StudyJournal
 from flowlab.ledger.migrate import migrate
@@ -200,6 +201,56 @@ def test_an_altered_view_is_found(finished: Path, tmp_path: Path) -> None:
     with duckdb.connect(str(ledger)) as connection:
         connection.execute("create or replace view decisions as select *, 'stack' as verdict from lever_decisions")
     with pytest.raises(ChainBrokenError, match="view decisions was changed"):
+        verify(ledger, finished / "runs")
+
+
+@pytest.mark.parametrize(
+    ("statement", "name"),
+    [
+        ("create macro round(a, b) as -a", "function round"),
+        ("create macro sha256(a) as 'x'", "function sha256"),
+        ("create macro duckdb_functions() as table select 'memory' as database_name", "function duckdb_functions"),
+        ("create sequence numbers", "sequence numbers"),
+        ("create type decision as enum ('stack')", "type decision"),
+        ("create schema beside", "schema beside"),
+        ("create schema beside; create table beside.metrics as from main.metrics", "schema beside"),
+    ],
+)
+def test_whatever_else_is_put_into_the_ledger_is_found(finished: Path, tmp_path: Path, statement, name) -> None:
+    """A macro stands for the function of its name in every view, also in those that would look for it."""
+    ledger = tampered(finished, tmp_path)
+    with duckdb.connect(str(ledger)) as connection:
+        connection.execute(statement)
+    with pytest.raises(ChainBrokenError, match=f"{name} is not flowlab's"):
+        verify(ledger, finished / "runs")
+
+
+def make_chain_anew(connection: duckdb.DuckDBPyConnection) -> None:
+    """What somebody does who knows how the chain is made."""
+    chain = connection.table("chain").order("entry").to_arrow_table().to_pylist()
+    connection.execute("delete from chain")
+    links = [Link(row["entry"], row["kind"], row["subject"], row["position"], b"", row["time_us"]) for row in chain]
+    previous = GENESIS
+    for old, new in zip(chain, extend_chain(connection, links), strict=True):
+        row = new | {"source_digest": old["source_digest"]}
+        row["hash"] = previous = hash_of(previous, row)
+        named = ", ".join(f"${column} as {column}" for column in row)
+        connection.execute(f"insert into chain by name select {named}", row)
+
+
+@pytest.mark.parametrize(
+    "act", ["update metrics set value = 0.3 where value = 0.36", "delete from events where step = 3"]
+)
+def test_a_chain_that_was_made_anew_over_changed_rows_is_found(finished: Path, tmp_path: Path, act: str) -> None:
+    ledger = tampered(finished, tmp_path)
+    with duckdb.connect(str(ledger)) as connection:
+        make_chain_anew(connection)
+    verify(ledger, finished / "runs")
+    with duckdb.connect(str(ledger)) as connection:
+        connection.execute(act)
+        make_chain_anew(connection)
+    verify(ledger, tmp_path / "no-runs")  # the ledger alone cannot tell
+    with pytest.raises(ChainBrokenError, match=r"entry \d+ \(ingested .*\) has other rows than its journal says"):
         verify(ledger, finished / "runs")
 
 
