@@ -67,7 +67,7 @@ COMMANDS: Commands = {
     ),
     "ledger verify": (
         "flowlab.cli.ledger:ledger_verify",
-        "Check schema, views, every row, link and journal, and that the journals say these rows; print the chain's head.",
+        "Check schema, views, chain, journals, and every row against what the journals say; print the chain's head.",
     ),
     "ledger rebuild": (
         "flowlab.cli.ledger:ledger_rebuild",

@@ -13,7 +13,7 @@ def ledger_verify(
     study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check schema, views, every row, link and journal, and that the journals say these rows; print the chain's head."""
+    """Check schema, views, chain, journals, and every row against what the journals say; print the chain's head."""
     from flowlab.ledger.verify import verify
 
     found = open_study(study)
