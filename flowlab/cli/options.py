@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from flowlab.core.errors import StudyError
+from flowlab.study.settings import LARGEST_SEED
 from flowlab.study.study import Study, find_study, load_study
 
 
@@ -47,9 +48,10 @@ def parse_levers(text: str, study: Study) -> list[str]:
 def parse_seeds(text: str) -> list[int]:
     """Seeds from "1001,1002". Raises StudyError for anything else, and for a seed given twice."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and len(part) <= 18 for part in parts):
+    if not all(part.isascii() and part.isdigit() and len(part) <= len(str(LARGEST_SEED)) for part in parts):
         raise StudyError(
-            f"--seeds got {text!r}, expected whole numbers with commas between them. Example: --seeds 1001,1002"
+            f"--seeds got {text!r}, expected whole numbers of at most {len(str(LARGEST_SEED))} digits with commas "
+            f"between them. Example: --seeds 1001,1002"
         )
     seeds = [int(part) for part in parts]
     if len(set(seeds)) < len(seeds):

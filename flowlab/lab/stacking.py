@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from flowlab.core.errors import NotStackedError
+from flowlab.core.errors import LedgerError, NotStackedError
 from flowlab.core.files import write_atomic
 from flowlab.lab.comparison import note_base, note_cache
 from flowlab.lab.plan import Base
@@ -33,7 +33,8 @@ class Stacked:
 def stack(study: Study, lever: str) -> Stacked:
     """Put `lever` into the base: on the record first, then in experiments.toml. Given again, it completes what was cut.
 
-    Raises NotStackedError, saying what is missing, unless the rule in force says `stack` of exactly this recipe.
+    Raises NotStackedError, saying what is missing, unless the rule in force says `stack` of exactly this recipe;
+    LedgerError, with experiments.toml as it was, if the ledger did not take the stack.
     """
     study.require_lever(lever)
     ground = open_ground(study)
@@ -57,7 +58,6 @@ def stack(study: Study, lever: str) -> Stacked:
             if not is_in_force(rule, study.ledger):
                 raise NotStackedError("no rule is in force, so nothing can be stacked. Seal one: flowlab rule seal")
             verdict = _require_stack(study, ground.base, rule, lever)
-            begun = Stacked(lever, verdict.effect or 0.0, new.stacked, choose_replicate_seed(rule))
             with StudyJournal.of(study.runs) as journal:
                 journal.stack(
                     lever=lever,
@@ -68,10 +68,16 @@ def stack(study: Study, lever: str) -> Stacked:
                     evaluation_id=verdict.evaluation_id,
                     changes=study.file.levers[lever].set,
                     new_control_digest=ground.base.recipe_digest(new.control),
-                    replicate_seed=begun.replicate_seed,
-                    effect=begun.effect,
+                    replicate_seed=choose_replicate_seed(rule),
+                    effect=verdict.effect or 0.0,
                 )
-            ingest(study.ledger, study.runs)
+            problems = ingest(study.ledger, study.runs).problems
+            begun = _begun(study, ground.base, lever)
+            if begun is None:
+                raise LedgerError(
+                    f"the stack of {lever!r} did not arrive in the ledger, so {FILE_NAME} was left as it was: "
+                    f"{'; '.join(problems)}"
+                )
         write_atomic(path, text.encode())
         note_base(load_study(study.root), ground)
         ingest(study.ledger, study.runs)

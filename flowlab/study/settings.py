@@ -9,7 +9,10 @@ from flowlab.core.plugins import locate
 from flowlab.study.recipe import Frozen, Recipe
 
 KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
-Seed = Annotated[int, Field(ge=0)]
+LARGEST_SEED = 10**18 - 1
+"""What a rule and --seeds take: the ledger's integers have room above it for the seeds that a replicate may get."""
+
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Text = Annotated[str, Field(min_length=1)]
 
 

@@ -192,6 +192,11 @@ EDITS = [
     ("[1001, 1002]", "[1001, 1001]", "rules.panel: judged_seeds names 1001 twice."),
     ("[1001, 1002, 1003]", "[1001, 1002, 1001]", "rules.panel: panel_seeds names 1001 twice."),
     ("[1001, 1002, 1003]", "[1001]", "rules.panel.panel_seeds: got [1001], expected a list of at least 2."),
+    (
+        "[1001, 1002]",
+        f"[1001, {2**63 - 1}]",
+        "rules.panel.judged_seeds[1]: got 9223372036854775807, expected 999999999999999999 or less.",
+    ),
     ("[1001, 1002]", "[-1, 1002]", "rules.panel.judged_seeds[0]: got -1, expected 0 or more."),
     ('preset = "panel"', "", "rules.panel: give either a preset or stages, and not both."),
     ("margin = 0.004", "margin = 0", "rules.panel.guardrails[0].margin: got 0, expected more than 0."),

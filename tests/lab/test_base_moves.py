@@ -1,0 +1,92 @@
+"""A lever goes into the base in this process: a tiny cache that is built, and runs that are invented."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowlab.core.errors import LedgerError
+from flowlab.core.types import MetricRow
+from flowlab.lab import stacking
+from flowlab.lab.comparison import note_base, note_cache
+from flowlab.lab.plan import identify
+from flowlab.lab.prepare import Ground, open_ground, prepare_cache
+from flowlab.lab.sealing import rule_for
+from flowlab.ledger.connection import read
+from flowlab.ledger.lines import RunJournal
+from flowlab.study.study import Study, load_study
+from flowlab.verdict.seal import seal_rule
+from tests.cli.tiny_study import write_tiny
+
+RULE = """
+[rules.one]
+stages = [{ name = "any", statistic = "panel", num_seeds = 1, bar = 0.01 }]
+panel_seeds = [1001, 1002]
+judged_seeds = [1003]
+guardrails = [{ slice = "flat_frame", margin = 0.004 }]
+"""
+
+
+def invent_run(study: Study, ground: Ground, lever: str, seed: int, value: float) -> None:
+    recipe, base = study.recipe(lever), ground.base
+    run_id = identify(study, base, lever, seed)
+    with RunJournal.of(study.runs, run_id) as journal:
+        journal.registered(
+            run_id=run_id,
+            study=study.name,
+            lever=lever,
+            seed=seed,
+            replicate=0,
+            recipe=recipe.to_json(),
+            recipe_digest=base.recipe_digest(recipe),
+            control_digest=base.recipe_digest(study.control),
+            cache_id=base.cache_id,
+            evaluation_id=base.evaluation_id(recipe),
+            evaluation=base.evaluation(recipe),
+        )
+        journal.started(attempt=0, device="cpu", cohort_size=1, threads=1, pid=1, environment={}, git_revision="")
+        journal.metrics([MetricRow("l1", "steering", where, "meank", value) for where in ("spike_frame", "flat_frame")])
+        journal.finished()
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study whose rule says `stack` of delta-off."""
+    folder = write_tiny(tmp_path_factory.mktemp("judged"))
+    path = folder / "experiments.toml"
+    path.write_text(path.read_text().replace('rule = "panel"', 'rule = "one"') + RULE)
+    study = load_study(folder)
+    prepare_cache(study, torch.device("cpu"))
+    ground = open_ground(study)
+    note_cache(study, ground)
+    note_base(study, ground)
+    seal_rule(rule_for(study, ground), study.runs, study.ledger)
+    for lever, seed, value in (("control", 1001, 0.4), ("control", 1002, 0.41), ("delta-off", 1003, 0.3)):
+        invent_run(study, ground, lever, seed, value)
+    return folder
+
+
+@pytest.fixture
+def study(judged: Path, tmp_path: Path) -> Study:
+    return load_study(Path(shutil.copytree(judged, tmp_path / "study")))
+
+
+def stacked_in_file(study: Study) -> tuple[str, ...]:
+    return load_study(study.root).stacked
+
+
+def test_a_lever_that_the_rule_stacks_goes_into_the_file(study: Study) -> None:
+    assert stacking.stack(study, "delta-off").replicate_seed == 1001
+    assert stacked_in_file(study) == ("delta-off",)
+
+
+def test_a_stack_that_the_ledger_cannot_read_leaves_the_file_alone(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (study.root / "experiments.toml").read_bytes()
+    monkeypatch.setattr(stacking, "choose_replicate_seed", lambda *_: 2**63)
+    with pytest.raises(LedgerError, match=r"'delta-off' did not arrive in the ledger, so experiments\.toml was left"):
+        stacking.stack(study, "delta-off")
+    assert (study.root / "experiments.toml").read_bytes() == before
+    assert read(study.ledger, "select * from stacks").rows == []
