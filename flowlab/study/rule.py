@@ -28,6 +28,9 @@ PRESETS: dict[str, tuple[StageSettings, ...]] = {
 LARGEST_L1 = 2.0
 """Steering goes from -1 to 1, so no error in raw action units exceeds this, and no improvement does."""
 
+LOWEST_SDS, HIGHEST_SDS = -3.0, 100.0
+"""Where bars in panel sd end: below, what is clearly worse than the control passes; above, nothing real does."""
+
 
 class Rule(Frozen):
     """What decides whether a lever is stacked. `evaluation` is the identity of the runs it judges; sealing needs it."""
@@ -127,12 +130,21 @@ def preset_rule(name: str, num_controls: int) -> Rule:
 
 
 def _require_bar_that_decides(name: str, stage: StageSettings, earlier: tuple[StageSettings, ...]) -> None:
-    """Raises StudyError for a stage that no outcome passes, or that every outcome passes which has come so far."""
+    """Raises StudyError for a stage that no outcome passes, or that every outcome passes which has come so far.
+
+    In panel sd nothing bounds an outcome, so there the limits are what is plausible.
+    """
     if stage.bar_unit == "metric" and abs(stage.bar) >= LARGEST_L1:
         what = "no outcome can pass" if stage.bar > 0 else "every outcome passes"
         raise StudyError(
             f"rules.{name}: {what} stage {stage.name!r}: its bar is {stage.bar:g}, and an improvement lies between "
             f"{-LARGEST_L1:g} and {LARGEST_L1:g}. Give a bar between them."
+        )
+    if stage.bar_unit == "panel-sd" and not LOWEST_SDS <= stage.bar <= HIGHEST_SDS:
+        what = "hardly an outcome passes" if stage.bar > 0 else "nearly every outcome passes"
+        raise StudyError(
+            f"rules.{name}: {what} stage {stage.name!r}: its bar is {stage.bar:g} panel sd. Give one from "
+            f"{LOWEST_SDS:g} to {HIGHEST_SDS:g}."
         )
     for other in earlier:
         same = (other.statistic, other.first_seed, other.num_seeds, other.bar_unit)

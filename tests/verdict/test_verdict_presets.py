@@ -71,6 +71,8 @@ def test_fresh_reports_the_effect_of_its_fresh_seeds_alone(ledger, runs):
     [
         ([{"bar": 2.5}], "no outcome can pass stage 'one': its bar is 2.5"),
         ([{"bar": -3.0}], "every outcome passes stage 'one': its bar is -3"),
+        ([{"bar": 101.0, "bar_unit": "panel-sd"}], "hardly an outcome passes stage 'one': its bar is 101 panel"),
+        ([{"bar": -1000.0, "bar_unit": "panel-sd"}], "nearly every outcome passes stage 'one': its bar is -1000"),
         ([{"bar": 0.02}, {"bar": 0.01}], "whatever passes stage 'one' passes stage 'two' too"),
         ([{"first_seed": 3}], "stage 'one' needs 3 judged seeds, judged_seeds has 2"),
     ],
