@@ -70,7 +70,7 @@ def stack(
     from flowlab.lab.stacking import stack as put_on_stack
 
     found = open_study(study)
-    stacked = put_on_stack(found, lever)
+    stacked = put_on_stack(found, lever, Bars())
     if as_json:
         print_json(asdict(stacked))
         return

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from flowlab.cache.verify import verify_cache
 from flowlab.core.errors import LedgerError, NotStackedError
 from flowlab.core.files import write_atomic
+from flowlab.core.progress import SILENT, Progress
 from flowlab.lab.comparison import note_base, note_cache
 from flowlab.lab.plan import Base
 from flowlab.lab.prepare import open_ground
@@ -30,11 +32,12 @@ class Stacked:
     replicate_seed: int
 
 
-def stack(study: Study, lever: str) -> Stacked:
+def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
     """Put `lever` into the base: on the record first, then in experiments.toml. Given again, it completes what was cut.
 
     Raises NotStackedError, saying what is missing, unless the rule in force says `stack` of exactly this recipe;
-    LedgerError, with experiments.toml as it was, if the ledger did not take the stack.
+    LedgerError, with experiments.toml as it was, if the ledger did not take the stack; CacheCorruptError if the cache
+    that it was judged on is not as it was built.
     """
     study.require_lever(lever)
     ground = open_ground(study)
@@ -58,6 +61,7 @@ def stack(study: Study, lever: str) -> Stacked:
             if not is_in_force(rule, study.ledger):
                 raise NotStackedError("no rule is in force, so nothing can be stacked. Seal one: flowlab rule seal")
             verdict = _require_stack(study, ground.base, rule, lever)
+            verify_cache(ground.cache.path, progress)  # nor on a cache that somebody changed
             with StudyJournal.of(study.runs) as journal:
                 journal.stack(
                     lever=lever,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowlab.core.errors import LedgerError
+from flowlab.core.errors import CacheCorruptError, LedgerError, MissingError
 from flowlab.core.types import MetricRow
 from flowlab.lab import stacking
 from flowlab.lab.comparison import note_base, note_cache
@@ -89,4 +89,19 @@ def test_a_stack_that_the_ledger_cannot_read_leaves_the_file_alone(
     with pytest.raises(LedgerError, match=r"'delta-off' did not arrive in the ledger, so experiments\.toml was left"):
         stacking.stack(study, "delta-off")
     assert (study.root / "experiments.toml").read_bytes() == before
+    assert read(study.ledger, "select * from stacks").rows == []
+
+
+def test_nothing_is_stacked_on_a_cache_that_was_changed_or_is_gone(study: Study) -> None:
+    cache = open_ground(study).cache
+    chunk = cache.path / sorted(cache.attributes["digests"])[0]
+    content = bytearray(chunk.read_bytes())
+    content[-1] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(CacheCorruptError, match="is not what was written"):
+        stacking.stack(study, "delta-off")
+    shutil.rmtree(cache.path)
+    with pytest.raises(MissingError, match="has no cache for its present drives"):
+        stacking.stack(study, "delta-off")
+    assert stacked_in_file(study) == ()
     assert read(study.ledger, "select * from stacks").rows == []
