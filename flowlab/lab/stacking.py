@@ -1,6 +1,8 @@
 """Moves the base: a lever goes into the control once the rule in force says `stack`, and not otherwise."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from itertools import chain, count
 
 from flowlab.cache.verify import verify_cache
 from flowlab.core.errors import LedgerError, NotStackedError
@@ -62,6 +64,8 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
                 raise NotStackedError("no rule is in force, so nothing can be stacked. Seal one: flowlab rule seal")
             verdict = _require_stack(study, ground.base, rule, lever)
             verify_cache(ground.cache.path, progress)  # nor on a cache that somebody changed
+            new_control_digest = ground.base.recipe_digest(new.control)
+            ran = read(study.ledger, "select seed from runs where recipe_digest = ?", [new_control_digest]).rows
             with StudyJournal.of(study.runs) as journal:
                 journal.stack(
                     lever=lever,
@@ -71,8 +75,8 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
                     cache_id=verdict.cache_id,
                     evaluation_id=verdict.evaluation_id,
                     changes=study.file.levers[lever].set,
-                    new_control_digest=ground.base.recipe_digest(new.control),
-                    replicate_seed=choose_replicate_seed(rule),
+                    new_control_digest=new_control_digest,
+                    replicate_seed=choose_replicate_seed(rule, {seed for (seed,) in ran}),
                     effect=verdict.effect or 0.0,
                 )
             problems = ingest(study.ledger, study.runs).problems
@@ -104,10 +108,14 @@ def load_with(study: Study, stacked: tuple[str, ...]) -> Study:
     return replace(study, file=study.file.model_copy(update={"study": table}))
 
 
-def choose_replicate_seed(rule: Rule) -> int:
-    """Where a new stack is replicated: the first panel seed that no stage has looked at, or one after all of them."""
+def choose_replicate_seed(rule: Rule, taken: Collection[int]) -> int:
+    """Where a new stack is replicated: the first panel seed that no stage has looked at, or one after all of them.
+
+    Never one of `taken`, at which the new base's recipe has run already, as a lever or as a control.
+    """
     unseen = [seed for seed in rule.panel_seeds if seed not in rule.judged_seeds]
-    return unseen[0] if unseen else max(*rule.panel_seeds, *rule.judged_seeds) + 1
+    after = count(max(*rule.panel_seeds, *rule.judged_seeds) + 1)
+    return next(seed for seed in chain(unseen, after) if seed not in taken)
 
 
 def _require_stack(study: Study, base: Base, rule: Rule, lever: str) -> Verdict:

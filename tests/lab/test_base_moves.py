@@ -81,6 +81,20 @@ def test_a_lever_that_the_rule_stacks_goes_into_the_file(study: Study) -> None:
     assert stacked_in_file(study) == ("delta-off",)
 
 
+def test_the_replicate_repeats_no_run_of_the_lever(study: Study) -> None:
+    ground = open_ground(study)
+    invent_run(study, ground, "delta-off", 1001, 0.31)
+    invent_run(study, ground, "placebo", 1002, 0.41)  # another recipe, which does not take the seed
+    assert stacking.stack(study, "delta-off").replicate_seed == 1002
+
+
+def test_the_replicate_goes_above_the_seeds_of_the_rule_and_past_runs_there(study: Study) -> None:
+    ground = open_ground(study)
+    for seed in (1001, 1002, 1004, 1006):
+        invent_run(study, ground, "delta-off", seed, 0.31)
+    assert stacking.stack(study, "delta-off").replicate_seed == 1005
+
+
 def test_a_stack_that_the_ledger_cannot_read_leaves_the_file_alone(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
