@@ -94,7 +94,10 @@ def ingest_all(study: Study) -> None:
 
 
 def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of the view verdicts as records, of these levers; of all for none, or with the control among them."""
+    """The rows of the view verdicts as records, of these levers; of all for none, or with the control among them.
+
+    `flowlab run --lever control` asks with the control; `flowlab verdict` takes levers only.
+    """
     return [asdict(row) for row in _read(study, levers)]
 
 
@@ -191,7 +194,7 @@ def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Table:
         panel += f", mean {first.panel_mean:.4f}, sd {first.panel_sd:.4f}"
     title = (
         f"rule {first.rule}{base}: {primary.channel} {primary.metric} on {primary.slice}, {primary.readout}; "
-        f"lower is better\n"
+        f"{primary.direction} is better\n"
         f"panel: {panel}"
     )
     cells = []

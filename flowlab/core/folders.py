@@ -13,7 +13,7 @@ from flowlab.core.errors import StudyError
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` to write into; it takes the place of `path` at the end, or is gone after an error.
 
-    Raises StudyError if there is something at `path` already; an empty folder is as good as none.
+    Raises StudyError if there is something at `path` already, or none can be made; an empty folder is as good as none.
     """
     path = path.absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -24,6 +24,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
+    except OSError as error:
+        raise StudyError(f"{path} cannot be made: {error.strerror}. Name another folder.") from None
+    try:
         yield partial
         for file in sorted(partial.rglob("*")):
             sync(file)

@@ -115,3 +115,8 @@ def test_what_breaks_off_leaves_nothing(judged: Path, tmp_path: Path, monkeypatc
     with pytest.raises(OSError, match="No space left"):
         export_ledger(judged, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
+def test_a_folder_that_cannot_be_made_is_named_as_it_was_given(judged: Path):
+    with pytest.raises(StudyError, match=r"^/proc/x cannot be made: .*\. Name another folder\.$"):
+        export_ledger(judged, Path("/proc/x"))
