@@ -48,7 +48,7 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
         study = load_study(study.root)  # another process may have stacked since
         ground = open_ground(study)
         ingest(study.ledger, study.runs)
-        verify(study.ledger, study.runs)  # no verdict on numbers that somebody changed
+        verify(study.ledger, study.runs, progress=progress)  # no verdict on numbers that somebody changed
         path = (study.root / FILE_NAME).resolve()
         begun = _begun(study, ground.base, lever)
         new = load_with(study, (*study.stacked, lever))
