@@ -138,8 +138,8 @@ class Recipe(Frozen):
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def to_json(self) -> dict:
-        """The whole recipe as plain JSON, defaults included."""
-        return self.model_dump(mode="json")
+        """The whole recipe as plain JSON, defaults included; -0.0 is 0.0."""
+        return _without_negative_zeros(self.model_dump(mode="json"))
 
     def digest(self, cache_id: str) -> str:
         """The name of this recipe trained from that cache."""
@@ -149,6 +149,15 @@ class Recipe(Frozen):
     def slots_in_time(self) -> bool:
         """Whether a model chunk has several slots that follow each other in time: what a delta loss needs."""
         return self.decoder.horizon != 1 and self.action_space.transform != "chunk-dct"
+
+
+def _without_negative_zeros(value: Any) -> Any:
+    """The same JSON value; two recipes that differ by the sign of a zero are one."""
+    if isinstance(value, dict):
+        return {key: _without_negative_zeros(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_without_negative_zeros(one) for one in value]
+    return 0.0 if isinstance(value, float) and value == 0 else value
 
 
 MERGED = "longitudinal"

@@ -35,20 +35,44 @@ with
         where run_states.status = 'crashed' and runs.replicate = 0
         group by all
     ),
-    -- Looked at before the rule was sealed: the lever, by its name or by its recipe, at a judged seed, whatever it was compared with.
-    -- The order of entries tells, and no clock has to be right; runs that came in from elsewhere are told by their time.
-    older as (
-        select rules.rule_digest, runs.lever, runs.recipe_digest, runs.run_id
+    -- What each run ended with on the primary metric of each rule, and whether it is older than the rule. The order of entries tells,
+    -- and no clock has to be right; runs that came in from elsewhere are told by their time.
+    finals as materialized (
+        select
+            rules.rule_digest, runs.run_id, runs.seed, runs.evaluation_id, rule_values.value,
+            runs.entry < rules.entry or runs.time_us < rules.time_us as is_older
+        from rule_values
+        join runs using (run_id)
+        join rules using (rule_digest)
+        where rule_values.role = 'primary'
+    ),
+    -- Runs whose numbers were seen before the rule was sealed: older ones, and those that repeat an older one to the bit. Settings that
+    -- change no number give a recipe another digest.
+    seen as (
+        select rules.rule_digest, runs.run_id, runs.run_id as older_id
         from runs
         join rules on runs.entry < rules.entry or runs.time_us < rules.time_us
+        union all
+        select younger.rule_digest, younger.run_id, old.run_id
+        from finals as younger
+        join finals as old using (rule_digest, seed, evaluation_id, value)
+        where old.is_older and not younger.is_older
+    ),
+    -- Looked at before the rule was sealed: the lever, by its name, its recipe or its numbers, at a judged seed, whatever it was
+    -- compared with.
+    older as (
+        select seen.*, runs.lever, runs.recipe_digest
+        from seen
+        join runs using (run_id)
         join rule_seeds as judged
-            on judged.rule_digest = rules.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
+            on judged.rule_digest = seen.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
     ),
     post_hoc as (
         select
             lever.rule_digest, lever.control_digest, lever.cache_id, lever.evaluation_id, lever.lever, lever.recipe_digest,
             format(
-                'post-hoc: {} of its runs are older than the rule, which may not stack them', count(distinct older.run_id)
+                'post-hoc: {} of its runs are older than the rule{}, which may not stack them',
+                count(distinct older.older_id), if(bool_or(older.older_id <> older.run_id), ' or repeat one that is', '')
             ) as older
         from judged_levers as lever
         join older
@@ -66,21 +90,21 @@ with
     panels as (select rule_digest, list(seed) as seeds from rule_seeds where role = 'panel' group by rule_digest),
     chosen_panels as (
         select
-            rules.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id,
+            seen.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id,
             format(
                 'post-hoc panel: {} ran before the rule took them in, so it may not stack anything',
-                string_agg(format('control@{}', runs.seed), ', ' order by runs.seed)
+                string_agg(distinct format('control@{}', runs.seed), ', ' order by format('control@{}', runs.seed))
             ) as chosen
-        from runs
-        join rules on runs.entry < rules.entry or runs.time_us < rules.time_us
-        join panels on panels.rule_digest = rules.rule_digest and list_contains(panels.seeds, runs.seed)
-        left join amended_panels on amended_panels.rule_digest = rules.rule_digest
+        from seen
+        join runs using (run_id)
+        join panels on panels.rule_digest = seen.rule_digest and list_contains(panels.seeds, runs.seed)
+        left join amended_panels on amended_panels.rule_digest = seen.rule_digest
         where
             runs.lever = 'control' and runs.recipe_digest = runs.control_digest and runs.replicate = 0
             and not coalesce(
                 list_contains(amended_panels.seeds, runs.seed) and list_has_all(panels.seeds, amended_panels.seeds), false
             )
-        group by rules.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id
+        group by seen.rule_digest, runs.control_digest, runs.cache_id, runs.evaluation_id
     ),
     imported as (
         select

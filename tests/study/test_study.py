@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import MissingError, StudyError, UnknownNameError
 from flowlab.study.lever import OPEN_TABLES, changed_keys, flat_keys, pull
-from flowlab.study.recipe import Recipe
+from flowlab.study.recipe import ObjectiveSettings, Recipe
 from flowlab.study.study import find_study, load_study
 
 
@@ -84,6 +84,11 @@ def test_a_list_is_set_whole():
 
 def test_an_integer_is_accepted_where_a_number_is_expected(study_of):
     assert study_of("delta_weight = 10.0", "delta_weight = 10").control.to_json()["objective"]["delta_weight"] == 10.0
+
+
+def test_the_sign_of_a_zero_does_not_change_the_digest():
+    recipes = [Recipe(objective=ObjectiveSettings(delta_weight=zero)) for zero in (0.0, -0.0)]
+    assert recipes[0].digest("cache") == recipes[1].digest("cache")
 
 
 def test_the_spelling_of_a_number_does_not_change_the_digest():

@@ -67,6 +67,7 @@ class Campaign:
         flat: float | None = None,
         replicate: int = 0,
         recipe: str = "",
+        control: str = "base",
         cache: str = "cache",
         evaluation: str = "evaluation",
         ending: str = "finished",
@@ -79,7 +80,7 @@ class Campaign:
         `drives`: by the name of a drive, how many frames of the primary slice it has and the metric on those.
         """
         flat = self.flat if flat is None else flat
-        recipe_digest = recipe or ("base" if lever == "control" else f"{lever}-recipe")
+        recipe_digest = recipe or (control if lever == "control" else f"{lever}-recipe")
         run_id = f"{lever}-{seed}-{replicate}-{recipe_digest}-{cache}-{evaluation}"
         with RunJournal.of(self.runs, run_id) as journal:
             journal.registered(
@@ -90,7 +91,7 @@ class Campaign:
                 replicate=replicate,
                 recipe={},
                 recipe_digest=recipe_digest,
-                control_digest="base",
+                control_digest=control,
                 cache_id=cache,
                 evaluation_id=digest_json({"named": evaluation}),
                 evaluation={"named": evaluation},

@@ -146,6 +146,29 @@ def test_another_name_does_not_make_a_recipe_new(published: Campaign) -> None:
     assert "post-hoc: 2 of its runs are older" in decision(published, "renamed")[2]
 
 
+def test_a_setting_that_changes_no_number_does_not_make_a_lever_new(published: Campaign) -> None:
+    """Another name and another recipe, the same bits at the same seeds."""
+    for seed, value in {1001: 0.30, 1002: 0.29}.items():
+        published.run("good", seed, value, flat=0.1)
+    amend(published)
+    for seed, twin, swapped in ((1001, 0.30, 0.29), (1002, 0.29, 0.30)):
+        published.run("twin", seed, twin, flat=0.1)
+        published.run("swapped", seed, swapped, flat=0.1)  # seen, but at the other seed
+    outcome, decided, reason = decision(published, "twin")
+    assert (outcome, decided) == ("stack", "undecided")
+    assert "post-hoc: 2 of its runs are older than the rule or repeat one that is, which may not stack them" in reason
+    assert decision(published, "swapped")[:2] == ("stack", "stack")
+
+
+def test_numbers_of_another_evaluation_are_not_repeated(published: Campaign) -> None:
+    for seed in (1001, 1002):
+        published.run("good", seed, 0.30, flat=0.1, evaluation="other")
+    amend(published)
+    for seed in (1001, 1002):
+        published.run("twin", seed, 0.30, flat=0.1)
+    assert decision(published, "twin")[:2] == ("stack", "stack")
+
+
 def test_another_evaluation_does_not_make_a_lever_new(published: Campaign) -> None:
     for seed in (1001, 1002):
         published.run("good", seed, 0.30, flat=0.1, evaluation="other")
@@ -163,6 +186,18 @@ def test_a_panel_that_was_chosen_after_its_controls_were_seen_stacks_nothing(pub
     outcome, decided, reason = decision(published, "late")
     assert (outcome, decided) == ("stack", "undecided")
     assert "post-hoc panel: control@1001, control@1003 ran before the rule took them in" in reason
+
+
+@pytest.mark.parametrize(("shift", "decided"), [(0.0, "undecided"), (0.001, "stack")])
+def test_a_control_that_repeats_what_was_seen_does_not_make_its_panel_new(published: Campaign, shift, decided) -> None:
+    """The two worst again, by a control whose recipe says something else: the same bits, or others."""
+    amend(published, panel_seeds=(1001, 1003), judged_seeds=(1001, 1003))
+    for seed, value in {1001: 0.3555, 1003: 0.3387}.items():
+        published.run("control", seed, value + shift, flat=0.1, control="base-again")
+        published.run("late", seed, 0.32, flat=0.1, control="base-again")
+    outcome, found, reason = decision(published, "late")
+    assert (outcome, found) == ("stack", decided)
+    assert ("post-hoc panel: control@1001, control@1003 ran before" in reason) == (shift == 0.0)
 
 
 def test_a_panel_that_is_taken_over_whole_and_grows_may_stack(published: Campaign) -> None:
