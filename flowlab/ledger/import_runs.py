@@ -126,11 +126,20 @@ def _rows(
     yield from finals
 
 
+LAST_US = 253_402_300_799_000_000
+"""The end of the year 9999, in microseconds since 1970."""
+
+
 def _history(run: ImportedRun) -> str:
     foreign = run.foreign
     told = [f"{run.origin.partition(':')[0]} run {foreign.run_id}, {foreign.name!r}", foreign.said]
     for what, time_us in (("started", foreign.started_us), ("ended", foreign.ended_us)):
         if time_us is not None:
+            if not 0 <= time_us <= LAST_US:
+                raise LedgerError(
+                    f"run {foreign.run_id} of {run.origin.partition('#')[0]} {what} {time_us / 1e6:g} s after 1970, "
+                    f"expected a time up to the year 9999. Are these milliseconds? Give seconds, or leave times out."
+                )
             told.append(f"{what} {datetime.fromtimestamp(time_us / 1e6, UTC).isoformat(timespec='seconds')}")
     return "; ".join(told)
 

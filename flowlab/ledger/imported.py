@@ -1,5 +1,6 @@
 """What runs of another tracker are in flowlab's words: levers, seeds, recipes, ids. Nothing here touches a file."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
@@ -120,7 +121,18 @@ def _recipe(run: ForeignRun, ignore: Collection[str], are_known: bool) -> dict[s
     """The run's params without its seed. Where nobody wrote params down, its name is all that is known."""
     if not are_known:
         return {"imported.name": _lever(run.label or "")}
-    return {key: value for key, value in run.params.items() if key != SEED and key not in ignore}
+    return {key: _json(value) for key, value in run.params.items() if key != SEED and key not in ignore}
+
+
+def _json(value: Any) -> Any:
+    """A param as JSON can hold it: what it cannot (NaN, dates, decimals, bytes) as text."""
+    if isinstance(value, dict):
+        return {str(key): _json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _require_ignored(runs: list[ForeignRun], ignore: Collection[str]) -> None:

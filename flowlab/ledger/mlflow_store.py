@@ -20,6 +20,19 @@ from flowlab.ledger.foreign import CRASHED, FINISHED, UNFINISHED, Foreign, Forei
 TOOL = "mlflow"
 STATUSES = {"FINISHED": FINISHED, "FAILED": CRASHED, "KILLED": CRASHED, "RUNNING": UNFINISHED, "SCHEDULED": UNFINISHED}
 DELETED = "deleted"
+LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, in milliseconds since 1970."""
+
+SOUND = {
+    "experiments": "typeof(name) = 'text' and typeof(creation_time) in ('integer', 'null')",
+    "runs": "typeof(run_uuid) = 'text' and typeof(name) in ('text', 'null') and "
+    f"(start_time is null or typeof(start_time) = 'integer' and start_time between 0 and {LAST_MS}) and "
+    f"(end_time is null or typeof(end_time) = 'integer' and end_time between 0 and {LAST_MS})",
+    "params": "typeof(key) = 'text' and typeof(value) in ('text', 'null')",
+    "tags": "typeof(key) = 'text' and typeof(value) in ('text', 'null')",
+    "metrics": "typeof(key) = 'text' and typeof(value) in ('real', 'integer') and typeof(step) = 'integer'",
+}
+"""What each row of each table is like. SQLite takes any value in any column; MLflow writes these."""
 
 
 def read_store(path: Path, experiment: str | None, lever_from: str | None) -> Foreign:
@@ -29,6 +42,7 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None) -> Fo
     for an experiment, or a param or tag, that it does not have.
     """
     with _opened(path) as store:
+        _require_sound(store, path)
         chosen = _experiment(store, experiment, path)
         where = f"where run_uuid in (select run_uuid from runs where experiment_id = {int(chosen['experiment_id'])})"
         params = _by_run(store, f"select run_uuid, key, value from params {where}")
@@ -128,6 +142,15 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             f"{path} cannot be read as an MLflow tracking store in SQLite: {error}. Expected a file such as mlflow.db, "
             f"with the tables experiments, runs, metrics, params and tags."
         ) from None
+
+
+def _require_sound(store: sqlite3.Connection, path: Path) -> None:
+    for table, sound in SOUND.items():
+        for row in _records(store, f"select * from {table} where not ({sound}) limit 1", []):
+            raise LedgerError(
+                f"{path}: the table {table} has a row that MLflow does not write: {row}. Expected {sound}. Mend or "
+                f"delete that row in a copy, and import the copy."
+            )
 
 
 def _by_run(store: sqlite3.Connection, question: str) -> dict[str, dict[str, Any]]:
