@@ -20,6 +20,7 @@ OUTSIDE = ("chain", "views_applied", "alembic_version")
 GENESIS = "0" * 64
 NO_ROWS = hashlib.sha256(b"").hexdigest()
 ADOPTED = "adopted"
+ENTRIES_AT_ONCE = 256  # whose rows are digested in one question
 
 
 class Link(NamedTuple):

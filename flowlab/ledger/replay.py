@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowlab.core.progress import SILENT, Progress
-from flowlab.ledger.chain import rows_digests
+from flowlab.ledger.chain import ENTRIES_AT_ONCE, rows_digests
 from flowlab.ledger.connection import open_ledger
 from flowlab.ledger.entry import Entry, make_entry
 from flowlab.ledger.ingest import BATCH_BYTES, BATCH_ENTRIES
@@ -29,7 +29,10 @@ def replayed_digests(
             for entries in _batches(runs_dir, Path(folder) / "nowhere", num_entries, lost):
                 writer.write(entries)
                 task.advance(len(entries))
-            return rows_digests(connection, 1, num_entries)
+            digests: dict[int | None, str] = {}
+            for first in range(1, num_entries + 1, ENTRIES_AT_ONCE):
+                digests |= rows_digests(connection, first, first + ENTRIES_AT_ONCE - 1)
+            return digests
 
 
 def _batches(runs_dir: Path, nowhere: Path, num_entries: int, lost: set[int]) -> Iterator[list[Entry]]:

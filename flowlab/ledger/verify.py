@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowlab.core.errors import ChainBrokenError
 from flowlab.core.progress import SILENT, Progress
-from flowlab.ledger.chain import ADOPTED, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
+from flowlab.ledger.chain import ADOPTED, ENTRIES_AT_ONCE, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
 from flowlab.ledger.connection import open_ledger
 from flowlab.ledger.entry import INGESTED, Part, parse_order
 from flowlab.ledger.fields import BadLine
@@ -17,7 +17,6 @@ from flowlab.ledger.replay import replayed_digests
 if TYPE_CHECKING:
     import duckdb
 
-ENTRIES_AT_ONCE = 256
 REBUILD = "Rebuild it from the journals: move the ledger away, then flowlab ledger rebuild."
 
 
