@@ -27,10 +27,10 @@ import duckdb
 
 from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
+from flowlab.journal.journal import Line
+from flowlab.journal.lines import RunJournal
 from flowlab.ledger.connection import open_ledger, read
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.journal import Line
-from flowlab.ledger.lines import RunJournal
 from flowlab.ledger.migrate import migrate
 from flowlab.ledger.rebuild import rebuild
 from flowlab.ledger.rows import rows_of

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from flowlab.core.types import CHANNELS, IMAGE_TOKENS, WAYPOINT_TOKENS, ConditionSpec, TokenGroup
+from flowlab.core.types import ConditionSpec, TokenGroup
+from flowlab.core.vocabulary import CHANNELS, IMAGE_TOKENS, WAYPOINT_TOKENS
 from flowlab.lab.stats import fit_stats
 from flowlab.policy.build import seen_tokens
 from flowlab.study.recipe import Recipe

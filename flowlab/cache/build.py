@@ -4,11 +4,9 @@ Finished drives are pieces in `<cache_id>.zarr.partial`; a build that was killed
 with the same bytes. The store appears under its name only when it is whole.
 """
 
-import fcntl
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from flowlab.cache.identity import cache_id, describe_identity
 from flowlab.cache.layout import ArrayWriter
 from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
 from flowlab.core.files import write_atomic
+from flowlab.core.locks import hold
 from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import Drive, Split, Windows
@@ -58,7 +57,8 @@ def build_cache(
     partial = caches_dir / f"{name}.zarr.partial"
     try:
         caches_dir.mkdir(parents=True, exist_ok=True)
-        with _only_builder(caches_dir / f"{name}.lock"):
+        busy = BusyError(f"another process is building cache {name}. Wait for it: flowlab cache list")
+        with hold(caches_dir / f"{name}.lock", 0, busy):
             if path.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed just after the renaming
                 return path
@@ -215,15 +215,3 @@ class _Build:
     def _num_rows(self, drive_id: str) -> int:
         with safe_open(self._piece_path(drive_id), "np") as piece:
             return piece.get_slice("action").get_shape()[0]
-
-
-@contextmanager
-def _only_builder(lock_path: Path) -> Iterator[None]:
-    with lock_path.open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"another process is building cache {lock_path.stem}. Wait for it: flowlab cache list"
-            ) from None
-        yield

@@ -23,7 +23,7 @@ def ledger_export(
     as_json: JsonOption = False,
 ) -> None:
     """Write the whole ledger as Parquet and SQL that any DuckDB opens, without flowlab, with the same verdicts."""
-    from flowlab.ledger.export import SCHEMA_FILE, export_ledger
+    from flowlab.interop.export import SCHEMA_FILE, export_ledger
 
     found = open_study(study)
     ingest_all(found)
@@ -70,8 +70,8 @@ def ledger_import(
     as_json: JsonOption = False,
 ) -> None:
     """Bring finished runs of MLflow or W&B into the ledger. They are shown beside ours; no rule stacks on them."""
-    from flowlab.ledger.import_runs import import_runs
-    from flowlab.ledger.metric_map import MetricMap
+    from flowlab.interop.import_runs import import_runs
+    from flowlab.interop.metric_map import MetricMap
 
     found = open_study(study)
     metrics = MetricMap.parse(mapped or [])
@@ -103,8 +103,8 @@ def ledger_import(
 
 
 def _read(tool: Tool, files: list[Path], experiment: str | None, lever_from: str | None) -> Any:
-    from flowlab.ledger.mlflow_store import read_store
-    from flowlab.ledger.wandb_export import read_exports
+    from flowlab.interop.mlflow_store import read_store
+    from flowlab.interop.wandb_export import read_exports
 
     if tool is Tool.wandb:
         return read_exports(files, experiment, lever_from)
@@ -124,7 +124,7 @@ def ledger_tensorboard(
     as_json: JsonOption = False,
 ) -> None:
     """Write runs' metrics as TensorBoard event files; look at them with: tensorboard --logdir DIR."""
-    from flowlab.ledger.event_files import require_tensorboard, write_event_files
+    from flowlab.interop.event_files import require_tensorboard, write_event_files
 
     require_tensorboard()
     found = open_study(study)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import out, print_json, say, table, when
-from flowlab.core.types import FRAME_SLICES
+from flowlab.core.vocabulary import FRAME_SLICES
 from flowlab.study.rule import Rule
 from flowlab.study.study import CONTROL, Study
 

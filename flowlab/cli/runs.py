@@ -96,7 +96,7 @@ def _announce(planned: list) -> None:
 
 def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
     """Every run the study knows, and how far it is."""
-    from flowlab.lab.progress import read_status
+    from flowlab.lab.status import read_status
 
     found = open_study(study)
     runs = read_status(found)

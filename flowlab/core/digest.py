@@ -36,3 +36,11 @@ def digest_files(paths: Iterable[Path]) -> str:
             content = hashlib.file_digest(file, hashlib.blake2b).digest()
         state.update(os.fsencode(path.name) + b"\0" + content)
     return state.hexdigest()
+
+
+def base_id(control_digest: str, evaluation_id: str) -> str:
+    """16 hex digits that name a base: what runs are compared on, a control and a way to evaluate.
+
+    The migration to revision 0004 computes the same in SQL, and `flowlab ledger verify` compares.
+    """
+    return hashlib.sha256(f"{control_digest} {evaluation_id}".encode()).hexdigest()[:DIGEST_CHARS]

@@ -6,26 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowlab.core.digest import digest_json
+from flowlab.core.vocabulary import FINAL_STEP, OVERALL
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-CHANNELS = ("gas", "brake", "steering")
-"""The default names of the action channels, in their stored order. All but `drives/` finds a channel by its name."""
-
 NUM_WAYPOINTS = 10
-WAYPOINT_TOKENS, IMAGE_TOKENS = "waypoints", "image"
-"""Token groups that a decoder's settings may ask for by name."""
-VARIANTS = ("normal", "no-history")
-
-# What a rule may name.
-ERROR_METRICS = ("l1", "chunk_mean_l1", "maneuver_l1")
-BETTER = dict.fromkeys(ERROR_METRICS, "lower") | {"chunk_mean_correlation": "higher"}
-"""Which way each of these metrics is better."""
-FRAME_SLICES = ("overall", "flat_frame", "spike_frame")  # and drive:<drive_id>; not SLICE:drive:<drive_id>
-SLOT_SLICES = ("flat_slot", "spike_slot")  # and slot:<1..H>; only l1 is taken over them
-READOUTS = ("single", "meank", "mediank")
 
 
 @dataclass(frozen=True)
@@ -95,14 +82,33 @@ class ConditionSpec:
 
 
 class MetricRow(NamedTuple):
-    """One number, and of what. `channel` is "" for metrics over all channels; step -1 is the end of the run."""
+    """One number, and of what. `channel` is "" for metrics over all channels, `drive` for all validation drives.
+
+    Step -1 is the end of the run.
+    """
 
     metric: str
     channel: str
     slice: str
     readout: str
     value: float
-    step: int = -1
+    step: int = FINAL_STEP
+    drive: str = ""
+
+
+def split_slice(text: str) -> tuple[str, str]:
+    """(slice, drive) of a slice as it was written when it held the drive's name: drive:ID, or SLICE:drive:ID."""
+    if text.startswith("drive:"):
+        return OVERALL, text.removeprefix("drive:")
+    where, mark, drive = text.partition(":drive:")
+    return (where, drive) if mark else (text, "")
+
+
+def join_slice(where: str, drive: str) -> str:
+    """The one text for a slice on a drive: what `split_slice` takes apart."""
+    if not drive:
+        return where
+    return f"drive:{drive}" if where == OVERALL else f"{where}:drive:{drive}"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from PIL import Image
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import DriveError, FlowlabError, MissingError, unknown_name
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.types import CHANNELS, Drive
+from flowlab.core.types import Drive
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.picture import to_rgb_array
 from flowlab.drives.recording import Recording, read_recording, record_drive, write_recording
 from flowlab.study.settings import CarRacingDrives

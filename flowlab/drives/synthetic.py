@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from flowlab.core.digest import digest_bytes, digest_json
 from flowlab.core.errors import unknown_name
 from flowlab.core.seeds import numpy_stream
-from flowlab.core.types import CHANNELS, NUM_WAYPOINTS, Drive
+from flowlab.core.types import NUM_WAYPOINTS, Drive
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.study.settings import SyntheticDrives
 
 FRAME_US = 100_000

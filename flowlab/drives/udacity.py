@@ -18,7 +18,8 @@ from PIL import Image
 from flowlab.core.digest import digest_files, digest_json
 from flowlab.core.errors import DriveError, unknown_name
 from flowlab.core.plugins import study_path
-from flowlab.core.types import CHANNELS, Drive
+from flowlab.core.types import Drive
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.driving_log import FILE_NAME, LogRow, longest_advance, read_driving_log
 from flowlab.drives.image_check import NUM_THREADS, check_images
 from flowlab.drives.picture import to_rgb_array

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from flowlab.core.digest import canonical_json, digest_bytes
 from flowlab.core.seeds import derive_seed
-from flowlab.core.types import IMAGE_TOKENS, NUM_WAYPOINTS, WAYPOINT_TOKENS, ConditionSpec, TokenGroup
+from flowlab.core.types import NUM_WAYPOINTS, ConditionSpec, TokenGroup
+from flowlab.core.vocabulary import IMAGE_TOKENS, WAYPOINT_TOKENS
 from flowlab.encoder.transformer import Block, Linear, RotaryAngles, initialise
 from flowlab.study.settings import EncoderSettings
 

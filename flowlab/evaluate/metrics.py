@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 
 from flowlab.core.errors import DivergedError
 from flowlab.core.types import MetricRow
-from flowlab.evaluate.slices import crossed_masks, drive_masks, frame_masks, maneuver_mask, slot_masks
+from flowlab.core.vocabulary import OVERALL
+from flowlab.evaluate.slices import drive_masks, frame_masks, maneuver_mask, slot_masks
 
-Masks = dict[str, NDArray[np.bool_]]
+Masks = dict[tuple[str, str], NDArray[np.bool_]]
+"""By slice and drive; the drive is "" for all of them."""
 
 
 def score(
@@ -41,9 +43,9 @@ def score(
     _require_finite(prediction, readout)
     prediction, truth_f64 = prediction.astype(np.float64), truth.astype(np.float64)
     kinds, drives = frame_masks(truth, channels), drive_masks(drive, drive_ids)
-    frames = kinds | drives
-    on_drives = frames | crossed_masks(kinds, drives) if crossed else frames
-    slots = slot_masks(truth, channels)
+    frames = _everywhere(kinds) | {(OVERALL, drive_id): mask for drive_id, mask in drives.items()}
+    on_drives = frames | _crossed(kinds, drives) if crossed else frames
+    slots = _everywhere(slot_masks(truth, channels))
     error = np.abs(prediction - truth_f64)
     chunk_means = prediction.mean(axis=1), truth_f64.mean(axis=1)
     found = [
@@ -54,10 +56,27 @@ def score(
         *_correlations(*chunk_means, frames, channels),
         *_maneuvers(error, truth_f64, thresholds, channels),
     ]
-    return [MetricRow(metric, channel, where, readout, value) for metric, channel, where, value in found]
+    return [
+        MetricRow(metric, channel, where, readout, value, drive=drive_id)
+        for metric, channel, (where, drive_id), value in found
+    ]
 
 
-Found = tuple[str, str, str, float]  # metric, channel, slice, value
+Found = tuple[str, str, tuple[str, str], float]  # metric, channel, (slice, drive), value
+
+
+def _everywhere(masks: dict[str, NDArray[np.bool_]]) -> Masks:
+    return {(where, ""): mask for where, mask in masks.items()}
+
+
+def _crossed(kinds: dict[str, NDArray[np.bool_]], drives: dict[str, NDArray[np.bool_]]) -> Masks:
+    """Each slice of `kinds` on each drive; `overall` on a drive is the drive itself."""
+    return {
+        (where, drive_id): mask & on_drive
+        for where, mask in kinds.items()
+        if where != OVERALL
+        for drive_id, on_drive in drives.items()
+    }
 
 
 def _num_frames(frames: Masks) -> Iterator[Found]:
@@ -100,9 +119,9 @@ def _maneuvers(
         if not len(truth):
             return
         mask = maneuver_mask(truth[..., index], thresholds[name])
-        yield "maneuver_fraction", name, "overall", float(mask.mean())
+        yield "maneuver_fraction", name, (OVERALL, ""), float(mask.mean())
         if mask.any():
-            yield "maneuver_l1", name, "overall", float(error[mask, :, index].mean())
+            yield "maneuver_l1", name, (OVERALL, ""), float(error[mask, :, index].mean())
 
 
 def _require_shapes(prediction: NDArray, truth: NDArray, channels: Sequence[str], drive: NDArray) -> None:

@@ -38,20 +38,8 @@ def slot_masks(truth: NDArray, channels: Sequence[str]) -> dict[str, NDArray[np.
 
 
 def drive_masks(drive: NDArray, drive_ids: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """One mask (N,) per drive, `drive:<drive_id>`. `drive` (N,) holds positions in `drive_ids`."""
-    return {f"drive:{drive_id}": drive == index for index, drive_id in enumerate(drive_ids)}
-
-
-def crossed_masks(
-    frames: dict[str, NDArray[np.bool_]], drives: dict[str, NDArray[np.bool_]]
-) -> dict[str, NDArray[np.bool_]]:
-    """Each mask of `frames` on each drive: flat_frame:drive:<drive_id>. `overall` on a drive is the drive itself."""
-    return {
-        f"{where}:{drive}": mask & on_drive
-        for where, mask in frames.items()
-        if where != "overall"
-        for drive, on_drive in drives.items()
-    }
+    """One mask (N,) per drive, by its id. `drive` (N,) holds positions in `drive_ids`."""
+    return {drive_id: drive == index for index, drive_id in enumerate(drive_ids)}
 
 
 def maneuver_mask(truth: NDArray, threshold: float) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ import torch
 
 from flowlab.core.errors import MissingError, NotStackedError
 from flowlab.core.progress import Progress
+from flowlab.journal.lines import StudyJournal
 from flowlab.lab.environment import choose_device
 from flowlab.lab.executor import execute
 from flowlab.lab.plan import PlannedRun, plan_owed, plan_runs
@@ -14,7 +15,6 @@ from flowlab.lab.prepare import Ground, open_ground
 from flowlab.lab.sealing import Show, seal_study_rule
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import StudyJournal
 from flowlab.policy.build import build_decoder, build_objective, seen_tokens
 from flowlab.policy.objective_check import check_objective
 from flowlab.study.recipe import Recipe, model_channels

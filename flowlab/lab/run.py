@@ -15,7 +15,8 @@ from flowlab.cache.cache import ResidentSplit
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import DivergedError, FlowlabError, RunFailedError
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.types import FRAME_SLICES, ConditionSpec, MetricRow
+from flowlab.core.types import ConditionSpec, MetricRow
+from flowlab.core.vocabulary import FRAME_SLICES
 from flowlab.evaluate.baselines import baseline_chunks
 from flowlab.evaluate.draws import draw
 from flowlab.evaluate.metrics import score
@@ -244,7 +245,7 @@ class Scorer:
         looks = []
         for one in draws:
             found = self.rows(single(one), "single") if np.isfinite(one).all() else []
-            kept = [row for row in found if row.metric in LOOKED_AT and row.slice in FRAME_SLICES]
+            kept = [row for row in found if row.metric in LOOKED_AT and row.slice in FRAME_SLICES and not row.drive]
             looks.append([row._replace(step=step) for row in kept])
         return looks
 

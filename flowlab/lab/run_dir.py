@@ -1,6 +1,5 @@
 """runs/<run_id>: the journal of one run, its files, and the lock that keeps two processes from training it at once."""
 
-import fcntl
 import shutil
 import traceback
 from collections.abc import Sequence
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import BusyError, RunFailedError
 from flowlab.core.files import write_json_atomic
+from flowlab.core.locks import take
 from flowlab.core.types import MetricRow
-from flowlab.ledger.journal import read_lines
-from flowlab.ledger.lines import RunJournal
+from flowlab.journal.journal import read_lines
+from flowlab.journal.lines import RunJournal
 from flowlab.train.checkpoint import POLICY_FILE, RESUME_FILE, Resume, load_resume, save_policy, save_resume
 from flowlab.train.crash import Crash
 
@@ -36,13 +36,12 @@ class RunDir:
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = (self.path / "lock").open("ab")
+        busy = BusyError(f"run {self.path.name} is being trained by another process. Wait for it: flowlab status")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            take(lock.fileno(), 0, busy)
+        except BusyError:
             lock.close()
-            raise BusyError(
-                f"run {self.path.name} is being trained by another process. Wait for it: flowlab status"
-            ) from None
+            raise
         self._lock = lock
         self._journal = RunJournal.of(self.path.parent, self.path.name)
         return self

@@ -8,13 +8,13 @@ from flowlab.cache.verify import verify_cache
 from flowlab.core.errors import LedgerError, NotStackedError
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
+from flowlab.journal.lines import StudyJournal
 from flowlab.lab.comparison import note_base, note_cache
 from flowlab.lab.plan import Base
 from flowlab.lab.prepare import open_ground
 from flowlab.lab.sealing import rule_for
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import StudyJournal
 from flowlab.ledger.verify import verify
 from flowlab.study.document import FILE_NAME
 from flowlab.study.rule import Rule

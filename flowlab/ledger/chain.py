@@ -9,7 +9,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowlab.ledger.journal import digest_part
+from flowlab.journal.journal import digest_part
+from flowlab.ledger.tables import COLUMNS, row_text
 
 if TYPE_CHECKING:
     import duckdb
@@ -61,10 +62,7 @@ def hash_of(previous: str, row: dict[str, Any]) -> str:
 def rows_digests(connection: "duckdb.DuckDBPyConnection", first: int, last: int) -> dict[int | None, str]:
     """A digest of all rows of each entry from `first` to `last`, by entry."""
     ours = f"entry between {first} and {last}"
-    texts = " union all ".join(
-        f"select entry, '{table} ' || to_json({table})::varchar as row from {table} where {ours}"
-        for table in entry_tables(connection)
-    )
+    texts = " union all ".join(f"select entry, {row_text(table)} as row from {table} where {ours}" for table in COLUMNS)
     digest = "sha256(string_agg(row, chr(10) order by row))"
     return dict(connection.execute(f"select entry, {digest} from ({texts}) group by entry").fetchall())
 

@@ -4,7 +4,6 @@ DuckDB lets in either one process that writes or many that read, and turns every
 is tried again for about ten seconds before anyone hears of it.
 """
 
-import fcntl
 import os
 import random
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowlab.core.errors import BusyError, LedgerError, MissingError
+from flowlab.core.locks import hold
 
 if TYPE_CHECKING:
     import duckdb
@@ -121,12 +121,8 @@ def open_new(path: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
 @contextmanager
 def lock_door(ledger_path: Path, wait: bool) -> Iterator[None]:
     """Keeps other flowlab processes from opening the ledger. BlockingIOError if one is at the door and not `wait`."""
-    with ledger_path.with_name(f"{ledger_path.name}.lock").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+    with hold(ledger_path.with_name(f"{ledger_path.name}.lock"), patience_s=None if wait else 0):
+        yield
 
 
 @contextmanager

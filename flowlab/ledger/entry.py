@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, parse_lines, place
 from flowlab.ledger.fields import BadLine, Fields
-from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, parse_lines, place
 from flowlab.ledger.rows import RUN_KINDS, Maker, Row, event_row, rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
 

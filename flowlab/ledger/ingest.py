@@ -6,8 +6,6 @@ So the ledger is a function of the journals: replaying them into an empty one (f
 code.
 """
 
-import fcntl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flowlab.core.errors import BusyError, LedgerError
+from flowlab.core.locks import hold
+from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, read_lines, read_whole_lines
+from flowlab.journal.lines import StudyJournal
 from flowlab.ledger.chain import ADOPTED
 from flowlab.ledger.connection import one_line, open_ledger
 from flowlab.ledger.entry import INGESTED, Entry, Part, is_name, make_entry, parse_order
 from flowlab.ledger.fields import BadLine
-from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, read_lines, read_whole_lines
-from flowlab.ledger.lines import StudyJournal
 from flowlab.ledger.migrate import is_current, migrate
 from flowlab.ledger.writer import Writer
 
@@ -218,18 +217,10 @@ def _within_budget(runs_dir: Path, waiting: list[Line], offsets: dict[str, int])
 @contextmanager
 def one_ingester(runs_dir: Path) -> Iterator[None]:
     """One process at a time decides what is read next. Raises BusyError after a minute."""
-    deadline = time.monotonic() + PATIENCE_S
     runs_dir.mkdir(parents=True, exist_ok=True)
-    with (runs_dir / LOCK_FILE).open("ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise BusyError(
-                        f"another flowlab process has been reading journals into the ledger for more than "
-                        f"{PATIENCE_S:.0f} s (it holds {runs_dir / LOCK_FILE}). Stop it, or try again."
-                    ) from None
-                time.sleep(0.01)
+    busy = BusyError(
+        f"another flowlab process has been reading journals into the ledger for more than {PATIENCE_S:.0f} s (it holds "
+        f"{runs_dir / LOCK_FILE}). Stop it, or try again."
+    )
+    with hold(runs_dir / LOCK_FILE, PATIENCE_S, busy):
         yield

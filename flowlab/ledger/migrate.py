@@ -166,7 +166,7 @@ def _run_revisions(connection: "Connection") -> None:
     for file in _view_files():
         connection.exec_driver_sql(file.read_text(encoding="utf-8"))
     connection.exec_driver_sql("delete from views_applied")
-    connection.exec_driver_sql("insert into views_applied values ($1)", (digest_files(_view_files()),))
+    connection.exec_driver_sql("insert into views_applied (views_digest) values ($1)", (digest_files(_view_files()),))
 
 
 def _revisions() -> list[str]:

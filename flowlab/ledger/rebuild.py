@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 from flowlab.core.errors import BusyError, ChainBrokenError, LedgerError
 from flowlab.core.progress import SILENT, Progress
+from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL
 from flowlab.ledger.chain import GENESIS
 from flowlab.ledger.connection import lock_door, open_ledger
 from flowlab.ledger.ingest import Ingested, ingest_batch, one_ingester
-from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL
 from flowlab.ledger.migrate import log_beside
 
 

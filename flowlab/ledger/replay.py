@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowlab.core.progress import SILENT, Progress
+from flowlab.journal.journal import STUDY_JOURNAL, read_lines
 from flowlab.ledger.chain import ENTRIES_AT_ONCE, rows_digests
 from flowlab.ledger.connection import open_ledger
 from flowlab.ledger.entry import Entry, make_entry
 from flowlab.ledger.ingest import BATCH_BYTES, BATCH_ENTRIES
-from flowlab.ledger.journal import STUDY_JOURNAL, read_lines
 from flowlab.ledger.migrate import migrate
 from flowlab.ledger.writer import Writer
 

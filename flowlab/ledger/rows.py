@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from flowlab.core.digest import canonical_json
+from flowlab.core.digest import base_id, canonical_json
+from flowlab.core.types import join_slice, split_slice
+from flowlab.journal.journal import Line
 from flowlab.ledger.fields import BadLine, Fields, as_number, as_text, as_whole
-from flowlab.ledger.journal import Line
 from flowlab.study.lever import flat_keys
 
 Row = dict[str, Any]
@@ -16,7 +17,7 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "tags": ("run_id", "taxonomy", "value"),
     "attempts": ("run_id", "attempt"),
     "environments": ("run_id", "attempt", "key"),
-    "metrics": ("run_id", "metric", "channel", "slice", "readout", "step"),
+    "metrics": ("run_id", "metric", "channel", "slice", "readout", "step", "drive"),
     "events": ("journal", "position", "what", "detail"),
     "wall_times": ("run_id", "position", "phase"),
     "artifacts": ("run_id", "position"),
@@ -62,9 +63,16 @@ def difference(table: str, first: Row, second: Row) -> str:
     """What differs between two rows of one natural key, as text; "" if they say the same."""
     for column, value in second.items():
         if column not in WHEN_AND_WHERE and first.get(column) != value:
-            key = " ".join(str(part) for part in key_of(table, first) if part != "")
+            key = " ".join(str(part) for part in spelled_key(table, first) if part != "")
             return f"{table}: {key}: {column} was {first.get(column)!r}, then {value!r}"
     return ""
+
+
+def spelled_key(table: str, row: Row) -> tuple[Any, ...]:
+    """The natural key as messages tell it: a drive is told with its slice, as it stood in the chain from the first."""
+    if table != "metrics":
+        return key_of(table, row)
+    return (*key_of(table, row | {"slice": join_slice(row["slice"], row["drive"])})[:-1],)
 
 
 def _registered(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
@@ -78,7 +86,8 @@ def _registered(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
         | {name: line.text(name) for name in ("evaluation_id", "hypothesis")}
         | {name: line.whole(name) for name in ("seed", "replicate")}
         | {"evaluation_json": canonical_json(line.table("evaluation")), "changed_keys": line.texts("changed_keys")}
-        | {"origin": line.text("origin") if line.has("origin") else None},
+        | {"origin": line.text("origin") if line.has("origin") else None}
+        | {"base_id": base_id(line.text("control_digest"), line.text("evaluation_id"))},
     )
     for key, value in flat_keys(line.table("recipe")):
         yield "run_settings", {"run_id": run_id, "key": key, "value_json": canonical_json(value)}
@@ -109,16 +118,20 @@ def _started(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
 
 def _metrics(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
     for item in line.items("rows"):
-        if not isinstance(item, list) or len(item) != 6:
+        if not isinstance(item, list) or len(item) not in (6, 7):
             raise BadLine(f"metric row {item!r} is not [metric, channel, slice, readout, value, step]")
-        metric, channel, where, readout, value, step = item
+        metric, channel, where, readout, value, step, *drive = item
+        where, on_drive = (
+            (as_text(where, "slice"), as_text(drive[0], "drive")) if drive else split_slice(as_text(where, "slice"))
+        )
         yield (
             "metrics",
             {
                 "run_id": place["run_id"],
                 "metric": as_text(metric, "metric"),
                 "channel": as_text(channel, "channel"),
-                "slice": as_text(where, "slice"),
+                "slice": where,
+                "drive": on_drive,
                 "readout": as_text(readout, "readout"),
                 "step": as_whole(step, "step"),
                 "value": as_number(value, "value"),

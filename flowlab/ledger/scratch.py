@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flowlab.journal.journal import Line
 from flowlab.ledger.connection import open_ledger
-from flowlab.ledger.journal import Line
 from flowlab.ledger.migrate import apply_schema
 from flowlab.ledger.rows import rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
@@ -40,15 +40,23 @@ select
     value
 from arrived;
 
-insert into runs
+insert into runs by name
 select
-    run_id, 'simulated', lever, seed, 0, recipe_digest, control_digest, 'cache', 'evaluation', '{}', [], '', 1, 1, null
+    run_id, 'simulated' as study, lever, seed, 0 as replicate, recipe_digest, control_digest,
+    control_digest as base_id, 'cache' as cache_id, 'evaluation' as evaluation_id, '{}' as evaluation_json,
+    [] as changed_keys, '' as hypothesis, 1 as time_us, 1 as entry
 from simulated;
 
-insert into events select run_id, 0, run_id, 'finished', '', null, 1, 1 from simulated;
+insert into events by name
+select run_id as journal, 0 as position, run_id, 'finished' as what, '' as detail, 1 as time_us, 1 as entry
+from simulated;
 
-insert into metrics
-select run_id, rules.metric, rules.channel, rules.slice, rules.readout, -1, value, 1, 1 from simulated cross join rules;
+insert into metrics by name
+select
+    run_id, rules.metric, rules.channel, rules.slice, rules.drive, rules.readout, -1 as step, value, 1 as time_us,
+    1 as entry
+from simulated
+cross join rules;
 
 drop table simulated;
 """
@@ -86,7 +94,9 @@ def scratch_copy(ledger_path: Path, rule: Rule, amended_digest: str) -> "Iterato
         newest = "update rules set time_us = epoch_us(now()), entry = 9223372036854775807 where rule_digest = ?"
         connection.execute(newest, [rule.digest()])
         connection.execute(
-            "insert into amendments values (?, ?, '', epoch_us(now()), null)", [rule.digest(), amended_digest]
+            "insert into amendments by name "
+            "select ? as rule_digest, ? as amended_digest, '' as reason, epoch_us(now()) as time_us",
+            [rule.digest(), amended_digest],
         )
         yield connection
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flowlab.core.digest import canonical_json, digest_json
+from flowlab.core.digest import base_id, canonical_json, digest_json
+from flowlab.core.types import split_slice
 from flowlab.ledger.fields import BadLine, Fields, as_whole
 from flowlab.ledger.rows import Maker, Row, event_row, only
 from flowlab.study.problems import sentence
@@ -55,13 +56,16 @@ def _amend(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
 def _base(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
     row: Row = {name: line.text(name) for name in ("control_digest", "cache_id", "evaluation_id")}
     row |= {"stacked": line.texts("stacked"), "recipe_json": canonical_json(line.table("recipe"))}
-    yield "bases", row | only(place, "time_us")
+    row |= {"thresholds_json": canonical_json(line.table("thresholds")) if line.has("thresholds") else None}
+    yield "bases", row | {"base_id": base_id(row["control_digest"], row["evaluation_id"])} | only(place, "time_us")
 
 
 def _stack(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
     names = ("lever", "recipe_digest", "rule_digest", "control_digest", "cache_id", "evaluation_id")
     row: Row = {name: line.text(name) for name in (*names, "new_control_digest")}
     row |= {"changes_json": canonical_json(line.table("changes")), "effect": line.number("effect")}
+    row |= {"base_id": base_id(row["control_digest"], row["evaluation_id"])}
+    row |= {"new_base_id": base_id(row["new_control_digest"], row["evaluation_id"])}
     yield "stacks", row | {"replicate_seed": line.whole("replicate_seed")} | only(place, "time_us")
 
 
@@ -71,7 +75,14 @@ def _verdicts(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
         verdict = Fields(item)
         row: Row = {name: verdict.text(name) for name in (*names, "decision", "reason")}
         row |= {"effect": verdict.number("effect") if verdict.has("effect") else None}
+        row |= {"base_id": base_id(row["control_digest"], row["evaluation_id"])}
         yield "recorded_verdicts", row | only(place, "time_us")
+
+
+def _encoder(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
+    row: Row = {name: line.text(name) for name in ("encoder_key", "encoder_digest", "file_name")}
+    row |= {"train_drives": line.texts("train_drives"), "settings_json": canonical_json(line.table("settings"))}
+    yield "encoders", row | only(place, "time_us")
 
 
 def _planned(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
@@ -84,6 +95,7 @@ STUDY_KINDS: dict[str, Maker] = {
     "seal": _seal,
     "amend": _amend,
     "base": _base,
+    "encoder": _encoder,
     "stack": _stack,
     "verdicts": _verdicts,
     "planned": _planned,
@@ -103,6 +115,10 @@ def _stage(stage: Fields) -> Row:
 def _number_of_a_run(key: Fields) -> Row:
     """Which number of a run a rule looks at, and which way is better: lower where nothing is said."""
     names: dict[str, Any] = {name: key.text(name) for name in ("metric", "channel", "slice", "readout")}
+    if key.has("drive"):
+        names |= {"drive": key.text("drive")}
+    else:
+        names |= dict(zip(("slice", "drive"), split_slice(names["slice"]), strict=True))
     return names | {"direction": key.text("direction") if key.has("direction") else "lower"}
 
 

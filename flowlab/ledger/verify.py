@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowlab.core.errors import ChainBrokenError
 from flowlab.core.progress import SILENT, Progress
+from flowlab.journal.journal import STUDY_JOURNAL, digest_part, read_lines
 from flowlab.ledger.chain import ADOPTED, ENTRIES_AT_ONCE, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
 from flowlab.ledger.connection import open_ledger
 from flowlab.ledger.entry import INGESTED, Part, parse_order
 from flowlab.ledger.fields import BadLine
-from flowlab.ledger.journal import STUDY_JOURNAL, digest_part, read_lines
 from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema
 from flowlab.ledger.replay import replayed_digests
+from flowlab.ledger.tables import DERIVED, base_id_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,6 +43,7 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
         chain = _rows(connection, "select * from chain order by entry, hash")
         last = _require_links(connection, chain, progress)
         num_rows = _require_no_strays(connection, len(chain))
+        _require_derived(connection)
         lost = {row["entry"] for row in _rows(connection, "select entry from events where what = 'missing_part'")}
     if head and head != GENESIS and head not in {row["hash"] for row in chain}:
         raise ChainBrokenError(
@@ -110,6 +112,17 @@ def _require_no_strays(connection: "duckdb.DuckDBPyConnection", num_entries: int
             raise ChainBrokenError(f"table {table} holds {num - num_ours} rows that belong to no entry. {REBUILD}")
         num_rows += num
     return num_rows
+
+
+def _require_derived(connection: "duckdb.DuckDBPyConnection") -> None:
+    """Columns that follow from others are no part of the chain: they must follow."""
+    for (table, column), control in DERIVED.items():
+        question = f"select count(*) from {table} where {column} is distinct from {base_id_sql(control)}"
+        ((num,),) = connection.execute(question).fetchall()
+        if num:
+            raise ChainBrokenError(
+                f"table {table} has {num} rows whose {column} is not that of their control. {REBUILD}"
+            )
 
 
 def _require_journals(chain: list[dict], runs_dir: Path, lost: set[int]) -> tuple[int, list[str]]:

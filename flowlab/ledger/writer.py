@@ -4,9 +4,9 @@ import json
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flowlab.journal.journal import STUDY_JOURNAL
 from flowlab.ledger.chain import Link, extend_chain
 from flowlab.ledger.entry import Entry
-from flowlab.ledger.journal import STUDY_JOURNAL
 from flowlab.ledger.rows import NATURAL_KEYS, Row, difference, event_row, key_of
 
 if TYPE_CHECKING:
@@ -59,14 +59,17 @@ class Writer:
         return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
 
     def insert(self, table: str, rows: list[Row]) -> None:
-        """Insert all rows in one statement, through one JSON parameter: 100 times faster than executemany."""
-        columns = self._columns_of(table)
+        """Insert all rows in one statement, through one JSON parameter: 100 times faster than executemany.
+
+        By name: a column that somebody added to the table stays empty.
+        """
+        columns = [(name, kind) for name, kind in self._columns_of(table) if name in rows[0]]
         by_column = {name: [row[name] for row in rows] for name, _ in columns}
         shape = json.dumps({name: [kind] for name, kind in columns}).replace('["VARCHAR[]"]', '[["VARCHAR"]]')
-        unnested = ", ".join(f'unnest(rows."{name}")' for name, _ in columns)
+        unnested = ", ".join(f'unnest(rows."{name}") as "{name}"' for name, _ in columns)
         text = json.dumps(by_column, ensure_ascii=False).encode("utf-8", "replace").decode()
         self._connection.execute(
-            f"insert into {table} select {unnested} from (select from_json(?, '{shape}') as rows)", [text]
+            f"insert into {table} by name select {unnested} from (select from_json(?, '{shape}') as rows)", [text]
         )
 
     def _columns_of(self, table: str) -> list[tuple[str, str]]:

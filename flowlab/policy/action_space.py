@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowlab.core.errors import CacheMismatchError
-from flowlab.study.recipe import MERGED, ActionSpaceSettings, model_channels
+from flowlab.core.vocabulary import MERGED
+from flowlab.study.recipe import ActionSpaceSettings, model_channels
 
 STD_FLOOR = 1e-6
 

@@ -6,7 +6,8 @@ import torch
 
 from flowlab.core.errors import PluginError
 from flowlab.core.plugins import resolve, told
-from flowlab.core.types import IMAGE_TOKENS, ConditionSpec
+from flowlab.core.types import ConditionSpec
+from flowlab.core.vocabulary import IMAGE_TOKENS
 from flowlab.policy.decoder import AnyDecoder, Decoder, initialise, token_range
 from flowlab.policy.foreign import ForeignDecoder
 from flowlab.policy.objectives import Objective

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flowlab.core.errors import CacheMismatchError
-from flowlab.core.types import IMAGE_TOKENS, WAYPOINT_TOKENS, ConditionSpec
+from flowlab.core.types import ConditionSpec
+from flowlab.core.vocabulary import IMAGE_TOKENS, WAYPOINT_TOKENS
 from flowlab.encoder.transformer import RotaryAngles
 from flowlab.policy.layers import (
     Attention,

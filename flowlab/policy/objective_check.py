@@ -7,7 +7,8 @@ from torch import Tensor
 
 from flowlab.core.errors import PluginError
 from flowlab.core.plugins import told
-from flowlab.core.types import ERROR_METRICS, ConditionSpec, TokenGroup
+from flowlab.core.types import ConditionSpec, TokenGroup
+from flowlab.core.vocabulary import ERROR_METRICS
 from flowlab.policy.decoder import Decoder, initialise
 from flowlab.policy.objectives import Batch, Objective
 from flowlab.study.recipe import DecoderSettings

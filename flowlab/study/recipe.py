@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flowlab.core.digest import digest_json
+from flowlab.core.vocabulary import MERGED, MERGED_FROM
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0, le=10)]
@@ -160,12 +161,8 @@ def _without_negative_zeros(value: Any) -> Any:
     return 0.0 if isinstance(value, float) and value == 0 else value
 
 
-MERGED = "longitudinal"
-"""The model channel that stands for gas - brake."""
-
-
 def model_channels(settings: ActionSpaceSettings, raw_channels: tuple[str, ...]) -> tuple[str, ...]:
     """The names of the M model channels, in order."""
     if not settings.merge:
         return raw_channels
-    return (MERGED, *(name for name in raw_channels if name not in ("gas", "brake")))
+    return (MERGED, *(name for name in raw_channels if name not in MERGED_FROM))

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from flowlab.core.errors import MissingError, StudyError, unknown_name
 from flowlab.core.plugins import locate
-from flowlab.core.types import BETTER, CHANNELS, FRAME_SLICES, READOUTS, SLOT_SLICES
+from flowlab.core.vocabulary import CHANNELS, CONTROL, FRAME_SLICES, METRICS, READOUTS, SLOT_SLICES
 from flowlab.study.document import FILE_NAME, read_document
 from flowlab.study.lever import changed_keys, pull
 from flowlab.study.problems import sentence
@@ -17,8 +17,6 @@ from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
 from flowlab.study.settings import DRIVES_BY_SOURCE, OWN_ENCODER, MetricKey, StudyFile
 from flowlab.study.unused import given_keys, why_unused
-
-CONTROL = "control"
 
 
 @dataclass(frozen=True)
@@ -179,12 +177,12 @@ def _require_known_names(file: StudyFile) -> None:
 
 def _require_number(where: str, key: MetricKey, file: StudyFile) -> None:
     """A rule that asks for a number which no run will ever have would wait for ever."""
-    if key.metric not in BETTER:
-        raise unknown_name("metric", key.metric, BETTER, where)
-    if key.direction != BETTER[key.metric]:
+    if key.metric not in METRICS:
+        raise unknown_name("metric", key.metric, METRICS, where)
+    better = METRICS[key.metric].better
+    if key.direction != better:
         raise StudyError(
-            f"{FILE_NAME}: {where}: a {BETTER[key.metric]} {key.metric} is better. Write direction = "
-            f'"{BETTER[key.metric]}" beside it.'
+            f'{FILE_NAME}: {where}: a {better} {key.metric} is better. Write direction = "{better}" beside it.'
         )
     if key.readout not in READOUTS:
         raise unknown_name("readout", key.readout, READOUTS, where)

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowlab.journal.lines import StudyJournal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import StudyJournal
 from flowlab.verdict.judge import Verdict
 from flowlab.verdict.seal import one_at_a_time
 

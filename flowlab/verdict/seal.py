@@ -1,6 +1,5 @@
 """Seals a rule before the runs that it judges, and changes it on the record. One rule is in force at a time."""
 
-import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowlab.core.errors import RuleChangedError, RuleRefusedError
+from flowlab.core.locks import hold
+from flowlab.journal.lines import StudyJournal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import StudyJournal
 from flowlab.study.rule import Rule, require_sealable
 
 LOCK_FILE = "study.lock"
@@ -135,6 +135,5 @@ def _changed(rule: Rule, sealed: Rule) -> RuleChangedError:
 def one_at_a_time(runs_dir: Path) -> Iterator[None]:
     """One process at a time takes a decision of the study."""
     runs_dir.mkdir(parents=True, exist_ok=True)
-    with (runs_dir / LOCK_FILE).open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with hold(runs_dir / LOCK_FILE):
         yield

@@ -14,7 +14,8 @@ import torch
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import open_cache
 from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
-from flowlab.core.types import CHANNELS, ConditionSpec, Drive, Split
+from flowlab.core.types import ConditionSpec, Drive, Split
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.encoder.drive_vit import DriveViT
 from tests.cache.number_encoder import NumberEncoder
 from tests.cache.three_drives import SPLIT, VARIANTS, WINDOWS, three_drives

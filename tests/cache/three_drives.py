@@ -1,6 +1,7 @@
 """A small study's inputs: two train drives of 1300 and 900 frames, two chunks and a piece, and one to validate."""
 
-from flowlab.core.types import VARIANTS, Split
+from flowlab.core.types import Split
+from flowlab.core.vocabulary import VARIANTS
 from flowlab.study.settings import WindowSettings
 from tests.encoder.memory_source import MemorySource, numbered_drive
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowlab.ledger.lines import StudyJournal
+from flowlab.journal.lines import StudyJournal
 from tests.cli.tiny_study import command, write_tiny
 from tests.cli.tiny_study import flowlab_here as flowlab
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowlab.core.seeds import numpy_stream
-from flowlab.core.types import CHANNELS
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.conformance import SourceConformance
 from flowlab.drives.synthetic import SyntheticSource, draw_synthetic, embed_states
 from flowlab.drives.windows import cut_windows

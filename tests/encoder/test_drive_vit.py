@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from flowlab.core.plugins import Encoder, resolve
-from flowlab.core.types import CHANNELS, ConditionSpec, TokenGroup
+from flowlab.core.types import ConditionSpec, TokenGroup
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.encoder.drive_vit import DriveViT
 from flowlab.encoder.transformer import Block, RotaryAngles, initialise
 from tests.encoder.tiny_encoder import TINY

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flowlab.core.errors import EncoderError
-from flowlab.core.types import CHANNELS
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.encoder.drive_vit import DriveViT
 from flowlab.encoder.weights import describe_encoder, encoder_id, find_encoder, load_encoder, save_encoder
 from flowlab.study.settings import WindowSettings

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowlab.core.types import CHANNELS
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.evaluate.draws import draw
 from flowlab.policy.action_space import fit_action_space
 from flowlab.policy.weights import fit_label_density

@@ -8,13 +8,13 @@ import torch
 
 from flowlab.core.errors import CacheCorruptError, LedgerError, MissingError
 from flowlab.core.types import MetricRow
+from flowlab.journal.lines import RunJournal
 from flowlab.lab import stacking
 from flowlab.lab.comparison import note_base, note_cache
 from flowlab.lab.plan import identify
 from flowlab.lab.prepare import Ground, open_ground, prepare_cache
 from flowlab.lab.sealing import rule_for
 from flowlab.ledger.connection import read
-from flowlab.ledger.lines import RunJournal
 from flowlab.study.study import Study, load_study
 from flowlab.verdict.seal import seal_rule
 from tests.cli.tiny_study import write_tiny

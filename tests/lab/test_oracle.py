@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from flowlab.core.seeds import numpy_stream
-from flowlab.core.types import CHANNELS
+from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.synthetic import draw_synthetic, embed_states
 from flowlab.evaluate.readouts import meank, single
 from flowlab.study.recipe import DecoderSettings, EvaluationSettings, ObjectiveSettings, Recipe, TrainSettings

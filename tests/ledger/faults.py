@@ -6,13 +6,12 @@ import sys
 import time
 from pathlib import Path
 
-from ledger_files import write_run
-
 from flowlab.core.errors import FlowlabError
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.rebuild import rebuild
 from flowlab.ledger.verify import verify
+from tests.ledger.ledger_files import write_run
 
 
 def kill_ingesting(ledger: Path, runs: Path, delays_s: list[float]) -> None:

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from ledger_files import STEERING, register
-
 from flowlab.core.types import MetricRow
+from flowlab.journal.lines import RunJournal, StudyJournal
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import RunJournal, StudyJournal
 from flowlab.study.rule import write_out
 from flowlab.study.settings import Guardrail, MetricKey, RuleSettings
+from tests.ledger.ledger_files import STEERING, register
 
 FLAT = ("l1", "steering", "flat_frame", "meank")
 RUNS = (

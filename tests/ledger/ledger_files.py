@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from flowlab.core.types import MetricRow
+from flowlab.journal.lines import RunJournal
 from flowlab.ledger.connection import open_ledger, read
-from flowlab.ledger.lines import RunJournal
 
 STEERING = ("l1", "steering", "spike_frame", "meank")
 

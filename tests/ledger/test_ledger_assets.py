@@ -7,13 +7,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ledger_files import contents
 
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.migrate import migrate, migrations_dir
 from flowlab.ledger.rebuild import rebuild
 from flowlab.ledger.verify import verify
+from tests.ledger.ledger_files import contents
 
 ASSETS = Path(__file__).parent.parent / "assets" / "ledgers"
 REVISIONS = sorted(path.name.split("_")[0] for path in (migrations_dir() / "versions").glob("[0-9]*.py"))

@@ -10,12 +10,12 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from ledger_files import contents, table, write_run
 
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.migrate import migrate
 from flowlab.ledger.rebuild import rebuild
 from flowlab.ledger.verify import verify
+from tests.ledger.ledger_files import contents, table, write_run
 
 SCRIPT = Path(__file__).with_name("faults.py")
 TRIALS = int(os.environ.get("FAULT_TRIALS", "2"))

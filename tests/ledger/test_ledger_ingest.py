@@ -5,15 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ledger_files import STEERING, contents, register, table, write_run
 
 from flowlab.core.errors import ChainBrokenError, LedgerError, MissingError
 from flowlab.core.types import MetricRow
+from flowlab.journal.journal import digest_part
+from flowlab.journal.lines import RunJournal, StudyJournal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.journal import digest_part
-from flowlab.ledger.lines import RunJournal, StudyJournal
 from flowlab.ledger.verify import verify
+from tests.ledger.ledger_files import STEERING, contents, register, table, write_run
 
 
 def test_a_run_arrives_whole(ledger: Path, runs: Path) -> None:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from ledger_files import table, write_run
 
 from flowlab.core.errors import LedgerError
 from flowlab.ledger import migrate as migrating
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.migrate import expected_schema, migrate, migrations_dir, schema_of
+from tests.ledger.ledger_files import table, write_run
 
 
 def _sql(ledger: Path, statement: str) -> list:

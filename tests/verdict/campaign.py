@@ -5,9 +5,9 @@ from pathlib import Path
 
 from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
+from flowlab.journal.lines import RunJournal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import RunJournal
 from flowlab.study.rule import PRESETS, Rule
 from flowlab.study.settings import Guardrail, MetricKey
 from flowlab.verdict.judge import Verdict, read_verdicts

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-from campaign import FLAT, Campaign, panel_rule, preset, sealable
 
 from flowlab.core.errors import RuleChangedError, RuleRefusedError
 from flowlab.ledger.connection import read
 from flowlab.study.rule import Rule
 from flowlab.verdict.replay import read_replays, replay
 from flowlab.verdict.seal import amend_rule, is_in_force, rules_in_force, seal_rule
+from tests.verdict.campaign import FLAT, Campaign, panel_rule, preset, sealable
 
 PANEL = (1000, 1001, 1002, 1003)
 CONTROLS = {1000: 0.3289, 1001: 0.3555, 1002: 0.3237, 1003: 0.3387}

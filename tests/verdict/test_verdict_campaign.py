@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from campaign import FLAT, Campaign, panel_rule
 
 from flowlab.ledger.connection import read
 from flowlab.verdict.judge import read_owed
+from tests.verdict.campaign import FLAT, Campaign, panel_rule
 
 # The published pilot. The seeds of the controls 0.3289 and 0.3387 were not published: 1000 and 1003 stand for them.
 PUBLISHED_CONTROLS = {1000: 0.3289, 1001: 0.3555, 1002: 0.3237, 1003: 0.3387}

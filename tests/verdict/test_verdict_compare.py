@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from campaign import Campaign, panel_rule
 
 from flowlab.core.errors import EvaluationMismatchError, UnknownNameError
 from flowlab.ledger.connection import read
 from flowlab.verdict.compare import compare_runs
+from tests.verdict.campaign import Campaign, panel_rule
 
 
 @pytest.fixture

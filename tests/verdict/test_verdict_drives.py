@@ -4,7 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-from campaign import PRIMARY, Campaign, panel_rule
+
+from tests.verdict.campaign import PRIMARY, Campaign, panel_rule
 
 
 def noise_of(campaign: Campaign, lever: str = "lever") -> float | None:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from campaign import FLAT, Campaign, panel_rule, preset
 from scipy import stats
-from simulated import Simulated, simulated
+
+from tests.verdict.campaign import FLAT, Campaign, panel_rule, preset
+from tests.verdict.simulated import Simulated, simulated
 
 # The published pilot. The seeds of the controls 0.3289 and 0.3387 were not published: 1000 and 1003 stand for them.
 CONTROLS = {1000: 0.3289, 1001: 0.3555, 1002: 0.3237, 1003: 0.3387}

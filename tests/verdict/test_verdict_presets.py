@@ -1,12 +1,12 @@
 """The other presets on the published pilot: one lever, four rules, and what each makes of it."""
 
 import pytest
-from campaign import Campaign, preset
 
 from flowlab.core.errors import StudyError
 from flowlab.study.rule import write_out
 from flowlab.study.settings import MetricKey, RuleSettings, StageSettings
 from flowlab.verdict.judge import read_owed
+from tests.verdict.campaign import Campaign, preset
 
 PANEL = (1000, 1001, 1002, 1003)
 CONTROLS = {1000: 0.3289, 1001: 0.3555, 1002: 0.3237, 1003: 0.3387}

@@ -7,7 +7,6 @@ import random
 import shutil
 from pathlib import Path
 
-from campaign import EVALUATION, FLAT, panel_rule, sealable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from flowlab.core.digest import digest_json
 from flowlab.ledger.connection import open_ledger
 from flowlab.verdict.judge import read_verdicts
 from flowlab.verdict.seal import seal_rule
+from tests.verdict.campaign import EVALUATION, FLAT, panel_rule, sealable
 
 PANEL_SEEDS = (1001, 1002, 1003)
 BAR_TRIAGE, BAR_STACK, MARGIN = 100, 150, 40

@@ -4,13 +4,13 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-from campaign import FLAT, panel_rule, sealable
 
 from flowlab.core.errors import RuleChangedError, RuleRefusedError
+from flowlab.journal.journal import read_journal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.journal import read_journal
 from flowlab.verdict.seal import first_difference, seal_rule
+from tests.verdict.campaign import FLAT, panel_rule, sealable
 
 SPIKE = FLAT.model_copy(update={"slice": "spike_frame"})
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from campaign import FLAT, Campaign, panel_rule, preset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from simulated import Simulated, simulated
 
 import flowlab
 from flowlab.ledger.migrate import migrations_dir
+from tests.verdict.campaign import FLAT, Campaign, panel_rule, preset
+from tests.verdict.simulated import Simulated, simulated
 
 SEEDS = (1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008)
 

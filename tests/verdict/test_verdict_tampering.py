@@ -7,19 +7,19 @@ from typing import Any
 
 import duckdb
 import pytest
-from campaign import EVALUATION, FLAT, Campaign, preset, sealable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowlab.core.errors import ChainBrokenError
+from flowlab.journal.lines import RunJournal, StudyJournal
 from flowlab.ledger.chain import GENESIS, Link, extend_chain, hash_of
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import RunJournal, StudyJournal
 from flowlab.ledger.migrate import migrate
 from flowlab.ledger.verify import verify
 from flowlab.verdict.judge import read_verdicts
 from flowlab.verdict.record import record_verdicts
 from flowlab.verdict.seal import amend_rule
+from tests.verdict.campaign import EVALUATION, FLAT, Campaign, preset, sealable
 
 PANEL = (1001, 1002, 1003)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
+from flowlab.journal.lines import RunJournal, StudyJournal
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import RunJournal, StudyJournal
 
 REVISION = sys.argv[1]
 EVALUATION = {"cache_id": "cache", "draws": 32}

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flowlab.core.errors import LedgerError, unknown_name
-from flowlab.ledger.foreign import CRASHED, FINISHED, UNFINISHED, Foreign, ForeignRun, Points
+from flowlab.interop.foreign import CRASHED, FINISHED, UNFINISHED, Foreign, ForeignRun, Points
 
 TOOL = "mlflow"
 STATUSES = {"FINISHED": FINISHED, "FAILED": CRASHED, "KILLED": CRASHED, "RUNNING": UNFINISHED, "SCHEDULED": UNFINISHED}

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from flowlab.core.errors import LedgerError, unknown_name
-from flowlab.ledger.foreign import FINISHED, SEED, Foreign, ForeignRun, Points, whole_number
-from flowlab.ledger.foreign_table import ForeignTable, read_table
+from flowlab.interop.foreign import FINISHED, SEED, Foreign, ForeignRun, Points, whole_number
+from flowlab.interop.foreign_table import ForeignTable, read_table
 
 TOOL = "wandb"
 STEPS = ("_step", "Step")

@@ -13,11 +13,11 @@ from flowlab.core.digest import digest_json
 from flowlab.core.errors import LedgerError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
-from flowlab.ledger.foreign import FINISHED, Foreign, Points
-from flowlab.ledger.imported import CACHE, ImportedRun, name_runs
-from flowlab.ledger.journal import RUN_JOURNAL, read_journal
-from flowlab.ledger.lines import RunJournal
-from flowlab.ledger.metric_map import MetricMap
+from flowlab.interop.foreign import FINISHED, Foreign, Points
+from flowlab.interop.imported import CACHE, ImportedRun, name_runs
+from flowlab.interop.metric_map import MetricMap
+from flowlab.journal.journal import RUN_JOURNAL, read_journal
+from flowlab.journal.lines import RunJournal
 
 ROWS_PER_LINE = 2000
 END = -1

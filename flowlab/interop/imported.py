@@ -9,7 +9,7 @@ from typing import Any
 
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import LedgerError, unknown_name
-from flowlab.ledger.foreign import SEED, UNFINISHED, Foreign, ForeignRun, whole_number
+from flowlab.interop.foreign import SEED, UNFINISHED, Foreign, ForeignRun, whole_number
 from flowlab.study.study import CONTROL
 from flowlab.study.template import kebab
 

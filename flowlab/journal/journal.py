@@ -4,13 +4,10 @@ A line is whole or it is not there: it is fsynced before `append` returns, and a
 killed while writing) is ignored by readers and cut off by the next writer.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 from flowlab.core.errors import LedgerError
 from flowlab.core.folders import sync
+from flowlab.core.locks import hold_descriptor
 
 RUN_JOURNAL = "journal.jsonl"
 STUDY_JOURNAL = "study.jsonl"
@@ -31,7 +29,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        with _locked(self._file):
+        with hold_descriptor(self._file):
             _cut_torn_tail(self._file)
         if is_new:
             sync(path.parent)
@@ -47,7 +45,7 @@ class Journal:
                 f"Record the run as crashed instead."
             ) from None
         try:
-            with _locked(self._file):
+            with hold_descriptor(self._file):
                 _cut_torn_tail(self._file)
                 _write_whole(self._file, line)
                 os.fsync(self._file)
@@ -167,15 +165,6 @@ def _parse(raw: bytes, position: int) -> Line:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a finite number")
-
-
-@contextmanager
-def _locked(file: int) -> Iterator[None]:
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _cut_torn_tail(file: int) -> None:

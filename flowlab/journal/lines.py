@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from flowlab.core.types import MetricRow
-from flowlab.ledger.journal import RUN_JOURNAL, STUDY_JOURNAL, Journal
+from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL, Journal
 
 
 class RunJournal(Journal):
@@ -83,10 +83,7 @@ class RunJournal(Journal):
 
     def metrics(self, rows: Iterable[MetricRow]) -> None:
         """Metric rows, one line for all of them. Step -1 is the end of the run."""
-        self.append(
-            "metrics",
-            rows=[[row.metric, row.channel, row.slice, row.readout, float(row.value), int(row.step)] for row in rows],
-        )
+        self.append("metrics", rows=[_told(row) for row in rows])
 
     def wall_time(self, phases: Mapping[str, float]) -> None:
         """Seconds spent by this attempt in each phase: import, load, train, validate, evaluate."""
@@ -156,8 +153,12 @@ class StudyJournal(Journal):
         evaluation_id: str,
         stacked: Iterable[str],
         recipe: Mapping[str, Any],
+        thresholds: Mapping[str, float] | None = None,
     ) -> None:
-        """What levers are compared with from now on: the control recipe, with the levers stacked into it in order."""
+        """What levers are compared with from now on: the control recipe, with the levers stacked into it in order.
+
+        `thresholds` are the maneuver thresholds that every run with this evaluation is scored by.
+        """
         self.append(
             "base",
             control_digest=control_digest,
@@ -165,6 +166,26 @@ class StudyJournal(Journal):
             evaluation_id=evaluation_id,
             stacked=list(stacked),
             recipe=dict(recipe),
+            **({} if thresholds is None else {"thresholds": dict(thresholds)}),
+        )
+
+    def encoder(
+        self,
+        *,
+        encoder_key: str,
+        encoder_digest: str,
+        file_name: str,
+        train_drives: Iterable[str],
+        settings: Mapping[str, Any],
+    ) -> None:
+        """The frozen encoder for these settings from now on, until another line of the same key."""
+        self.append(
+            "encoder",
+            encoder_key=encoder_key,
+            encoder_digest=encoder_digest,
+            file_name=file_name,
+            train_drives=list(train_drives),
+            settings=dict(settings),
         )
 
     def stack(
@@ -207,3 +228,9 @@ class StudyJournal(Journal):
     def ingested(self, *, journal: str, from_offset: int, to_offset: int, digest: str) -> None:
         """The part of a run's journal that the ledger reads next. Called by flowlab.ledger.ingest alone."""
         self.append("ingested", journal=journal, from_offset=from_offset, to_offset=to_offset, digest=digest)
+
+
+def _told(row: MetricRow) -> list[Any]:
+    """A metric row as a journal has it: the drive comes last, where there is one."""
+    told = [row.metric, row.channel, row.slice, row.readout, float(row.value), int(row.step)]
+    return [*told, row.drive] if row.drive else told

@@ -8,15 +8,15 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from foreign_files import pilot
-from ledger_files import table
 
 from flowlab.core.errors import LedgerError
-from flowlab.ledger.import_runs import import_runs
+from flowlab.interop.import_runs import import_runs
+from flowlab.interop.metric_map import MetricMap
+from flowlab.interop.mlflow_store import read_store
+from flowlab.interop.wandb_export import read_exports
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.metric_map import MetricMap
-from flowlab.ledger.mlflow_store import read_store
-from flowlab.ledger.wandb_export import read_exports
+from tests.interop.foreign_files import pilot
+from tests.ledger.ledger_files import table
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import pytest
 
 from flowlab.core.errors import LedgerError
 from flowlab.core.types import MetricRow
-from flowlab.ledger.journal import Journal, read_journal
-from flowlab.ledger.lines import RunJournal
+from flowlab.journal.journal import Journal, read_journal
+from flowlab.journal.lines import RunJournal
 
 
 def test_lines_come_back_in_order_with_kind_and_time(tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
-from foreign_files import HISTORY, KEY, PLOT, MlflowStore, pilot
-from ledger_files import table
 
 from flowlab.core.errors import FlowlabError, LedgerError, UnknownNameError
-from flowlab.ledger.import_runs import Imported, import_runs
+from flowlab.interop.import_runs import Imported, import_runs
+from flowlab.interop.metric_map import MetricMap, Place
+from flowlab.interop.mlflow_store import read_store
+from flowlab.interop.wandb_export import read_exports
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.metric_map import MetricMap, Place
-from flowlab.ledger.mlflow_store import read_store
-from flowlab.ledger.wandb_export import read_exports
+from tests.interop.foreign_files import HISTORY, KEY, PLOT, MlflowStore, pilot
+from tests.ledger.ledger_files import table
 
 STEERING = ("--map", f"{KEY}=l1:steering:spike_frame:meank")
 
@@ -375,8 +375,8 @@ def test_a_process_that_dies_leaves_nothing_that_ingestion_sees(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("flowlab.ledger.import_runs._require_same", die)
-        patched.setattr("flowlab.ledger.import_runs.shutil.rmtree", lambda *_, **__: None)
+        patched.setattr("flowlab.interop.import_runs._require_same", die)
+        patched.setattr("flowlab.interop.import_runs.shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             from_mlflow(store.path, runs)
     assert len(list(runs.rglob("journal.jsonl"))) == 3

@@ -1,9 +1,8 @@
 """How far every run is, from the ledger and from who holds the runs' locks."""
 
-import fcntl
-from pathlib import Path
 from typing import Any
 
+from flowlab.core.locks import is_held
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.study import Study
@@ -19,18 +18,7 @@ def read_status(study: Study) -> list[dict[str, Any]]:
     settings = read(study.ledger, "select * from run_settings where key = 'train.steps'").records()
     steps = {row["run_id"]: int(row["value_json"]) for row in settings}
     for row in runs:
-        if row["status"] == "running" and not _is_held(study.runs / row["run_id"] / "lock"):
+        if row["status"] == "running" and not is_held(study.runs / row["run_id"] / "lock"):
             row["status"] = "interrupted"
         row["steps"] = steps.get(row["run_id"])
     return runs
-
-
-def _is_held(lock_path: Path) -> bool:
-    try:
-        with lock_path.open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

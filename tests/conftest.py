@@ -1,9 +1,20 @@
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
+# Tiny products are slower with two threads than with one, most of all on a busy machine; and bits are promised at one
+# thread. Set before torch is imported, and seen by the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from flowlab.ledger.migrate import migrate
+
+
+@pytest.fixture
+def no_ledger(tmp_path: Path) -> Path:
+    """Where a ledger goes that nobody has made yet."""
+    return tmp_path / "ledger.duckdb"
 
 
 @pytest.fixture(scope="session")
@@ -15,9 +26,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path, template: Path) -> Path:
+def ledger(no_ledger: Path, template: Path) -> Path:
     """A ledger without rows, for one test."""
-    return Path(shutil.copy(template, tmp_path / "ledger.duckdb"))
+    shutil.copy(template, no_ledger)
+    return no_ledger
 
 
 @pytest.fixture

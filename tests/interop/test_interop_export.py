@@ -8,13 +8,13 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from judged_ledger import make_judged
-from ledger_files import table
 
 from flowlab.core.errors import StudyError
+from flowlab.interop.export import export_ledger
 from flowlab.ledger.connection import open_ledger, read
-from flowlab.ledger.export import export_ledger
 from flowlab.ledger.verify import verify
+from tests.ledger.judged_ledger import make_judged
+from tests.ledger.ledger_files import table
 
 BARE = """
 import importlib.abc, json, sys
@@ -111,7 +111,7 @@ def test_what_breaks_off_leaves_nothing(judged: Path, tmp_path: Path, monkeypatc
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("flowlab.ledger.export._script", full)
+    monkeypatch.setattr("flowlab.interop.export._script", full)
     with pytest.raises(OSError, match="No space left"):
         export_ledger(judged, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from judged_ledger import make_judged
-from ledger_files import register, table
 
 from flowlab.core.errors import MissingError, UnknownNameError
 from flowlab.core.types import MetricRow
-from flowlab.ledger.event_files import FILE_NAME, write_event_files
+from flowlab.interop.event_files import FILE_NAME, write_event_files
+from flowlab.journal.lines import RunJournal
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.lines import RunJournal
+from tests.ledger.judged_ledger import make_judged
+from tests.ledger.ledger_files import register, table
 
 pytest.importorskip("tensorboard")
 
@@ -108,7 +108,7 @@ def test_without_the_library_one_sentence(ledger: Path, tmp_path: Path, monkeypa
 
 def test_neither_torch_nor_tensorflow_is_imported() -> None:
     code = (
-        "import sys; from flowlab.ledger.event_files import Scalar, event_file; "
+        "import sys; from flowlab.interop.event_files import Scalar, event_file; "
         "event_file([Scalar(0, 0, 'a', 1.0)], 0); print(sorted({'torch', 'tensorflow'} & set(sys.modules)))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

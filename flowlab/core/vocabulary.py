@@ -1,0 +1,63 @@
+"""One vocabulary: metrics and which way they are better, slices, readouts, states of a run, default channels.
+
+What is written here is what experiments.toml may name, what evaluation writes, and what the ledger's views look for (a
+test holds the words in SQL against these).
+"""
+
+from typing import Literal, NamedTuple
+
+Better = Literal["lower", "higher"]
+
+CHANNELS = ("gas", "brake", "steering")
+"""The default names of the action channels, in their stored order. All but `drives/` finds a channel by its name."""
+
+DEFAULT_CHANNEL = "steering"
+"""The channel that a metric is of where none is named, and the one that the default slices look at."""
+
+CHANNEL_RANGES = {"gas": (0.0, 1.0), "brake": (0.0, 1.0), "steering": (-1.0, 1.0)}
+"""Raw values of the default channels; of others nothing is known."""
+
+MERGED, MERGED_FROM = "longitudinal", ("gas", "brake")
+"""The model channel that stands for the first of two raw channels minus the second."""
+
+VARIANTS = ("normal", "no-history")
+WAYPOINT_TOKENS, IMAGE_TOKENS = "waypoints", "image"
+"""Token groups that a decoder's settings may ask for by name."""
+
+
+class Metric(NamedTuple):
+    """What a final metric is taken over, and which way it is better."""
+
+    better: Better
+    over_all_channels: bool  # whether there is also a row of channel ""
+    slices: Literal["all", "frames", "overall"]  # frame slices and slot slices, frame slices alone, or `overall`
+
+
+METRICS = {
+    "l1": Metric("lower", True, "all"),
+    "chunk_mean_l1": Metric("lower", True, "frames"),
+    "maneuver_l1": Metric("lower", False, "overall"),
+    "chunk_mean_correlation": Metric("higher", False, "frames"),
+}
+"""The metrics that a rule may name."""
+
+ERROR_METRICS = tuple(name for name, metric in METRICS.items() if metric.better == "lower")
+
+OVERALL = "overall"
+"""The slice of every frame."""
+
+FRAME_SLICES = ("overall", "flat_frame", "spike_frame")
+SLOT_SLICES = ("flat_slot", "spike_slot")
+
+READOUTS = ("single", "meank", "mediank")
+BASELINES = ("repeat-last", "train-median")
+"""Readouts that need no policy."""
+
+FINAL_STEP = -1
+"""The step of what a run ended with."""
+
+RUN_STATES = ("registered", "running", "interrupted", "finished", "crashed")
+TELLING_EVENTS = ("registered", "started", "interrupted", "finished", "crashed")
+"""Events that tell a run's state; `started` makes it `running`."""
+CONTROL = "control"
+"""The name of the reference recipe's runs."""

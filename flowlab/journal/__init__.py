@@ -1,0 +1,1 @@
+"""What runs and decisions leave behind: append-only files of JSON lines, one model per kind of line."""

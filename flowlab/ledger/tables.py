@@ -1,0 +1,76 @@
+"""What the ledger's tables hold, and the text of a row that the chain's digests are made of.
+
+A row's text must never change, or heads that somebody noted would be lost: it has the columns of the revision that
+first had the table's entries, in that order, and spells what later revisions moved as it was spelled then. Columns that
+came later and can be computed from these (`base_id`) are no part of it; `verify` compares them on their own.
+"""
+
+COLUMNS: dict[str, str] = {
+    "amendments": "rule_digest, amended_digest, reason, time_us, entry",
+    "artifacts": "run_id, position, name, digest, num_bytes, time_us, entry",
+    "attempts": "run_id, attempt, device, cohort_size, threads, pid, git_revision, time_us, entry",
+    "bases": "control_digest, cache_id, evaluation_id, stacked, recipe_json, time_us, entry",
+    "caches": "cache_id, identity_json, num_train, num_val, val_drives_digest, time_us, entry",
+    "encoders": "encoder_key, encoder_digest, file_name, train_drives, settings_json, time_us, entry",
+    "environments": "run_id, attempt, key, value, entry",
+    "events": "journal, position, run_id, what, detail, step, time_us, entry",
+    "journals_read": "journal, up_to_offset, time_us, entry",
+    "metrics": "run_id, metric, channel, slice, readout, step, value, time_us, entry",
+    "recorded_verdicts": (
+        "rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest, decision, effect, reason, "
+        "time_us, entry"
+    ),
+    "rule_guardrails": "rule_digest, position, metric, channel, slice, readout, margin, entry, direction",
+    "rule_seeds": "rule_digest, role, position, seed, entry",
+    "rule_stages": "rule_digest, position, name, statistic, num_seeds, bar, first_seed, bar_unit, entry",
+    "rules": (
+        "rule_digest, name, metric, channel, slice, readout, rule_json, time_us, entry, direction, evaluation_id, "
+        "evaluation_json, simulated_json"
+    ),
+    "run_settings": "run_id, key, value_json, entry",
+    "runs": (
+        "run_id, study, lever, seed, replicate, recipe_digest, control_digest, cache_id, evaluation_id, "
+        "evaluation_json, changed_keys, hypothesis, time_us, entry, origin"
+    ),
+    "stacks": (
+        "lever, recipe_digest, rule_digest, control_digest, cache_id, evaluation_id, changes_json, "
+        "new_control_digest, replicate_seed, effect, time_us, entry"
+    ),
+    "tags": "run_id, taxonomy, value, entry",
+    "wall_times": "run_id, position, phase, seconds, entry",
+}
+"""Table -> the columns of its rows' texts."""
+
+SPELLED = {
+    "slice": "case when drive = '' then slice when slice = 'overall' then 'drive:' || drive "
+    "else slice || ':drive:' || drive end"
+}
+"""Where a column's value is spelled otherwise in the text; in the tables that have a drive."""
+
+LATER = {"bases": ("thresholds_json",)}
+"""Columns that came later and are part of the text, after it, where they are not NULL."""
+
+DERIVED = {
+    ("runs", "base_id"): "control_digest",
+    ("bases", "base_id"): "control_digest",
+    ("stacks", "base_id"): "control_digest",
+    ("stacks", "new_base_id"): "new_control_digest",
+    ("recorded_verdicts", "base_id"): "control_digest",
+}
+"""(table, column) -> the column that it follows from, beside evaluation_id: flowlab.core.digest.base_id in SQL."""
+
+
+def row_text(table: str) -> str:
+    """The SQL expression for the text of a row of `table`."""
+    has_drive = table in ("metrics", "rules", "rule_guardrails")
+    packed = ", ".join(
+        f"'{name}': " + (SPELLED[name] if has_drive and name in SPELLED else f'"{name}"')
+        for name in COLUMNS[table].split(", ")
+    )
+    later = "".join(f" || coalesce(' {name} ' || {name}, '')" for name in LATER.get(table, ()))
+    return f"'{table} ' || to_json({{{packed}}})::varchar{later}"
+
+
+def base_id_sql(control: str) -> str:
+    """The SQL expression for a base's name, as flowlab.core.digest.base_id makes it."""
+    return f"left(sha256({control} || ' ' || evaluation_id), 16)"
