@@ -7,15 +7,22 @@ from typing import Annotated
 
 import typer
 
+from flowlab.cli.screen import say
 from flowlab.core.errors import StudyError
 from flowlab.study.settings import LARGEST_SEED
-from flowlab.study.study import Study, find_study, load_study
+from flowlab.study.study import CONTROL, Study, find_study, load_study
 
 
 class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+class Executor(StrEnum):
+    auto = "auto"
+    inline = "inline"
+    processes = "processes"
 
 
 StudyOption = Annotated[
@@ -33,6 +40,17 @@ def open_study(folder: Path | None) -> Study:
     study = load_study(folder if folder is not None else find_study(Path.cwd()))
     sys.path.append(str(study.root))
     return study
+
+
+def tell_idle_keys(study: Study, lever: str) -> None:
+    """Say of a lever that it, or a part of it, changes nothing that the control does not have already."""
+    if lever == CONTROL or not study.idle_keys(lever):
+        return
+    idle = ", ".join(study.idle_keys(lever))
+    if study.setup(lever).to_json() == study.base.to_json():
+        say(f"note: lever {lever} sets {idle} to what the control has already: it changes nothing, like a placebo")
+    else:
+        say(f"note: lever {lever} sets {idle} to what the control has already")
 
 
 def parse_levers(text: str, study: Study) -> list[str]:

@@ -4,10 +4,13 @@ from typing import Annotated, Any
 
 import typer
 
-from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study
+from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, tell_idle_keys
 from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.errors import MissingError, StudyError
-from flowlab.study.settings import CarRacingDrives
+from flowlab.study.settings import CarRacingDrives, DriveViTSettings, Inputs
+
+MOST_NAMED = 3
+"""Levers that a line names; the others are counted."""
 
 
 def drives_record(study: StudyOption = None, as_json: JsonOption = False) -> None:
@@ -44,16 +47,25 @@ def drives_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
             say(f"{drive['drive_id']}: {reason}")
 
 
-def encoder_train(study: StudyOption = None, device: DeviceOption = Device.auto, as_json: JsonOption = False) -> None:
-    """Pretrain the encoder on the train drives and freeze it, unless that has been done."""
+def encoder_train(
+    again: Annotated[
+        bool, typer.Option("--again", help="Pretrain on the present train drives, and take that one from now on.")
+    ] = False,
+    study: StudyOption = None,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Pretrain the encoder on the train drives and freeze it, unless the study has one."""
+    from flowlab.lab.caches import open_drives
+    from flowlab.lab.encoders import prepare_encoder
     from flowlab.lab.environment import choose_device
-    from flowlab.lab.prepare import open_drives, prepare_encoder
 
     found = open_study(study)
+    inputs = found.base.inputs
+    _require_own_encoder(inputs)
     bars = Bars()
-    where = choose_device(device.value)
-    source, split = open_drives(found, bars)
-    path = prepare_encoder(found, source, split, where, bars)
+    source, split = open_drives(found, inputs, None, bars)
+    path = prepare_encoder(found, inputs, source, split, choose_device(device.value), bars, again)
     say(f"the frozen encoder is {path.relative_to(found.root)}")
     if as_json:
         print_json({"path": str(path)})
@@ -61,50 +73,82 @@ def encoder_train(study: StudyOption = None, device: DeviceOption = Device.auto,
 
 def encoder_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
     """The study's frozen encoder: its condition, its weights, and how well its pretraining went."""
+    from flowlab.drives.source import open_source
     from flowlab.encoder.weights import describe_encoder
-    from flowlab.lab.prepare import find_study_encoder
+    from flowlab.lab.encoders import find_pin
 
     found = open_study(study)
-    path = find_study_encoder(found)
-    if path is None:
+    inputs = found.base.inputs
+    _require_own_encoder(inputs)
+    pin = find_pin(found, inputs, open_source(inputs.drives, found.root))
+    if pin is None:
         raise MissingError("this study's encoder is not trained yet. Train it: flowlab encoder train")
-    facts = describe_encoder(path)
+    facts = describe_encoder(found.caches / "encoders" / pin.file_name)
     if as_json:
         print_json(facts)
     else:
         out().print(table(["encoder", ""], list(_flat(facts).items())))
 
 
-def cache_build(study: StudyOption = None, device: DeviceOption = Device.auto, as_json: JsonOption = False) -> None:
-    """Build the cache, and first whatever it needs: recordings, the frozen encoder."""
+def _require_own_encoder(inputs: Inputs) -> None:
+    if not isinstance(inputs.encoder, DriveViTSettings):
+        raise StudyError(f"encoder {inputs.encoder.kind!r} is a plug-in: it comes frozen, and is not trained here.")
+
+
+def cache_build(
+    lever: Annotated[str | None, typer.Option(help="The caches of this lever and the control alone.")] = None,
+    study: StudyOption = None,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the caches that the control and the levers need, and first what these lack: recordings, the encoder."""
     from flowlab.cache.catalogue import describe_cache
+    from flowlab.lab.caches import prepare_caches
     from flowlab.lab.environment import choose_device
-    from flowlab.lab.prepare import prepare_cache
 
     found = open_study(study)
-    path, built = prepare_cache(found, choose_device(device.value), Bars())
-    facts = describe_cache(path)
+    levers = found.open_levers if lever is None else tuple(parse_levers(lever, found))
+    for name in levers:
+        tell_idle_keys(found, name)
+    done = prepare_caches(found, levers, choose_device(device.value), Bars())
+    facts = [describe_cache(one.path) | {"levers": list(one.levers)} for one in done]
     if as_json:
-        print_json(facts)
-    else:
-        state = "built" if built else "nothing to do, there is"
-        windows = f"{facts['num_train']:,} train and {facts['num_val']:,} validation windows"
-        say(f"{state} {path.relative_to(found.root)}: {windows}")
-        if facts["dropped"]:
-            say(f"dropped as not finite: {facts['dropped']}")
+        print_json(facts[0] | {"caches": facts})
+        return
+    for one, fact in zip(done, facts, strict=True):
+        state = "built" if one.is_new else "nothing to do, there is"
+        windows = f"{fact['num_train']:,} train and {fact['num_val']:,} validation windows"
+        say(f"{state} {one.path.relative_to(found.root)}: {windows}, for {shown_levers(one.levers)}")
+        if fact["dropped"]:
+            say(f"dropped as not finite: {fact['dropped']}")
 
 
 def cache_list(study: StudyOption = None, as_json: JsonOption = False) -> None:
-    """Every cache in the study's folder, whole or half built."""
+    """Every cache in the study's folder, whole or half built, and which levers need it."""
     from flowlab.cache.catalogue import list_caches
+    from flowlab.lab.caches import cache_users
 
     found = open_study(study)
-    caches = list_caches(found.caches)
+    users, missing = cache_users(found)
+    caches = [cache | {"levers": list(users.get(cache["cache_id"], ()))} for cache in list_caches(found.caches)]
     if as_json:
         print_json(caches)
         return
     columns = list(caches[0]) if caches else ["cache_id"]
-    out().print(table(columns, [[cache[column] for column in columns] for cache in caches]))
+    rows = [
+        [shown_levers(tuple(cache[column])) if column == "levers" else cache[column] for column in columns]
+        for cache in caches
+    ]
+    out().print(table(columns, rows))
+    if missing:
+        say(f"not built yet: the cache for {shown_levers(missing)}. Build it: flowlab cache build")
+
+
+def shown_levers(levers: tuple[str, ...]) -> str:
+    """Who needs a cache, in a few words."""
+    if len(levers) > MOST_NAMED:
+        return f"{', '.join(levers[:MOST_NAMED])} and {len(levers) - MOST_NAMED} more"
+    return ", ".join(levers)
 
 
 def cache_show(
@@ -117,11 +161,11 @@ def cache_show(
     from flowlab.cache.catalogue import describe_cache
     from flowlab.cache.verify import verify_cache
     from flowlab.core.errors import unknown_name
-    from flowlab.lab.prepare import require_cache
+    from flowlab.lab.caches import control_wanted, require_cache
 
     found = open_study(study)
     if cache_id is None:
-        path = require_cache(found).path
+        path = require_cache(found, control_wanted(found)).path
     else:
         path = found.caches / f"{cache_id}.zarr"
         if not path.is_dir():

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowlab.cli.options import JsonOption, StudyOption, open_study
+from flowlab.cli.options import Device, JsonOption, StudyOption, open_study
 from flowlab.cli.rule_screen import ERROR_RATES, print_replay, print_rule, show_foretold
 from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.errors import StudyError, unknown_name
@@ -77,7 +77,8 @@ def rule_show(
 
 def rule_seal(study: StudyOption = None, as_json: JsonOption = False) -> None:
     """Seal the study's rule now, after showing its error rates; `flowlab run` does it with its first run."""
-    from flowlab.lab.comparison import stand
+    from flowlab.lab.environment import choose_device
+    from flowlab.lab.launch import stand
 
     found = open_study(study)
     shown: list[dict] = []
@@ -86,7 +87,7 @@ def rule_seal(study: StudyOption = None, as_json: JsonOption = False) -> None:
         shown.append(foretold.to_json())
         show_foretold(foretold)
 
-    stand(found, Bars(), show)
+    stand(found, (), choose_device(Device.auto.value), Bars(), show)
     if as_json:
         print_json({"rule": found.rule.name, "sealed_now": bool(shown), "simulated": shown[0] if shown else None})
     elif not shown:
@@ -102,7 +103,7 @@ def rule_amend(
     as_json: JsonOption = False,
 ) -> None:
     """Put the study's rule in the place of the one in force, on the record: past levers under both, flips marked."""
-    from flowlab.lab.prepare import open_ground
+    from flowlab.lab.ground import open_ground
     from flowlab.lab.sealing import amend_study_rule, preview_amendment
 
     found = open_study(study)

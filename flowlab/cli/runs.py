@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 from flowlab.cli import judge
-from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, parse_seeds
+from flowlab.cli.options import (
+    Device,
+    DeviceOption,
+    Executor,
+    JsonOption,
+    StudyOption,
+    open_study,
+    parse_levers,
+    parse_seeds,
+    tell_idle_keys,
+)
 from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.errors import StudyError
 
@@ -19,6 +29,12 @@ def run(
     owed: Annotated[bool, typer.Option("--owed", help="Instead: exactly the runs that the rule wants next.")] = False,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
+    executor: Annotated[
+        Executor,
+        typer.Option(
+            "--executor", help="Who trains: processes (one a core), inline (this one); auto: processes on a CPU."
+        ),
+    ] = Executor.auto,
     again: Annotated[
         bool, typer.Option("--again", help="Train the lever once more where the ledger has it already.")
     ] = False,
@@ -36,17 +52,19 @@ def run(
     levers = parse_levers(lever, found) if lever is not None else []
 
     from flowlab.cli.rule_screen import show_foretold
-    from flowlab.lab.comparison import compare, compare_owed
+    from flowlab.lab.launch import Where, launch, launch_owed
 
-    bars = Bars()
+    bars, where = Bars(), Where.chosen(device.value, executor.value)
+    for chosen in levers:
+        tell_idle_keys(found, chosen)
     if owed:
-        result = compare_owed(found, device.value, progress=bars, show=show_foretold, announce=_announce)
+        result = launch_owed(found, where, progress=bars, show=show_foretold, announce=_announce)
     else:
-        result = compare(
+        result = launch(
             found,
             levers,
             chosen_seeds,
-            device.value,
+            where,
             again=again,
             progress=bars,
             show=show_foretold,

@@ -7,7 +7,7 @@ import typer
 
 import flowlab
 from flowlab.cli import prepare, runs
-from flowlab.cli.options import Device, DeviceOption, StudyOption
+from flowlab.cli.options import Device, DeviceOption, Executor, StudyOption
 from flowlab.cli.screen import say
 from flowlab.core.errors import MissingError
 from flowlab.core.files import write_atomic
@@ -33,8 +33,17 @@ def demo(study: StudyOption = None, device: DeviceOption = Device.auto) -> None:
     """Do it all once: record, train the encoder, build the cache, run the panel and delta-off, print the verdict."""
     root = study if study is not None else _demo_folder()
     say(f"the demo study is {root / FILE_NAME}")
-    prepare.cache_build(study=root, device=device, as_json=False)
-    runs.run(lever=DEMO_LEVER, seeds=DEMO_SEEDS, owed=False, study=root, device=device, again=False, as_json=False)
+    prepare.cache_build(lever=None, study=root, device=device, as_json=False)
+    runs.run(
+        lever=DEMO_LEVER,
+        seeds=DEMO_SEEDS,
+        owed=False,
+        study=root,
+        device=device,
+        executor=Executor.auto,
+        again=False,
+        as_json=False,
+    )
     say('\nnow try: flowlab verdict, flowlab status, flowlab sql "select * from verdicts"')
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import UnknownNameError, unknown_name
+from flowlab.core.progress import Progress
 from flowlab.core.types import ConditionSpec, Drive
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ TABLE: dict[str, dict[str, str]] = {
         "flow": "flowlab.policy.objectives:FlowMatching",
         "regression": "flowlab.policy.objectives:Regression",
     },
+    "executors": {"inline": "flowlab.lab.inline:Inline", "processes": "flowlab.lab.processes:Processes"},
     "decoders": {"transformer": "flowlab.policy.decoder:Decoder"},
 }
 
@@ -75,6 +77,18 @@ class Encoder(Protocol):
         waypoints: "torch.Tensor | None",  # (B, 10, 2) metres
     ) -> "torch.Tensor":
         """The condition (B, S, D) in float32."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where planned runs are trained. Built as `Executor(device)`, a torch.device."""
+
+    def execute(self, study: Any, ground: Any, runs: list, progress: "Progress") -> None:
+        """Train and evaluate every run (lab.plan.PlannedRun) of the study on its ground (lab.ground.Ground).
+
+        Each run's journal says that it finished or crashed once this returns. Raises the first FlowlabError there was,
+        after the other runs are done; a process that is killed leaves runs that the same call goes on with.
+        """
 
 
 def locate(kind: str, name: str, where: str = "") -> str:

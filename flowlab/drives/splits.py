@@ -27,16 +27,17 @@ def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split
 
     Validation drives are chosen first and from the names alone, so no choice of train drives moves them: those named by
     `val`, or the last `num_val` names. `pilot` is 30 drives in all, validation included; `corpus` is every drive;
-    `overfit` trains and validates on one. Raises UnknownNameError for a validation drive that does not exist,
-    StudyError if nothing is left to train on.
+    `overfit` trains and validates on one. Drives named in `without` are left out before the train drives are chosen.
+    Raises UnknownNameError for a drive that does not exist, StudyError if nothing is left to train on.
     """
     by_id = {drive.drive_id: drive for drive in drives}
     if not by_id:
         raise StudyError("the source holds no drives to split.")
     val = _choose_val(sorted(by_id), settings)
-    rest = [by_id[drive_id] for drive_id in sorted(by_id) if drive_id not in val]
+    left_out = _left_out(sorted(by_id), val, settings)
+    rest = [by_id[drive_id] for drive_id in sorted(by_id) if drive_id not in val and drive_id not in left_out]
     ordered = stratified_order(rest) if settings.choice == "stratified" else [drive.drive_id for drive in rest]
-    if settings.scale == "overfit":
+    if settings.scale == "overfit" and ordered:
         return Split(train=(ordered[0],), val=(ordered[0],))
     limit = max(0, PILOT_DRIVES - len(val)) if settings.scale == "pilot" else len(ordered)
     train = tuple(sorted(ordered[:limit]))
@@ -62,6 +63,17 @@ def stratified_order(drives: Sequence[Stratified]) -> list[str]:
     turns = sorted(strata, key=lambda stratum: (tracks[stratum[0]].index(stratum[1]), stratum[0]))
     rounds = range(max((len(names) for names in strata.values()), default=0))
     return [strata[turn][number] for number in rounds for turn in turns if number < len(strata[turn])]
+
+
+def _left_out(names: list[str], val: tuple[str, ...], settings: SplitSettings) -> tuple[str, ...]:
+    for name in settings.without:
+        if name not in names:
+            raise unknown_name("drive in split.without", name, names)
+        if name in val:
+            raise StudyError(
+                f"split.without names {name!r}, which validates: only train drives can be left out. Name another one."
+            )
+    return settings.without
 
 
 def _choose_val(names: list[str], settings: SplitSettings) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Recordings of the Udacity simulator: folders with driving_log.csv and IMG, read where they lie.
 
-A drive is named by its folder below `root`, as in "jungle_a/drive_00". Its `driver` is the folder above it ("jungle_a")
-and its `track` is that name before its last underscore ("jungle"), as far as there are such names. Steering is positive
-to the right.
+A drive is named by its folder below one of `roots`, as in "jungle_a/drive_00". Its `driver` is the folder above it
+("jungle_a") and its `track` is that name before its last underscore ("jungle"), as far as there are such names.
+Steering is positive to the right.
 """
 
 import os
@@ -36,7 +36,7 @@ class _Log:
 
 
 class UdacitySource:
-    """The drives below a folder. A frame's index is the number of its row in the csv, from 0, the header not counted.
+    """The drives below some folders. A frame's index is the number of its row in the csv, from 0, without the header.
 
     What cannot be used is left out row by row and said in `Drive.skipped`: a malformed row, a missing image, one that
     cannot be decoded, a time stamp that does not advance. Every image is decoded once to know that, at the first `load`
@@ -47,26 +47,22 @@ class UdacitySource:
     has_waypoints = False
 
     def __init__(self, settings: UdacityDrives, folder: Path) -> None:
-        self._root = study_path(folder, settings.root)
+        self._roots = [study_path(folder, root) for root in settings.roots]
         self._memos = folder / "caches" / "drives" / "udacity"
         self._logs: dict[str, _Log] = {}
 
     @cached_property
     def _folders(self) -> dict[str, Path]:
         """The folder of each drive by its id."""
-        if not self._root.is_dir():
-            raise DriveError(f"drives.root is {self._root}, which is not a folder. Set it to where the recordings are.")
         folders: dict[str, Path] = {}
-        for place, below, files in os.walk(self._root):
-            below[:] = sorted(name for name in below if name != "IMG")
-            if FILE_NAME in files:
-                folder = Path(place)
-                drive_id = folder.relative_to(self._root).as_posix()
-                folders[self._root.resolve().name if drive_id == "." else drive_id] = folder
-        if not folders:
-            raise DriveError(
-                f"no {FILE_NAME} anywhere below {self._root}. Set drives.root to where the recordings are."
-            )
+        for root in self._roots:
+            for drive_id, folder in _find_drives(root).items():
+                if drive_id in folders:
+                    raise DriveError(
+                        f"{folders[drive_id]} and {folder} would both be drive {drive_id!r}. Rename one of the "
+                        f"folders, or name one of them in drives.roots."
+                    )
+                folders[drive_id] = folder
         return folders
 
     def drive_ids(self) -> list[str]:
@@ -116,6 +112,22 @@ class UdacitySource:
             memo = self._memos / f"{digest_json(str(folder.resolve()))}.json"
             self._logs[drive_id] = _read_log(folder, memo)
         return self._logs[drive_id]
+
+
+def _find_drives(root: Path) -> dict[str, Path]:
+    """The folders of drives below `root`, by their path from there. Raises DriveError if there is none."""
+    if not root.is_dir():
+        raise DriveError(f"drives.roots has {root}, which is not a folder. Set it to where the recordings are.")
+    folders: dict[str, Path] = {}
+    for place, below, files in os.walk(root):
+        below[:] = sorted(name for name in below if name != "IMG")
+        if FILE_NAME in files:
+            folder = Path(place)
+            drive_id = folder.relative_to(root).as_posix()
+            folders[root.resolve().name if drive_id == "." else drive_id] = folder
+    if not folders:
+        raise DriveError(f"no {FILE_NAME} anywhere below {root}. Set drives.roots to where the recordings are.")
+    return folders
 
 
 def _read_log(folder: Path, memo: Path) -> _Log:

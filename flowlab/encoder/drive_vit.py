@@ -11,7 +11,7 @@ from flowlab.core.seeds import derive_seed
 from flowlab.core.types import NUM_WAYPOINTS, ConditionSpec, TokenGroup
 from flowlab.core.vocabulary import IMAGE_TOKENS, WAYPOINT_TOKENS
 from flowlab.encoder.transformer import Block, Linear, RotaryAngles, initialise
-from flowlab.study.settings import EncoderSettings
+from flowlab.study.settings import DriveViTSettings
 
 ARCHITECTURE_VERSION = 2
 SPEED_SCALE_MPS = 20.0
@@ -21,7 +21,7 @@ WAYPOINT_SCALE_M = 20.0
 class FrameViT(nn.Module):
     """One image -> F features: the class token beside the mean of the patch tokens, so F is twice the token width."""
 
-    def __init__(self, settings: EncoderSettings) -> None:
+    def __init__(self, settings: DriveViTSettings) -> None:
         super().__init__()
         width = settings.image_width_tokens
         self.patch = settings.patch
@@ -68,7 +68,7 @@ class WindowTransformer(nn.Module):
     attention alone is slow to learn to copy.
     """
 
-    def __init__(self, settings: EncoderSettings, num_features: int, num_channels: int, history: int, waypoints: bool):
+    def __init__(self, settings: DriveViTSettings, num_features: int, num_channels: int, history: int, waypoints: bool):
         super().__init__()
         width = settings.width
         self.history = history
@@ -106,7 +106,9 @@ class DriveViT(nn.Module):
     Its weights follow from `settings.seed` until it is trained or loaded; `digest` is empty until `freeze` names them.
     """
 
-    def __init__(self, settings: EncoderSettings, channels: tuple[str, ...], has_waypoints: bool, history: int) -> None:
+    def __init__(
+        self, settings: DriveViTSettings, channels: tuple[str, ...], has_waypoints: bool, history: int
+    ) -> None:
         super().__init__()
         self.settings, self.channels = settings, channels
         self.has_waypoints, self.history = has_waypoints, history

@@ -27,7 +27,7 @@ from flowlab.encoder.drive_vit import SPEED_SCALE_MPS, WAYPOINT_SCALE_M, DriveVi
 from flowlab.encoder.heads import ActionBins, FrameHead, TokenHeads
 from flowlab.encoder.train_set import TrainSet, read_train_set
 from flowlab.encoder.transformer import initialise
-from flowlab.study.settings import EncoderSettings, WindowSettings
+from flowlab.study.settings import DriveViTSettings, WindowSettings
 
 PRETRAINING_VERSION = 1
 NUM_JITTERS = 4
@@ -44,7 +44,7 @@ REPORT_SHARE = 0.1
 def train_encoder(
     source: Source,
     train_ids: Sequence[str],
-    settings: EncoderSettings,
+    settings: DriveViTSettings,
     windows: WindowSettings,
     progress: Progress = SILENT,
     device: torch.device | str = "cpu",
@@ -194,10 +194,10 @@ def _l1_to_median(value: Tensor) -> float:
     return float((value - value.median(dim=0).values).abs().mean())
 
 
-def _initialise_head(head: nn.Module, settings: EncoderSettings, name: str, data: TrainSet) -> None:
+def _initialise_head(head: nn.Module, settings: DriveViTSettings, name: str, data: TrainSet) -> None:
     initialise(head, _stream(settings, name))
     head.to(data.action.device)
 
 
-def _stream(settings: EncoderSettings, *names: str | int) -> torch.Generator:
+def _stream(settings: DriveViTSettings, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(settings.seed, "encoder", *names))

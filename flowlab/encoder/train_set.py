@@ -14,7 +14,7 @@ from flowlab.core.progress import Progress
 from flowlab.core.types import Drive
 from flowlab.drives.windows import cut_windows
 from flowlab.encoder.finite import keep_finite
-from flowlab.study.settings import EncoderSettings, WindowSettings
+from flowlab.study.settings import DriveViTSettings, WindowSettings
 
 READ_BLOCK = 256
 
@@ -37,7 +37,7 @@ class TrainSet:
 def read_train_set(
     source: Source,
     train_ids: Sequence[str],
-    settings: EncoderSettings,
+    settings: DriveViTSettings,
     windows: WindowSettings,
     device: torch.device,
     progress: Progress,

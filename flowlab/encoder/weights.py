@@ -15,10 +15,10 @@ from flowlab.core.files import write_atomic
 from flowlab.core.plugins import Source
 from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION, DriveViT
 from flowlab.encoder.pretrain import PRETRAINING_VERSION
-from flowlab.study.settings import EncoderSettings, WindowSettings
+from flowlab.study.settings import DriveViTSettings, WindowSettings
 
 
-def encoder_id(settings: EncoderSettings, windows: WindowSettings, source: Source, train_ids: Sequence[str]) -> str:
+def encoder_id(settings: DriveViTSettings, windows: WindowSettings, source: Source, train_ids: Sequence[str]) -> str:
     """The name of the encoder that these inputs give: settings, windows, and the content of the train drives."""
     return digest_json(
         {
@@ -61,7 +61,7 @@ def load_encoder(path: Path, device: torch.device | str = "cpu") -> DriveViT:
     try:
         architecture = json.loads(metadata["architecture"])
         encoder = DriveViT(
-            EncoderSettings.model_validate(architecture["settings"]),
+            DriveViTSettings.model_validate(architecture["settings"]),
             tuple(architecture["channels"]),
             architecture["has_waypoints"],
             architecture["history"],

@@ -22,6 +22,13 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def choose_executor(wanted: str, device: torch.device) -> str:
+    """The executor for "auto" or a name: worker processes on a CPU, this process where there is a GPU."""
+    if wanted != "auto":
+        return wanted
+    return "processes" if device.type == "cpu" else "inline"
+
+
 def describe_environment(device: torch.device) -> dict[str, str]:
     """Versions and hardware as plain text."""
     found = {

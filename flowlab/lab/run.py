@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowlab.cache.cache import ResidentSplit
+from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import DivergedError, FlowlabError, RunFailedError
 from flowlab.core.progress import SILENT, Progress
@@ -19,11 +19,12 @@ from flowlab.core.types import ConditionSpec, MetricRow
 from flowlab.core.vocabulary import FRAME_SLICES
 from flowlab.evaluate.baselines import baseline_chunks
 from flowlab.evaluate.draws import draw
+from flowlab.evaluate.frames import cover
 from flowlab.evaluate.metrics import score
 from flowlab.evaluate.readouts import READOUTS, single
 from flowlab.lab.environment import describe_environment, git_revision
+from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.plan import PlannedRun
-from flowlab.lab.prepare import Ground, open_ground, prepare_stats
 from flowlab.lab.run_dir import RunDir
 from flowlab.lab.stats import Stats
 from flowlab.policy.build import seen_tokens
@@ -32,7 +33,7 @@ from flowlab.policy.objectives import Objective
 from flowlab.study.lever import changed_keys
 from flowlab.study.recipe import EvaluationSettings, Recipe
 from flowlab.study.study import CONTROL, Study
-from flowlab.train.cohort import Cohort, group_into_cohorts
+from flowlab.train.cohort import Cohort, Run, group_into_cohorts
 from flowlab.train.crash import Crash
 from flowlab.train.data import train_data
 from flowlab.train.fit import Listener, Trained, fit
@@ -58,22 +59,28 @@ class Clock:
 
 
 def run_all(
-    study: Study, runs: list[PlannedRun], device: torch.device, progress: Progress = SILENT, import_s: float = 0.0
+    study: Study,
+    ground: Ground,
+    runs: list[PlannedRun],
+    device: torch.device,
+    progress: Progress = SILENT,
+    import_s: float = 0.0,
 ) -> None:
-    """Train and evaluate `runs` in this process, in as few cohorts as their shapes and their progress allow.
+    """Train and evaluate `runs` in this process, in as few cohorts as shapes, caches and their progress allow.
 
     A cohort that fails does not keep the others from their end; then RunFailedError is raised for the first that did.
     """
-    ground = open_ground(study)
     planned = {item.run.run_id: item for item in runs}
     failed: list[RunFailedError] = []
     with ExitStack() as stack:
         folders = {run_id: stack.enter_context(RunDir(study.runs / run_id)) for run_id in planned}
-        at_step: dict[int, list] = {}
+        alike: dict[tuple[int, str, str], list[Run]] = {}
         for run_id, folder in folders.items():
-            state = folder.resume()
-            at_step.setdefault(state.step if state else 0, []).append(planned[run_id].run)
-        for _, together in sorted(at_step.items(), reverse=True):
+            state, run = folder.resume(), planned[run_id].run
+            supply = ground.supplies[run.lever]
+            key = (state.step if state else 0, supply.cache.cache_id, supply.stats_digest)
+            alike.setdefault(key, []).append(run)
+        for _, together in sorted(alike.items(), key=lambda item: item[0], reverse=True):
             for cohort in group_into_cohorts(together, largest=len(together)):
                 items = [planned[run.run_id] for run in cohort.runs]
                 outs = [folders[run.run_id] for run in cohort.runs]
@@ -99,11 +106,11 @@ def run_cohort(
 ) -> None:
     """Cache -> batches -> trained decoders -> draws -> readouts -> metric rows, each run's into its own journal."""
     clock = Clock({"import": import_s})
-    recipe = cohort.shape
+    recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
     with clock.phase("load"):
-        train, val = load_splits(ground, cohort, device)
-        stats = prepare_stats(study, ground.cache, recipe, train.action)
-        spec, tokens = seen_tokens(recipe.decoder, ground.cache.spec)
+        train, val = load_splits(ground, cohort, supply.cache, device)
+        stats = cohort_stats(study, ground, cohort)
+        spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
         conditions = {variant: _take(condition, tokens) for variant, condition in train.condition.items()}
         horizon = recipe.decoder.horizon
         data = train_data(
@@ -134,15 +141,28 @@ def run_cohort(
     clock.phases["validate"] = trained.validate_s
     clock.phases["train"] -= trained.validate_s
     with clock.phase("evaluate"):
-        evaluate(trained, scorer, train, outs, progress)
+        evaluate(trained, scorer, outs, progress)
     finish(cohort, spec, trained, outs, clock)
 
 
-def load_splits(ground: Ground, cohort: Cohort, device: torch.device) -> tuple[ResidentSplit, ResidentSplit]:
-    """Both sides of the cache on `device`, with the variants that the cohort trains on."""
+def load_splits(
+    ground: Ground, cohort: Cohort, cache: Cache, device: torch.device
+) -> tuple[ResidentSplit, ResidentSplit]:
+    """The train side of the cohort's cache with the variants that it trains on, and the study's validation frames."""
     drops_history = any(run.recipe.train.history_dropout for run in cohort.runs)
     variants = ("normal", "no-history") if drops_history else ("normal",)
-    return ground.cache.split("train", device, variants), ground.cache.split("val", device, ("normal",))
+    train, val = cache.split("train", device, variants), cache.split("val", device, ("normal",))
+    if cache.cache_id != ground.frames_cache.cache_id:
+        rows = cover(validation_frames(ground.frames_cache), validation_frames(cache))
+        val = val.take(torch.from_numpy(rows).to(device))
+    return train, val
+
+
+def cohort_stats(study: Study, ground: Ground, cohort: Cohort) -> Stats:
+    """What was fitted for these runs: on the control's train split, or on their own if their levers ask for it."""
+    lever = cohort.runs[0].lever
+    is_own = study.setup(lever).stats == "own"
+    return prepare_stats(study, (ground.supplies[lever] if is_own else ground.control).cache, cohort.shape)
 
 
 def _take(condition: torch.Tensor, tokens: list[int]) -> torch.Tensor:
@@ -154,8 +174,8 @@ def register(study: Study, ground: Ground, item: PlannedRun, out: RunDir) -> Non
     """Write down once what this run is, before it does anything."""
     if out.count("registered"):
         return
-    run, base = item.run, ground.base
-    changes = changed_keys(study.control, run.recipe)
+    run, base, supply = item.run, ground.base, ground.supplies[item.run.lever]
+    setup = study.setup(run.lever)
     settings = study.file.levers.get(run.lever)
     record: dict[str, Any] = {
         "run_id": run.run_id,
@@ -163,13 +183,13 @@ def register(study: Study, ground: Ground, item: PlannedRun, out: RunDir) -> Non
         "lever": run.lever,
         "seed": run.seed,
         "replicate": item.replicate,
-        "recipe": run.recipe.to_json(),
-        "recipe_digest": base.recipe_digest(run.recipe),
-        "control_digest": base.recipe_digest(study.control),
-        "cache_id": base.cache_id,
-        "evaluation": base.evaluation(run.recipe),
-        "evaluation_id": base.evaluation_id(run.recipe),
-        "changed_keys": changes,
+        "recipe": setup.to_json(),
+        "recipe_digest": supply.recipe_digest(run.recipe),
+        "control_digest": base.control_digest,
+        "cache_id": supply.cache.cache_id,
+        "evaluation": base.evaluation,
+        "evaluation_id": base.evaluation_id,
+        "changed_keys": changed_keys(study.base, setup),
         "hypothesis": settings.hypothesis if settings else "",
         "tags": tags(study, run.lever, run.recipe.objective.kind),
     }
@@ -231,11 +251,11 @@ class Scorer:
         return score(
             chunk,
             self.truth,
-            channels=self.ground.cache.channels,
+            channels=self.ground.frames_cache.channels,
             drive=self.val.drive.cpu().numpy(),
             drive_ids=self.val.drive_ids,
             readout=readout,
-            thresholds=self.stats.thresholds,
+            thresholds=self.ground.thresholds,
             crossed=crossed,
         )
 
@@ -250,15 +270,14 @@ class Scorer:
         return looks
 
 
-def evaluate(
-    trained: Trained, scorer: Scorer, train: ResidentSplit, outs: list[RunDir], progress: Progress = SILENT
-) -> None:
+def evaluate(trained: Trained, scorer: Scorer, outs: list[RunDir], progress: Progress = SILENT) -> None:
     """Draws from every decoder that is still whole, and the metric rows of each readout and baseline."""
     if len(trained.crashed) == len(outs):
         return
     settings = scorer.recipe.evaluation
     draws = scorer.draw(trained.objective, trained.decoder, settings, progress)
-    baselines = baseline_chunks(scorer.val.history_action.cpu().numpy(), train.action.cpu().numpy())
+    train_action = scorer.ground.frames_cache.split("train", variants=()).action
+    baselines = baseline_chunks(scorer.val.history_action.cpu().numpy(), train_action.numpy())
     baseline_rows = [row for name, chunk in baselines.items() for row in scorer.rows(chunk, name, crossed=False)]
     for run, out in enumerate(outs):
         if run in trained.crashed:

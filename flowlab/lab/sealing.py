@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from math import ceil
 
 from flowlab.core.progress import Progress
-from flowlab.lab.prepare import Ground
+from flowlab.lab.ground import Ground
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import Rule, require_sealable
@@ -39,7 +39,7 @@ Show = Callable[[Foretold], None]
 
 def rule_for(study: Study, ground: Ground) -> Rule:
     """The study's rule, judging runs as they are evaluated on this ground."""
-    return study.rule.judging(ground.base.evaluation(study.control))
+    return study.rule.judging(ground.base.evaluation)
 
 
 def seal_study_rule(study: Study, ground: Ground, progress: Progress, show: Show) -> bool:

@@ -4,14 +4,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import chain, count
 
+from flowlab.cache.cache import Cache
 from flowlab.cache.verify import verify_cache
 from flowlab.core.errors import LedgerError, NotStackedError
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
 from flowlab.journal.lines import StudyJournal
-from flowlab.lab.comparison import note_base, note_cache
-from flowlab.lab.plan import Base
-from flowlab.lab.prepare import open_ground
+from flowlab.lab.ground import Base, Ground, open_ground
+from flowlab.lab.launch import note_base, note_caches
 from flowlab.lab.sealing import rule_for
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
@@ -42,40 +42,41 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
     that it was judged on is not as it was built.
     """
     study.require_lever(lever)
-    ground = open_ground(study)
-    note_cache(study, ground)
+    note_caches(study, open_ground(study))
     with one_at_a_time(study.runs):
         study = load_study(study.root)  # another process may have stacked since
-        ground = open_ground(study)
         ingest(study.ledger, study.runs)
         verify(study.ledger, study.runs, progress=progress)  # no verdict on numbers that somebody changed
-        path = (study.root / FILE_NAME).resolve()
-        begun = _begun(study, ground.base, lever)
-        new = load_with(study, (*study.stacked, lever))
         if lever in study.stacked:
             raise NotStackedError(f"lever {lever!r} is stacked already: {' -> '.join(study.stacked)}.")
-        if ground.base.recipe_digest(new.control) == ground.base.recipe_digest(study.control):
+        path = (study.root / FILE_NAME).resolve()
+        ground = open_ground(study, [lever])
+        new = load_with(study, (*study.stacked, lever))
+        new_base = open_ground(new).base
+        if new_base.control_digest == ground.base.control_digest:
             raise NotStackedError(f"lever {lever!r} changes nothing of the present base: there is nothing to stack.")
         text = with_stacked(path.read_bytes().decode("utf-8"), new.stacked)  # may refuse, so before anything is written
+        begun = _begun(study, ground.base, lever)
         if begun is None:
             note_base(study, ground)
             rule = rule_for(study, ground)
             if not is_in_force(rule, study.ledger):
                 raise NotStackedError("no rule is in force, so nothing can be stacked. Seal one: flowlab rule seal")
-            verdict = _require_stack(study, ground.base, rule, lever)
-            verify_cache(ground.cache.path, progress)  # nor on a cache that somebody changed
-            new_control_digest = ground.base.recipe_digest(new.control)
-            ran = read(study.ledger, "select seed from runs where recipe_digest = ?", [new_control_digest]).rows
+            verdict = _require_stack(study, ground, rule, lever)
+            for cache in {cache.path: cache for cache in (ground.frames_cache, *_caches(ground))}:
+                verify_cache(cache, progress)  # nor on a cache that somebody changed
+            question = "select seed from runs where recipe_digest = ?"
+            ran = read(study.ledger, question, [new_base.control_digest]).rows
             with StudyJournal.of(study.runs) as journal:
                 journal.stack(
                     lever=lever,
                     recipe_digest=verdict.recipe_digest,
                     rule_digest=verdict.rule_digest,
-                    control_digest=verdict.control_digest,
-                    cache_id=verdict.cache_id,
-                    evaluation_id=verdict.evaluation_id,
+                    control_digest=ground.base.control_digest,
+                    cache_id=ground.control.cache.cache_id,
+                    evaluation_id=ground.base.evaluation_id,
                     changes=study.file.levers[lever].set,
-                    new_control_digest=new_control_digest,
+                    new_control_digest=new_base.control_digest,
                     replicate_seed=choose_replicate_seed(rule, {seed for (seed,) in ran}),
                     effect=verdict.effect or 0.0,
                 )
@@ -87,17 +88,21 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
                     f"{'; '.join(problems)}"
                 )
         write_atomic(path, text.encode())
-        note_base(load_study(study.root), ground)
+        stacked = load_study(study.root)
+        note_base(stacked, open_ground(stacked))
         ingest(study.ledger, study.runs)
     return begun
 
 
+def _caches(ground: Ground) -> list[Cache]:
+    return [supply.cache for supply in ground.supplies.values()]
+
+
 def _begun(study: Study, base: Base, lever: str) -> Stacked | None:
     """The stack of `lever` that is on record and not in experiments.toml yet: the last one, on this very control."""
-    control_digest = base.recipe_digest(study.control)
-    question = "select lever, control_digest, effect, replicate_seed from stacks order by entry desc limit 1"
-    for name, of_digest, effect, replicate_seed in read(study.ledger, question).rows:
-        if (name, of_digest) == (lever, control_digest) and lever not in study.stacked:
+    question = "select lever, base_id, effect, replicate_seed from stacks order by entry desc limit 1"
+    for name, base_id, effect, replicate_seed in read(study.ledger, question).rows:
+        if (name, base_id) == (lever, base.base_id) and lever not in study.stacked:
             return Stacked(lever, effect, (*study.stacked, lever), replicate_seed)
     return None
 
@@ -118,10 +123,10 @@ def choose_replicate_seed(rule: Rule, taken: Collection[int]) -> int:
     return next(seed for seed in chain(unseen, after) if seed not in taken)
 
 
-def _require_stack(study: Study, base: Base, rule: Rule, lever: str) -> Verdict:
+def _require_stack(study: Study, ground: Ground, rule: Rule, lever: str) -> Verdict:
     """The verdict that lets `lever` in. Raises NotStackedError with what is missing."""
-    control_digest, recipe_digest = base.recipe_digest(study.control), base.recipe_digest(study.recipe(lever))
-    replicates = [run for run in read_owed(study.ledger, None, control_digest) if run.why == "replicate"]
+    base_id, recipe_digest = ground.base.base_id, ground.recipe_digest(lever, study.recipe(lever))
+    replicates = [run for run in read_owed(study.ledger, None, base_id) if run.why == "replicate"]
     if replicates:
         raise NotStackedError(
             f"the base {' -> '.join(study.stacked)} has not been replicated: control@{replicates[0].seed} is owed. "
@@ -129,8 +134,8 @@ def _require_stack(study: Study, base: Base, rule: Rule, lever: str) -> Verdict:
         )
     found = [
         row
-        for row in read_verdicts(study.ledger, rule.digest(), control_digest)
-        if (row.lever, row.recipe_digest, row.cache_id) == (lever, recipe_digest, base.cache_id)
+        for row in read_verdicts(study.ledger, rule.digest(), base_id)
+        if (row.lever, row.recipe_digest) == (lever, recipe_digest)
     ]
     if not found:
         seeds = ",".join(str(seed) for seed in rule.judged_seeds)

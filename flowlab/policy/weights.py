@@ -26,11 +26,13 @@ class LabelDensity:
     def weights(self, physical: Tensor, alpha: Sequence[float], cap: float) -> Tensor:
         """(N, M) for chunks (N, H, M): (1 / density)^alpha, scaled to mean 1 per channel, capped, scaled again.
 
-        `alpha` holds one exponent per channel.
+        `alpha` holds one exponent per channel. A chunk in a bin that held none when the density was fitted weighs as
+        the rarest that there were.
         """
         labels = chunk_labels(physical)
+        seen = [np.maximum(share, share[share > 0].min()) for share in self.share]  # other data may fill other bins
         raw = np.stack(
-            [self.share[c][_bin_index(labels[:, c], self.top[c])] ** -alpha[c] for c in range(len(self.top))], axis=1
+            [seen[c][_bin_index(labels[:, c], self.top[c])] ** -alpha[c] for c in range(len(self.top))], axis=1
         )
         capped = np.minimum(raw / raw.mean(axis=0), cap)
         return torch.from_numpy(capped / capped.mean(axis=0)).float()

@@ -1,46 +1,83 @@
-"""Levers: one named change to the control recipe."""
+"""Levers: one named change to the control's setup."""
 
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from flowlab.core.errors import StudyError, unknown_name
 from flowlab.study.problems import sentence, shown
 from flowlab.study.recipe import Recipe
+from flowlab.study.settings import Inputs, LeverSettings
+from flowlab.study.setup import Setup
 from flowlab.study.unused import why_unused
 
-OPEN_TABLES = ("objective.lds.channel_alpha", "objective.options", "decoder.options")
-"""Tables of a recipe whose keys are not fixed: channels, and the options of plug-ins."""
+OPEN_TABLES = (
+    "objective.lds.channel_alpha",
+    "objective.options",
+    "decoder.options",
+    "drives.options",
+    "encoder.options",
+)
+"""Tables of a setup whose keys are not fixed: channels, and the options of plug-ins."""
+
+FIXED = {
+    "evaluation": "a lever and its control must be evaluated in one way to be compared. Change control.{key} instead",
+    "windows.horizon": "the chunk is what all runs predict. Change decoder.horizon, or windows.horizon of the study",
+    "split.val": "every run is scored on the control's validation frames. Leave it out",
+    "split.num_val": "every run is scored on the control's validation frames. Leave it out",
+    "split.scale": "every run is scored on the control's validation frames. Leave 'overfit' out",
+}
+"""Keys (or tables) that no lever may set, and why. split.scale: only where it is, or would be, 'overfit'."""
 
 
-def pull(name: str, control: Recipe, changes: dict[str, Any], slots: int | None = None) -> Recipe:
-    """The control recipe with `changes` made: {"objective.delta_weight": 0.0}, or the same as nested tables.
+def pull(name: str, control: Setup, lever: LeverSettings) -> Setup:
+    """The control's setup with the lever's changes made: {"objective.delta_weight": 0.0}, or the same as nested tables.
 
-    Raises UnknownNameError for a key that no recipe has and StudyError for a value of the wrong type, or one that the
-    control has already, or that nothing looks at: such a lever would change nothing that it names. `slots`: how many a
-    chunk of the study has, where that is known.
+    Raises UnknownNameError for a key that no setup has and StudyError for a value of the wrong type, for one that
+    nothing looks at, and for a key that a lever may not set. A value that the control has already is no error (the base
+    may have moved): `idle_keys` names those.
     """
     settings = control.to_json()
-    leaves = flat_keys(changes)
+    leaves = flat_keys(lever.set)
     for position, (key, value) in enumerate(leaves):
         if key in [earlier for earlier, _ in leaves[:position]]:
             raise StudyError(f"levers.{name} sets {key} twice. Keep one of them.")
         _put(settings, key, value, name)
-    try:
-        recipe = Recipe.model_validate(settings)
-    except ValidationError as error:
-        raise StudyError(f"levers.{name} sets {sentence(error, Recipe, settings)}") from None
-    unused = why_unused(recipe, [key for key, _ in leaves], slots)
+        _require_settable(name, key, control, value)
+    recipe = _checked(name, Recipe, settings)
+    inputs = _checked(name, Inputs, settings)
+    unused = why_unused(recipe, [key for key, _ in leaves], inputs.windows.horizon)
     if unused is not None:
         raise StudyError(f"levers.{name} sets {unused[0]}, which does nothing here: {unused[1]}. Leave it out.")
-    changed = changed_keys(control, recipe)
-    for key, value in leaves:
-        if not any(found == key or found.startswith(f"{key}.") for found in changed):
-            raise StudyError(
-                f"levers.{name} sets {key} to {shown(value)}, which the control has already: it changes nothing. "
-                f"Give another value, or an empty set for a placebo."
-            )
-    return recipe
+    return Setup(recipe=recipe, inputs=inputs, stats=lever.stats)
+
+
+def idle_keys(control: Setup, setup: Setup, lever: LeverSettings) -> list[str]:
+    """The keys that the lever sets to what the control has already."""
+    changed = changed_keys(control, setup)
+    return [
+        key
+        for key, _ in flat_keys(lever.set)
+        if not any(found == key or found.startswith(f"{key}.") for found in changed)
+    ]
+
+
+def _checked(name: str, model: type[BaseModel], settings: dict[str, Any]) -> Any:
+    """The part of `settings` that `model` is about, as that model."""
+    part = {table: settings[table] for table in model.model_fields}
+    try:
+        return model.model_validate(part)
+    except ValidationError as error:
+        raise StudyError(f"levers.{name} sets {sentence(error, model, part)}") from None
+
+
+def _require_settable(name: str, key: str, control: Setup, value: Any) -> None:
+    """Raises StudyError for a key that no lever may set."""
+    if key == "split.scale" and "overfit" not in (value, control.inputs.split.scale):
+        return
+    for fixed, why in FIXED.items():
+        if key == fixed or key.startswith(f"{fixed}."):
+            raise StudyError(f"levers.{name} sets {key}: {why.format(key=key)}.")
 
 
 def _put(settings: dict[str, Any], key: str, value: Any, lever: str) -> None:
@@ -71,8 +108,8 @@ def flat_keys(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, Any
     return pairs
 
 
-def changed_keys(control: Recipe, recipe: Recipe) -> list[str]:
-    """The dotted keys in which two recipes differ, sorted. An open table that is empty in one of them is no key."""
-    before, after = (dict(flat_keys(of.to_json())) for of in (control, recipe))
+def changed_keys(control: Setup, setup: Setup) -> list[str]:
+    """The dotted keys in which two setups differ, sorted. An open table that is empty in one of them is no key."""
+    before, after = (dict(flat_keys(of.to_json())) for of in (control, setup))
     keys = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     return sorted(key for key in keys if before.get(key) != {} and after.get(key) != {})

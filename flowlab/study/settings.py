@@ -33,10 +33,29 @@ class CarRacingDrives(Frozen):
 
 
 class UdacityDrives(Frozen):
-    """Folders written by the recorder of the Udacity simulator, found below `root` by their driving_log.csv."""
+    """Folders written by the recorder of the Udacity simulator, found below `roots` by their driving_log.csv.
+
+    `root = "folder"` is the same as roots = ["folder"].
+    """
 
     source: Literal["udacity"]
-    root: Text
+    roots: tuple[Text, ...] = Field(strict=False, min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_root(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or "root" not in value:
+            return value
+        if "roots" in value:
+            raise ValueError("give either root (one folder) or roots (a list), and not both")
+        if not isinstance(value["root"], str) or not value["root"]:
+            raise ValueError(f"root must be a text in quotes, got {value['root']!r}")
+        return {name: given for name, given in value.items() if name != "root"} | {"roots": [value["root"]]}
+
+    @model_validator(mode="after")
+    def _each_root_once(self) -> Self:
+        _require_each_once("roots", self.roots)
+        return self
 
 
 class SyntheticDrives(Frozen):
@@ -79,13 +98,15 @@ class SplitSettings(Frozen):
     """Whole drives on one side each. `val` names the validation drives, or `num_val` takes the source's last ones.
 
     `scale` and `choice` pick the train drives among the rest: overfit (one drive, train = val), pilot (30), corpus
-    (all); the first ones by name, or stratified (the same number from every track and driver).
+    (all); the first ones by name, or stratified (the same number from every track and driver). Drives named in
+    `without` neither train nor validate.
     """
 
     scale: Literal["overfit", "pilot", "corpus"] = "corpus"
     choice: Literal["first", "stratified"] = "first"
     val: tuple[Text, ...] | None = Field(None, strict=False, min_length=1)
     num_val: int | None = Field(None, ge=1)
+    without: tuple[Text, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _one_way_to_choose_val(self) -> Self:
@@ -95,6 +116,10 @@ class SplitSettings(Frozen):
         elif (self.val is None) == (self.num_val is None):
             raise ValueError("give either val (names of drives) or num_val (a number), and not both")
         _require_each_once("val", self.val or ())
+        _require_each_once("without", self.without)
+        for drive in self.without:
+            if drive in (self.val or ()):
+                raise ValueError(f"{drive!r} is in val and in without; a drive that validates cannot be left out")
         return self
 
 
@@ -106,16 +131,16 @@ class WindowSettings(Frozen):
     max_gap_s: float = Field(0.5, gt=0)
 
 
-OWN_ENCODER = "drive-vit"
+OWN_ENCODER: Literal["drive-vit"] = "drive-vit"
 
 
-class EncoderSettings(Frozen):
+class DriveViTSettings(Frozen):
     """flowlab's own compact encoder, and how it is pretrained on the train drives before it is frozen.
 
     `image_grid` n adds n x n image tokens to the condition: the present frame's patch tokens, averaged over a grid.
     """
 
-    kind: str = OWN_ENCODER
+    kind: Literal["drive-vit"] = OWN_ENCODER
     width: int = Field(384, ge=8)
     image_height: int = Field(64, ge=8)
     image_width: int = Field(64, ge=8)
@@ -150,6 +175,25 @@ class EncoderSettings(Frozen):
         return self
 
 
+class PluginEncoder(Frozen):
+    """A frozen encoder from an entry point `flowlab.encoders` or a `module:attr`, with its own options."""
+
+    kind: str
+    options: dict[str, Any] = {}
+
+
+EncoderSettings = DriveViTSettings | PluginEncoder
+
+
+def encoder_model(table: dict[str, Any]) -> type[EncoderSettings]:
+    """The model of the table [encoder], by its kind. Raises UnknownNameError for a kind that is nowhere."""
+    kind = table.get("kind", OWN_ENCODER)
+    if not isinstance(kind, str):
+        raise ValueError(f'kind must be a text in quotes, such as "{OWN_ENCODER}"')
+    locate("encoders", kind)
+    return DriveViTSettings if kind == OWN_ENCODER else PluginEncoder
+
+
 class CacheSettings(Frozen):
     """Which variants of the condition are computed."""
 
@@ -163,10 +207,46 @@ class CacheSettings(Frozen):
         return self
 
 
+class Inputs(Frozen):
+    """What a cache is computed from."""
+
+    drives: DrivesSettings
+    split: SplitSettings
+    windows: WindowSettings = WindowSettings()
+    encoder: EncoderSettings = DriveViTSettings()
+    cache: CacheSettings = CacheSettings()
+
+    @field_validator("drives", mode="before")
+    @classmethod
+    def _drives_by_source(cls, value: Any) -> Any:
+        return _by_word(value, drives_model, PluginDrives)
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _encoder_by_kind(cls, value: Any) -> Any:
+        return _by_word(value, encoder_model, PluginEncoder)
+
+    def to_json(self) -> dict[str, Any]:
+        """All five tables as plain JSON, defaults included."""
+        return self.model_dump(mode="json", include=set(Inputs.model_fields))
+
+
+def _by_word(value: Any, model_of: Any, other: type[Frozen]) -> Any:
+    """The table `value` as the model that one of its words names."""
+    if isinstance(value, Frozen):
+        return value
+    return (model_of(value) if isinstance(value, dict) else other).model_validate(value)
+
+
 class LeverSettings(Frozen):
-    """One named change to the control recipe. An empty `set` is a placebo: it must come out as exactly the control."""
+    """One named change to the control. An empty `set` is a placebo: it must come out as exactly the control.
+
+    `stats`: what is fitted on a train split (knots, densities) is the control's for every lever, so that only what the
+    lever names differs; "own" fits it on the lever's train split.
+    """
 
     set: dict[str, Any]
+    stats: Literal["control", "own"] = "control"
     hypothesis: str = ""
     tags: tuple[str, ...] = Field((), strict=False)
 
@@ -246,22 +326,15 @@ class StudyTable(Frozen):
         return self
 
 
-class StudyFile(Frozen):
-    """experiments.toml, whole."""
+class StudyFile(Inputs):
+    """experiments.toml, whole: the inputs of its control's cache, and all else."""
 
     study: StudyTable
-    drives: DrivesSettings
-    split: SplitSettings
-    windows: WindowSettings = WindowSettings()
-    encoder: EncoderSettings = EncoderSettings()
-    cache: CacheSettings = CacheSettings()
     control: Recipe = Recipe()
     levers: dict[KebabName, LeverSettings] = {}
     rules: dict[KebabName, RuleSettings]
 
-    @field_validator("drives", mode="before")
-    @classmethod
-    def _drives_by_source(cls, value: Any) -> Any:
-        if isinstance(value, Frozen):
-            return value
-        return (drives_model(value) if isinstance(value, dict) else PluginDrives).model_validate(value)
+    @property
+    def inputs(self) -> Inputs:
+        """What the control's cache is computed from, before any lever is stacked."""
+        return Inputs(**{name: getattr(self, name) for name in Inputs.model_fields})

@@ -11,11 +11,12 @@ from flowlab.core.errors import MissingError, StudyError, unknown_name
 from flowlab.core.plugins import locate
 from flowlab.core.vocabulary import CHANNELS, CONTROL, FRAME_SLICES, METRICS, READOUTS, SLOT_SLICES
 from flowlab.study.document import FILE_NAME, read_document
-from flowlab.study.lever import changed_keys, pull
+from flowlab.study.lever import idle_keys, pull
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
-from flowlab.study.settings import DRIVES_BY_SOURCE, OWN_ENCODER, MetricKey, StudyFile
+from flowlab.study.settings import DRIVES_BY_SOURCE, DriveViTSettings, MetricKey, StudyFile
+from flowlab.study.setup import Setup
 from flowlab.study.unused import given_keys, why_unused
 
 
@@ -31,12 +32,25 @@ class Study:
         return self.file.study.name
 
     @cached_property
-    def control(self) -> Recipe:
-        """The base: [control] with the stacked levers' changes made, in their order."""
-        base = self.file.control
+    def base(self) -> Setup:
+        """The control's setup: that of the file with the stacked levers' changes made, in their order."""
+        setup = self.file_setup
         for lever in self.stacked:
-            base = self.changed(lever, base)
-        return base
+            setup = self.changed(lever, setup)
+        return setup.model_copy(update={"stats": "control"})  # its own train split is the control's
+
+    @cached_property
+    def file_setup(self) -> Setup:
+        """[control] and the inputs as the file has them, before any lever was stacked.
+
+        Their validation frames are those that every run of the study is scored on.
+        """
+        return Setup(recipe=self.file.control, inputs=self.file.inputs)
+
+    @property
+    def control(self) -> Recipe:
+        """The control's recipe."""
+        return self.base.recipe
 
     @property
     def stacked(self) -> tuple[str, ...]:
@@ -54,23 +68,36 @@ class Study:
         name = self.file.study.rule
         return write_out(name, self.file.rules[name], self.file.study.primary)
 
-    def recipe(self, lever: str) -> Recipe:
-        """The recipe of `lever`, or the control's for "control". Raises UnknownNameError with the nearest name."""
+    def setup(self, lever: str) -> Setup:
+        """The setup of `lever`, or the control's for "control". Raises UnknownNameError with the nearest name."""
         if lever == CONTROL:
-            return self.control
+            return self.base
         self.require_lever(lever)
         if lever in self.stacked:
             raise StudyError(f"lever {lever!r} is stacked: the control has its changes. Run another lever.")
-        return self.changed(lever, self.control)
+        return self.changed(lever, self.base)
+
+    def recipe(self, lever: str) -> Recipe:
+        """The recipe of `lever`, as `setup` finds it."""
+        return self.setup(lever).recipe
+
+    @cached_property
+    def open_levers(self) -> tuple[str, ...]:
+        """The levers that are not stacked, in the file's order."""
+        return tuple(lever for lever in self.levers if lever not in self.stacked)
+
+    def idle_keys(self, lever: str) -> list[str]:
+        """What `lever` sets to a value that the control has already, perhaps since the control has moved on."""
+        return idle_keys(self.base, self.setup(lever), self.file.levers[lever])
 
     def require_lever(self, lever: str) -> None:
         """Raises UnknownNameError with the nearest name for a lever that the file does not have."""
         if lever not in self.file.levers:
             raise unknown_name("lever", lever, self.file.levers)
 
-    def changed(self, lever: str, base: Recipe) -> Recipe:
+    def changed(self, lever: str, base: Setup) -> Setup:
         """`base` with the changes of `lever` made."""
-        return pull(lever, base, self.file.levers[lever].set, self.file.windows.horizon)
+        return pull(lever, base, self.file.levers[lever])
 
     @property
     def caches(self) -> Path:
@@ -113,54 +140,44 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     unused = why_unused(file.control, given_keys(file.control), file.windows.horizon)
     if unused is not None:
         raise StudyError(f"{FILE_NAME}: control.{unused[0]} does nothing here: {unused[1]}. Leave it out.")
-    _require_sound("control", file.control, file)
+    _require_sound("control", study.file_setup)
     for lever in file.levers:
-        recipe = study.changed(lever, file.control)
-        _require_comparable(lever, file.control, recipe)
-        _require_sound(f"levers.{lever}", recipe, file)
+        _require_sound(f"levers.{lever}", study.changed(lever, study.file_setup))
     for lever in file.study.stacked:
         if lever not in file.levers:
             raise unknown_name("lever", lever, file.levers, "study.stacked")
     if file.study.stacked:
-        _require_sound("the control with study.stacked", study.control, file)
+        _require_sound("the control with study.stacked", study.base)
     for name, rule in file.rules.items():
         write_out(name, rule, file.study.primary)
     return study
 
 
-def _require_sound(place: str, recipe: Recipe, file: StudyFile) -> None:
-    """Raises for a recipe that could not be trained whatever the data are. `place` is "control" or "levers.NAME"."""
-    locate("objectives", recipe.objective.kind, place)
-    locate("decoders", recipe.decoder.kind, place)
-    horizon, slots = recipe.decoder.horizon, file.windows.horizon
+def _require_sound(who: str, setup: Setup) -> None:
+    """Raises for a setup that could not be trained whatever the data are. `who` is "control" or "levers.NAME"."""
+    recipe, inputs = setup.recipe, setup.inputs
+    locate("objectives", recipe.objective.kind, who)
+    locate("decoders", recipe.decoder.kind, who)
+    horizon, slots = recipe.decoder.horizon, inputs.windows.horizon
     if horizon is not None and horizon > slots:
         raise StudyError(
-            f"{place} has decoder.horizon {horizon}, and a chunk has windows.horizon {slots} slots only. "
+            f"{who} has decoder.horizon {horizon}, and a chunk has windows.horizon {slots} slots only. "
             f"Give {slots} or less."
         )
-    if recipe.train.history_dropout and "no-history" not in file.cache.variants:
+    if recipe.train.history_dropout and "no-history" not in inputs.cache.variants:
         raise StudyError(
-            f"{place} has train.history_dropout, which needs the variant 'no-history'. Add it to cache.variants."
+            f"{who} has train.history_dropout, which needs the variant 'no-history'. Add it to cache.variants."
         )
-    if recipe.decoder.image_tokens and not file.encoder.image_grid and file.encoder.kind == OWN_ENCODER:
+    encoder = inputs.encoder
+    if recipe.decoder.image_tokens and isinstance(encoder, DriveViTSettings) and not encoder.image_grid:
         raise StudyError(
-            f"{place} has decoder.image_tokens, and the encoder makes none. Set encoder.image_grid: 4 makes 16 tokens."
+            f"{who} has decoder.image_tokens, and the encoder makes none. Set encoder.image_grid: 4 makes 16 tokens."
         )
-    if file.drives.source in DRIVES_BY_SOURCE:
+    if inputs.drives.source in DRIVES_BY_SOURCE:
         channels = model_channels(recipe.action_space, CHANNELS)
         for name in recipe.objective.lds.channel_alpha:
             if name not in channels:
-                raise unknown_name("model channel", name, channels, f"{place}.objective.lds.channel_alpha")
-
-
-def _require_comparable(lever: str, control: Recipe, recipe: Recipe) -> None:
-    """Raises if the lever's recipe is evaluated in another way than the control's."""
-    for key in changed_keys(control, recipe):
-        if key.startswith("evaluation."):
-            raise StudyError(
-                f"levers.{lever} sets {key}: a lever and its control must be evaluated in one way to be compared. "
-                f"Change control.{key} instead."
-            )
+                raise unknown_name("model channel", name, channels, f"{who}.objective.lds.channel_alpha")
 
 
 def _require_known_names(file: StudyFile) -> None:

@@ -1,8 +1,8 @@
 """The smallest drive-vit that still has every part."""
 
-from flowlab.study.settings import EncoderSettings
+from flowlab.study.settings import DriveViTSettings
 
-TINY = EncoderSettings(
+TINY = DriveViTSettings(
     width=16,
     image_height=8,
     image_width=8,

@@ -1,4 +1,4 @@
-"""Where planned runs are trained: in this process (a GPU, or a single slot), or spread over the CPU's cores.
+"""The executor `processes`: runs spread over the CPU's cores.
 
 On a CPU every worker process computes with one thread: threads share one matrix product badly at this size, and with
 one thread a run gives the same bits whichever cohort and worker it lands in.
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import torch
 
 from flowlab.core.errors import FlowlabError, RunFailedError
 from flowlab.core.progress import SILENT, Progress, Task
+from flowlab.lab.ground import Ground
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.run import run_all
 from flowlab.study.study import Study
@@ -28,28 +30,31 @@ from flowlab.train.cohort import shape_signature
 POLL_S = 0.2
 
 
-def execute(study: Study, runs: list[PlannedRun], device: torch.device, progress: Progress = SILENT) -> None:
-    """Train and evaluate `runs`. Raises the first worker's FlowlabError, or RunFailedError."""
-    if device.type != "cpu":
-        run_all(study, runs, device, progress)
-        return
-    slots = min(len(runs), len(os.sched_getaffinity(0)))
-    shares = share_out(runs, slots)
-    context = multiprocessing.get_context("spawn")
-    events: Queue = context.Queue()
-    workers = [
-        context.Process(target=_work, args=(study, share, slot, os.getpid(), events), daemon=True)
-        for slot, share in enumerate(shares)
-    ]
-    with _ignored_interrupt():  # Ctrl-C reaches a whole process group; the parent alone decides what it means
-        for worker in workers:
-            worker.start()
-    try:
-        _follow(workers, events, progress)
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.join()
+@dataclass(frozen=True)
+class Processes:
+    """One worker process for each of the CPU's cores, as far as there are runs (core.plugins.Executor)."""
+
+    device: torch.device
+
+    def execute(self, study: Study, ground: Ground, runs: list[PlannedRun], progress: Progress = SILENT) -> None:
+        """Train and evaluate `runs`. Raises the first worker's FlowlabError, or RunFailedError."""
+        slots = min(len(runs), len(os.sched_getaffinity(0)))
+        shares = share_out(runs, slots)
+        context = multiprocessing.get_context("spawn")
+        events: Queue = context.Queue()
+        workers = [
+            context.Process(target=_work, args=(study, ground, share, self.device, slot, events), daemon=True)
+            for slot, share in enumerate(shares)
+        ]
+        with _ignored_interrupt():  # Ctrl-C reaches a whole process group; the parent alone decides what it means
+            for worker in workers:
+                worker.start()
+        try:
+            _follow(workers, events, progress)
+        finally:
+            for worker in workers:
+                worker.terminate()
+                worker.join()
 
 
 @contextmanager
@@ -142,13 +147,15 @@ class _ReportedTask:
         self.waiting, self.last = 0, time.monotonic()
 
 
-def _work(study: Study, runs: list[PlannedRun], slot: int, parent: int, events: Queue) -> None:
+def _work(study: Study, ground: Ground, runs: list[PlannedRun], device: torch.device, slot: int, events: Queue) -> None:
     """A worker's main function: its share of the runs, on one thread."""
-    _die_with(parent)
+    parent = multiprocessing.parent_process()
+    assert parent is not None and parent.pid is not None
+    _die_with(parent.pid)
     torch.set_num_threads(1)
     import_s = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_start_s()
     try:
-        run_all(study, runs, torch.device("cpu"), _Reported(slot, events), import_s)
+        run_all(study, ground, runs, device, _Reported(slot, events), import_s)
         events.put((slot, "done"))
     except FlowlabError as error:
         events.put((slot, "error", error))

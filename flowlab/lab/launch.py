@@ -1,17 +1,19 @@
-"""`flowlab run` as a function: plan, say, seal, train, ingest."""
+"""`flowlab run` as a function: build the caches it lacks, plan, say, seal, train, ingest."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from flowlab.cache.cache import Cache
 from flowlab.core.errors import MissingError, NotStackedError
+from flowlab.core.plugins import resolve
 from flowlab.core.progress import Progress
+from flowlab.core.vocabulary import CONTROL
 from flowlab.journal.lines import StudyJournal
-from flowlab.lab.environment import choose_device
-from flowlab.lab.executor import execute
-from flowlab.lab.plan import PlannedRun, plan_owed, plan_runs
-from flowlab.lab.prepare import Ground, open_ground
+from flowlab.lab.environment import choose_device, choose_executor
+from flowlab.lab.ground import Ground, open_ground, val_digest
+from flowlab.lab.plan import PlannedRun, levers_owed, plan_owed, plan_runs
 from flowlab.lab.sealing import Show, seal_study_rule
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
@@ -26,7 +28,7 @@ from flowlab.verdict.judge import read_owed
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Launched:
     """What a comparison consists of and what was trained for it now."""
 
     run_ids: list[str]
@@ -34,43 +36,59 @@ class Comparison:
     problems: list[str]
 
 
-def compare(
+@dataclass(frozen=True)
+class Where:
+    """On which device runs are trained, and by which executor."""
+
+    device: torch.device
+    executor: str
+
+    @classmethod
+    def chosen(cls, device: str, executor: str) -> "Where":
+        """From what the command line says, "auto" among it. Raises MissingError for a device that is not there."""
+        found = choose_device(device)
+        return cls(found, choose_executor(executor, found))
+
+
+def launch(
     study: Study,
     levers: Sequence[str],
     seeds: Sequence[int],
-    device: str,
+    where: Where,
     *,
     again: bool,
     progress: Progress,
     show: Show,
     announce: Callable[[list[PlannedRun]], None],
-) -> Comparison:
+) -> Launched:
     """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger even when interrupted."""
-    where = choose_device(device)
-    ground = stand(study, progress, show)
-    planned = plan_runs(study, ground.base, levers, seeds, read_statuses(study), again=again)
+    ground = stand(study, [lever for lever in levers if lever != CONTROL], where.device, progress, show)
+    planned = plan_runs(study, ground, levers, seeds, read_statuses(study), again=again)
     return carry_out(study, ground, planned, where, progress, announce)
 
 
-def compare_owed(
-    study: Study, device: str, *, progress: Progress, show: Show, announce: Callable[[list[PlannedRun]], None]
-) -> Comparison:
+def launch_owed(
+    study: Study, where: Where, *, progress: Progress, show: Show, announce: Callable[[list[PlannedRun]], None]
+) -> Launched:
     """Train exactly what the sealed rule wants next. Raises MissingError if nothing is owed."""
-    where = choose_device(device)
-    ground = stand(study, progress, show)
-    planned, unknown = plan_owed(study, ground.base, read_owed(study.ledger), read_statuses(study))
+    stand(study, (), where.device, progress, show)
+    owed = read_owed(study.ledger)
+    ground = open_ground(study, levers_owed(study, owed), where.device, progress)
+    note_caches(study, ground)
+    planned, unknown = plan_owed(study, ground, owed, read_statuses(study))
     if not planned and not unknown:
         raise MissingError(
             "nothing is owed: the rule has what it needs of every lever. Try another: flowlab run --lever NAME"
         )
     done = carry_out(study, ground, planned, where, progress, announce)
-    return Comparison(done.run_ids, done.trained, [*unknown, *done.problems])
+    return Launched(done.run_ids, done.trained, [*unknown, *done.problems])
 
 
-def stand(study: Study, progress: Progress, show: Show) -> Ground:
-    """The ground that runs stand on: cache and base noted, the rule sealed, every journal read."""
-    ground = open_ground(study)
-    note_cache(study, ground)
+def stand(study: Study, levers: Sequence[str], device: torch.device | None, progress: Progress, show: Show) -> Ground:
+    """The ground that runs stand on: caches built, caches and base noted, the rule sealed, every journal read."""
+    ingest(study.ledger, study.runs)
+    ground = open_ground(study, levers, device, progress)
+    note_caches(study, ground)
     note_base(study, ground)
     seal_study_rule(study, ground, progress, show)
     return ground
@@ -80,28 +98,38 @@ def carry_out(
     study: Study,
     ground: Ground,
     planned: list[PlannedRun],
-    where: torch.device,
+    where: Where,
     progress: Progress,
     announce: Callable[[list[PlannedRun]], None],
-) -> Comparison:
+) -> Launched:
     """Train what of `planned` is not done, and bring it into the ledger even when interrupted."""
     problems = ingest(study.ledger, study.runs).problems
     missing = [item for item in planned if not item.done]
-    require_trainable(ground, [item.run.recipe for item in missing])
+    for cache, recipes in _recipes_by_cache(ground, missing):
+        require_trainable(cache, recipes)
     announce(planned)
     try:
         if missing:
             with StudyJournal.of(study.runs) as journal:
                 journal.planned(item.run.run_id for item in missing)
-            execute(study, missing, where, progress)
+            resolve("executors", where.executor)(where.device).execute(study, ground, missing, progress)
     finally:
         problems += ingest(study.ledger, study.runs).problems
-    return Comparison([item.run.run_id for item in planned], [item.run.run_id for item in missing], problems)
+    return Launched([item.run.run_id for item in planned], [item.run.run_id for item in missing], problems)
 
 
-def require_trainable(ground: Ground, recipes: Sequence[Recipe]) -> None:
+def _recipes_by_cache(ground: Ground, planned: Sequence[PlannedRun]) -> list[tuple[Cache, list[Recipe]]]:
+    """Each cache with the recipes that are trained from it."""
+    found: dict[str, tuple[Cache, list[Recipe]]] = {}
+    for item in planned:
+        cache = ground.supplies[item.run.lever].cache
+        found.setdefault(cache.cache_id, (cache, []))[1].append(item.run.recipe)
+    return list(found.values())
+
+
+def require_trainable(cache: Cache, recipes: Sequence[Recipe]) -> None:
     """Raises a FlowlabError for a recipe that cannot be trained from this cache, before any of it is registered."""
-    cache, cpu = ground.cache, torch.device("cpu")
+    cpu = torch.device("cpu")
     for recipe in {shape_signature(recipe): recipe for recipe in recipes}.values():
         spec, _ = seen_tokens(recipe.decoder, cache.spec)
         horizon, channels = recipe.decoder.horizon or cache.horizon, model_channels(recipe.action_space, cache.channels)
@@ -114,20 +142,22 @@ def require_trainable(ground: Ground, recipes: Sequence[Recipe]) -> None:
         channel_alphas(recipe.objective.lds, model_channels(recipe.action_space, cache.channels))
 
 
-def note_cache(study: Study, ground: Ground) -> None:
-    """Tell the ledger once which cache the runs come from."""
-    cache = ground.cache
+def note_caches(study: Study, ground: Ground) -> None:
+    """Tell the ledger once which caches the runs come from."""
     ingest(study.ledger, study.runs)
-    if cache.cache_id in {row[0] for row in read(study.ledger, "select cache_id from caches").rows}:
-        return
-    with StudyJournal.of(study.runs) as journal:
-        journal.cache(
-            cache_id=cache.cache_id,
-            identity=cache.attributes["identity"],
-            num_train=cache.num_windows("train"),
-            num_val=cache.num_windows("val"),
-            val_drives_digest=ground.base.val_digest,
-        )
+    known = {row[0] for row in read(study.ledger, "select cache_id from caches").rows}
+    caches = {supply.cache.cache_id: supply.cache for supply in ground.supplies.values()}
+    for cache_id, cache in caches.items():
+        if cache_id in known:
+            continue
+        with StudyJournal.of(study.runs) as journal:
+            journal.cache(
+                cache_id=cache_id,
+                identity=cache.attributes["identity"],
+                num_train=cache.num_windows("train"),
+                num_val=cache.num_windows("val"),
+                val_drives_digest=val_digest(cache),
+            )
 
 
 def note_base(study: Study, ground: Ground) -> None:
@@ -136,19 +166,18 @@ def note_base(study: Study, ground: Ground) -> None:
     Raises NotStackedError if experiments.toml has levers stacked that the ledger does not.
     """
     base = ground.base
-    control_digest = base.recipe_digest(study.control)
-    _require_stacked(study, control_digest)
-    here = (control_digest, base.cache_id, base.evaluation_id(study.control), list(study.stacked))
-    question = "select control_digest, cache_id, evaluation_id, stacked from bases order by entry desc limit 1"
-    if here in [tuple(row) for row in read(study.ledger, question).rows]:
+    _require_stacked(study, base.control_digest)
+    question = "select base_id, stacked from bases order by entry desc limit 1"
+    if (base.base_id, list(study.stacked)) in [tuple(row) for row in read(study.ledger, question).rows]:
         return
     with StudyJournal.of(study.runs) as journal:
         journal.base(
-            control_digest=here[0],
-            cache_id=here[1],
-            evaluation_id=here[2],
+            control_digest=base.control_digest,
+            cache_id=ground.control.cache.cache_id,
+            evaluation_id=base.evaluation_id,
             stacked=study.stacked,
-            recipe=study.control.to_json(),
+            recipe=study.base.to_json(),
+            thresholds=ground.thresholds,
         )
 
 

@@ -1,0 +1,250 @@
+"""From recordings to caches: the control's, and those of levers that change what a cache is computed from.
+
+Each cache is built once and shared by content. A small file in caches/inputs says which cache the present tables of
+experiments.toml mean, so that a command finds it without reading recordings.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flowlab.cache.build import build_cache
+from flowlab.cache.cache import Cache, open_cache
+from flowlab.core.digest import digest_json
+from flowlab.core.errors import FlowlabError, MissingError
+from flowlab.core.files import write_json_atomic
+from flowlab.core.plugins import Source
+from flowlab.core.progress import SILENT, Progress
+from flowlab.core.types import Split
+from flowlab.drives.carracing import record
+from flowlab.drives.source import open_source
+from flowlab.drives.splits import choose_split
+from flowlab.lab.encoders import AGAIN, find_pin, open_encoder
+from flowlab.study.lever import flat_keys
+from flowlab.study.settings import CarRacingDrives, Inputs
+from flowlab.study.study import CONTROL, Study
+
+LATEST = "control.json"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A cache that some levers need: its inputs, and the validation drives where the split may not choose them."""
+
+    inputs: Inputs
+    val: tuple[str, ...] | None
+    levers: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The digest under which the cache of these inputs is noted."""
+        return digest_json({"inputs": self.inputs.to_json(), "val": self.val})
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A cache that is there, whether it was built just now, and who needs it."""
+
+    path: Path
+    is_new: bool
+    levers: tuple[str, ...]
+
+
+def open_drives(
+    study: Study, inputs: Inputs, val: tuple[str, ...] | None, progress: Progress = SILENT
+) -> tuple[Source, Split]:
+    """The source, recorded first if it is a simulator's, and which drives train and which validate.
+
+    `val` are the validation drives of the study, where the inputs are a lever's: it may move its train side alone.
+    """
+    settings = inputs.drives
+    if isinstance(settings, CarRacingDrives):
+        record(settings, study.root, progress)
+    source = open_source(settings, study.root)
+    drives = [source.load(drive_id) for drive_id in source.drive_ids()]
+    skipped = sum(len(drive.skipped) for drive in drives)
+    if skipped:
+        progress.say(f"{skipped} rows of the recordings cannot be used; flowlab drives show names them")
+    split = inputs.split
+    if val is not None and split.scale != "overfit":
+        split = split.model_copy(update={"val": val, "num_val": None})
+    return source, choose_split(drives, split)
+
+
+def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: Progress = SILENT) -> Prepared:
+    """The cache for these inputs, built unless it is there; says why it is built where there was one."""
+    note = _read_note(_note_path(study, wanted))
+    found = _noted_cache(study, note)
+    if found is not None:
+        changed = _what_changed(study, wanted, note)
+        if not changed:
+            return Prepared(found, False, wanted.levers)
+        progress.say(f"{changed}: cache {found.stem} is of before, another is built. Its runs and verdicts stay.")
+    elif CONTROL in wanted.levers:
+        _tell_changed_tables(study, wanted, progress)
+    source, split = open_drives(study, wanted.inputs, wanted.val, progress)
+    encoder = open_encoder(study, wanted.inputs, source, split, device, progress)
+    pin = find_pin(study, wanted.inputs, source)
+    if pin is not None and set(split.train) != set(pin.train_drives):
+        progress.say(
+            f"the study's encoder {pin.digest} stays as it was pretrained, on {len(pin.train_drives)} drives "
+            f"(another one: {AGAIN})"
+        )
+    before = {there.name for there in study.caches.glob("*.zarr")}
+    path = build_cache(
+        source,
+        split,
+        wanted.inputs.windows,
+        encoder,
+        wanted.inputs.cache.variants,
+        study.caches,
+        progress,
+        device,
+    )
+    written = {
+        "cache_id": path.stem,
+        "encoder": pin.digest if pin else None,
+        "drives": source.drive_ids(),
+        "inputs": wanted.inputs.to_json(),
+    }
+    write_json_atomic(_note_path(study, wanted), written)
+    if CONTROL in wanted.levers:
+        write_json_atomic(study.caches / "inputs" / LATEST, written)
+    return Prepared(path, path.name not in before, wanted.levers)
+
+
+def find_cache(study: Study, wanted: Wanted) -> Path | None:
+    """The cache noted for these inputs; None if none was built, or it is gone."""
+    return _noted_cache(study, _read_note(_note_path(study, wanted)))
+
+
+def require_cache(study: Study, wanted: Wanted) -> Cache:
+    """The cache for these inputs, opened. Raises MissingError with the next step when it has not been built."""
+    path = find_cache(study, wanted)
+    if path is None:
+        whose = f"study {study.name!r}" if CONTROL in wanted.levers else f"lever {wanted.levers[0]!r}"
+        raise MissingError(
+            f"{whose} has no cache for its present drives, split, windows and encoder. Build it: flowlab cache build"
+        )
+    return open_cache(path, expect_id=path.stem)
+
+
+def prepare_caches(
+    study: Study, levers: tuple[str, ...], device: torch.device, progress: Progress = SILENT
+) -> list[Prepared]:
+    """The caches that the control and these levers need, each built once unless it is there; the control's first."""
+    frames = prepare_cache(study, frames_wanted(study), device, progress)
+    first, *others = wanted_caches(study, val_drives(open_cache(frames.path)), levers)
+    done = [replace(frames, levers=first.levers), *(prepare_cache(study, one, device, progress) for one in others)]
+    by_path: dict[Path, Prepared] = {}
+    for one in done:  # other inputs may make the same cache
+        same = by_path.get(one.path)
+        by_path[one.path] = one if same is None else replace(same, levers=same.levers + one.levers)
+    return sorted(by_path.values(), key=lambda one: CONTROL not in one.levers)
+
+
+def cache_users(study: Study) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """By the id of a cache, who needs it (control and levers); and the levers whose cache is not built yet."""
+    frames = frames_wanted(study)
+    path = find_cache(study, frames)
+    if path is None:
+        return {}, (CONTROL, *study.open_levers)
+    users: dict[str, tuple[str, ...]] = {}
+    missing: tuple[str, ...] = ()
+    for wanted in wanted_caches(study, val_drives(open_cache(path)), study.open_levers):
+        found = find_cache(study, wanted)
+        if found is None:
+            missing += wanted.levers
+        else:
+            users[found.stem] = users.get(found.stem, ()) + wanted.levers
+    return users, missing
+
+
+def frames_wanted(study: Study) -> Wanted:
+    """The cache of the file's own tables: its validation frames are those that all runs are scored on."""
+    levers = (CONTROL,) if study.base.inputs == study.file_setup.inputs else ()
+    return Wanted(study.file_setup.inputs, None, levers)
+
+
+def control_wanted(study: Study) -> Wanted:
+    """The control's cache. Raises MissingError where that of the validation frames is not built yet."""
+    frames = frames_wanted(study)
+    if CONTROL in frames.levers:
+        return frames
+    val = val_drives(require_cache(study, frames))
+    return next(wanted for wanted in wanted_caches(study, val, ()) if CONTROL in wanted.levers)
+
+
+def wanted_caches(study: Study, val: tuple[str, ...], levers: tuple[str, ...]) -> list[Wanted]:
+    """The caches that the control and these levers need, each once, with the levers that need it; the file's first."""
+    frames = study.file_setup.inputs
+    named: list[tuple[Inputs, list[str]]] = [(frames, [])]
+    for lever in dict.fromkeys((CONTROL, *levers)):
+        inputs = study.setup(lever).inputs
+        same = next((users for found, users in named if found == inputs), None)
+        if same is None:
+            named.append((inputs, [lever]))
+        else:
+            same.append(lever)
+    return [Wanted(inputs, None if inputs == frames else val, tuple(users)) for inputs, users in named]
+
+
+def val_drives(cache: Cache) -> tuple[str, ...]:
+    """The validation drives of a cache."""
+    return tuple(cache.attributes["identity"]["split"]["val"])
+
+
+def _note_path(study: Study, wanted: Wanted) -> Path:
+    return study.caches / "inputs" / f"{wanted.name}.json"
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    try:
+        note = json.loads(path.read_text())
+        return note if isinstance(note["cache_id"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _noted_cache(study: Study, note: dict[str, Any] | None) -> Path | None:
+    path = study.caches / f"{note['cache_id']}.zarr" if note else None
+    return path if path is not None and path.is_dir() else None
+
+
+def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None) -> str:
+    """What is not as it was when the noted cache was built: recordings that came or went, or another encoder; or ""."""
+    try:
+        source = open_source(wanted.inputs.drives, study.root)
+        drives = source.drive_ids()
+    except FlowlabError:
+        return ""  # recordings that are gone: the cache is what is left of them
+    old = (note or {}).get("drives")
+    if old is not None and drives != old:
+        where = f"[drives] {wanted.inputs.drives.source}"
+        came = [f"+ {name}" for name in drives if name not in old] + [f"- {name}" for name in old if name not in drives]
+        return f"the recordings of {where} have changed ({', '.join(came)})"
+    pin = find_pin(study, wanted.inputs, source)
+    if pin is not None and pin.digest != (note or {}).get("encoder"):
+        return f"the study's encoder is now {pin.digest}"
+    return ""
+
+
+def _tell_changed_tables(study: Study, wanted: Wanted, progress: Progress) -> None:
+    """Say which keys of experiments.toml made the control's cache another one."""
+    latest = _read_note(study.caches / "inputs" / LATEST)
+    if latest is None:
+        return
+    before, after = (dict(flat_keys(tables)) for tables in (latest["inputs"], wanted.inputs.to_json()))
+    changes = [
+        f"{key} was {json.dumps(before.get(key))}, is {json.dumps(after.get(key))}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
+    if changes:
+        progress.say(
+            f"experiments.toml: {'; '.join(changes)}. The control needs another cache than {latest['cache_id']}, whose "
+            f"runs and verdicts stay."
+        )

@@ -1,0 +1,158 @@
+"""Which frozen encoder is the study's. Once trained it stays, whatever is recorded later, until another is asked for.
+
+A line of the study's journal pins it by digest, for one set of encoder settings. Pretraining it anew for every new
+recording would throw the campaign away: all caches and all runs would be others.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flowlab.core.digest import digest_json
+from flowlab.core.errors import EncoderError
+from flowlab.core.plugins import Encoder, Source, resolve
+from flowlab.core.progress import SILENT, Progress
+from flowlab.core.types import Split
+from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION, DriveViT
+from flowlab.encoder.pretrain import PRETRAINING_VERSION, train_encoder
+from flowlab.encoder.weights import encoder_id, find_encoder, load_encoder, save_encoder
+from flowlab.journal.lines import StudyJournal
+from flowlab.ledger.connection import read
+from flowlab.ledger.ingest import ingest
+from flowlab.study.settings import DriveViTSettings, Inputs
+from flowlab.study.study import Study
+
+AGAIN = "flowlab encoder train --again"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The encoder that the study has taken for some settings: its file, its digest, the drives that it was shown."""
+
+    file_name: str
+    digest: str
+    train_drives: tuple[str, ...]
+
+
+def encoder_key(settings: DriveViTSettings, inputs: Inputs, source: Source) -> str:
+    """What an encoder has to fit: its settings, the windows' shape, the channels. Not the recordings."""
+    return digest_json(
+        {
+            "settings": settings.model_dump(mode="json"),
+            "history": inputs.windows.history,
+            "horizon": inputs.windows.horizon,
+            "channels": list(source.channels),
+            "has_waypoints": source.has_waypoints,
+            "versions": [ARCHITECTURE_VERSION, PRETRAINING_VERSION],
+        }
+    )
+
+
+def find_pin(study: Study, inputs: Inputs, source: Source) -> Pin | None:
+    """The encoder that is pinned for these inputs; None if none is, or a plug-in brings its own."""
+    if not isinstance(inputs.encoder, DriveViTSettings) or not study.ledger.exists():
+        return None
+    question = """
+        select file_name, encoder_digest, train_drives
+        from encoders where encoder_key = ?
+        order by entry desc limit 1"""
+    for file_name, digest, drives in read(study.ledger, question, [encoder_key(inputs.encoder, inputs, source)]).rows:
+        return Pin(file_name, digest, tuple(drives))
+    return None
+
+
+def open_encoder(
+    study: Study, inputs: Inputs, source: Source, split: Split, device: torch.device, progress: Progress = SILENT
+) -> Encoder:
+    """The frozen encoder for these inputs: the study's own, trained if need be, or a plug-in, which comes frozen."""
+    settings = inputs.encoder
+    if isinstance(settings, DriveViTSettings):
+        return load_encoder(prepare_encoder(study, inputs, source, split, device, progress), device)
+    build = resolve("encoders", settings.kind)
+    return build(settings, source.channels, source.has_waypoints, inputs.windows.history).to(device)
+
+
+def prepare_encoder(
+    study: Study,
+    inputs: Inputs,
+    source: Source,
+    split: Split,
+    device: torch.device,
+    progress: Progress = SILENT,
+    again: bool = False,
+) -> Path:
+    """Where the study's encoder for these inputs lies: the pinned one, else one pretrained on the train drives, pinned.
+
+    With `again`, one pretrained on the present train drives takes the place of the pinned one. Raises EncoderError if
+    the pinned one's file is not what was pinned.
+    """
+    assert isinstance(inputs.encoder, DriveViTSettings), "a plug-in's encoder is not trained here"
+    ingest(study.ledger, study.runs)
+    folder = study.caches / "encoders"
+    pin = find_pin(study, inputs, source)
+    if pin is not None and not again:
+        why = _why_not(pin, folder, split)
+        if not why:
+            _require_pinned(folder / pin.file_name, pin)
+            return folder / pin.file_name
+        progress.say(why)
+    path = _trained(inputs, source, split, folder, device, progress)
+    encoder = load_encoder(path)
+    if pin is None or (pin.digest, pin.file_name) != (encoder.digest, path.name):
+        _pin(study, encoder_key(inputs.encoder, inputs, source), path, encoder, split)
+    return path
+
+
+def _trained(
+    inputs: Inputs, source: Source, split: Split, folder: Path, device: torch.device, progress: Progress
+) -> Path:
+    """Where the encoder pretrained on exactly these train drives lies, trained unless that was done."""
+    settings, windows = inputs.encoder, inputs.windows
+    assert isinstance(settings, DriveViTSettings)
+    name = encoder_id(settings, windows, source, split.train)
+    found = find_encoder(folder, name)
+    if found is not None:
+        return found
+    progress.say(f"pretraining the encoder on {len(split.train)} train drives")
+    return save_encoder(train_encoder(source, split.train, settings, windows, progress, device), folder, name)
+
+
+def _pin(study: Study, key: str, path: Path, encoder: DriveViT, split: Split) -> None:
+    with StudyJournal.of(study.runs) as journal:
+        journal.encoder(
+            encoder_key=key,
+            encoder_digest=encoder.digest,
+            file_name=path.name,
+            train_drives=encoder.summary.get("train_drives", split.train),
+            settings=encoder.settings.model_dump(mode="json"),
+        )
+    ingest(study.ledger, study.runs)
+
+
+def _why_not(pin: Pin, folder: Path, split: Split) -> str:
+    """Why the pinned encoder cannot be the one for this split, or ""."""
+    if not (folder / pin.file_name).is_file():
+        return f"the study's encoder {pin.digest} is gone from {folder}: another is trained on the present train drives"
+    seen = _shown(pin.train_drives, split)
+    if seen:
+        return (
+            f"the study's encoder {pin.digest} was pretrained on {', '.join(seen)}, which now validate: another is "
+            f"trained on the present train drives"
+        )
+    return ""
+
+
+def _shown(train_drives: Collection[str], split: Split) -> list[str]:
+    """The validation drives that an encoder was shown; one that trains as well (scale overfit) may be."""
+    return sorted(set(train_drives) & set(split.val) - set(split.train))
+
+
+def _require_pinned(path: Path, pin: Pin) -> None:
+    found = load_encoder(path).digest
+    if found != pin.digest:
+        raise EncoderError(
+            f"{path.name} holds the encoder {found}, and the study has pinned {pin.digest}: the file was replaced. Put "
+            f"the old one back, or train another: {AGAIN}"
+        )

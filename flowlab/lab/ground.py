@@ -1,0 +1,163 @@
+"""What a study's runs stand on: the validation frames, the control's cache, the levers' caches, and how to compare."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowlab.cache.cache import Cache, open_cache
+from flowlab.core.digest import base_id, digest_json
+from flowlab.core.errors import CacheMismatchError
+from flowlab.core.plugins import source_digest
+from flowlab.core.progress import SILENT, Progress
+from flowlab.core.vocabulary import CONTROL
+from flowlab.evaluate.frames import ValidationFrames, cover
+from flowlab.lab.caches import Wanted, frames_wanted, prepare_cache, require_cache, val_drives, wanted_caches
+from flowlab.lab.stats import Stats, fit_stats, load_stats, stats_path, store_stats
+from flowlab.ledger.connection import read
+from flowlab.study.recipe import Recipe
+from flowlab.study.study import Study
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a run is trained from: a cache, and the digest of the stats that go with it."""
+
+    cache: Cache
+    stats_digest: str
+
+    def recipe_digest(self, recipe: Recipe) -> str:
+        """The name of `recipe` trained from here; two runs with one digest and one seed are the same run."""
+        plugins = {
+            kind: digest
+            for kind, name in (("objectives", recipe.objective.kind), ("decoders", recipe.decoder.kind))
+            if (digest := source_digest(kind, name))
+        }
+        named = {"recipe": recipe.digest(self.cache.cache_id), "stats": self.stats_digest}
+        return digest_json(named | ({"plugins": plugins} if plugins else {}))
+
+
+@dataclass(frozen=True)
+class Base:
+    """What runs are compared on: a control, and one way to evaluate."""
+
+    control_digest: str
+    evaluation: dict[str, Any]  # all that must agree before two numbers may be compared
+
+    @cached_property
+    def evaluation_id(self) -> str:
+        return digest_json(self.evaluation)
+
+    @cached_property
+    def base_id(self) -> str:
+        return base_id(self.control_digest, self.evaluation_id)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Everything that runs of a study share. It can be sent to another process."""
+
+    base: Base
+    frames_cache: Cache  # whose validation side every run is scored on: that of the tables of experiments.toml
+    thresholds: dict[str, float]  # maneuver thresholds that every run of this evaluation is scored by
+    supplies: dict[str, Supply] = field(repr=False)  # by lever, the control among them
+
+    @property
+    def control(self) -> Supply:
+        return self.supplies[CONTROL]
+
+    def recipe_digest(self, lever: str, recipe: Recipe) -> str:
+        """The name of a lever's recipe trained from the lever's cache."""
+        return self.supplies[lever].recipe_digest(recipe)
+
+
+def open_ground(
+    study: Study,
+    levers: Sequence[str] = (),
+    device: torch.device | None = None,
+    progress: Progress = SILENT,
+) -> Ground:
+    """The ground that the control and these levers stand on; caches that are missing are built if there is a `device`.
+
+    Raises MissingError for a cache that is missing and may not be built, CacheMismatchError for a lever whose cache
+    lacks some of the validation frames.
+    """
+    frames_cache = _open(study, frames_wanted(study), device, progress)
+    caches: dict[str, Cache] = {}
+    for wanted in wanted_caches(study, val_drives(frames_cache), tuple(dict.fromkeys(levers))):
+        cache = frames_cache if wanted.inputs == study.file_setup.inputs else _open(study, wanted, device, progress)
+        caches |= dict.fromkeys(wanted.levers, cache)
+    frames = validation_frames(frames_cache)
+    for lever, cache in caches.items():
+        if cache.cache_id != frames_cache.cache_id:
+            require_cover(frames, validation_frames(cache), f"lever {lever!r}")
+    control_stats = prepare_stats(study, caches[CONTROL], study.control).digest()
+    supplies = {
+        lever: Supply(cache, _stats_digest(study, lever, cache, control_stats)) for lever, cache in caches.items()
+    }
+    evaluation = {"frames": frames.digest(), **study.control.evaluation.model_dump(mode="json")}
+    base = Base(supplies[CONTROL].recipe_digest(study.control), evaluation)
+    return Ground(base, frames_cache, _thresholds(study, base, frames_cache), supplies)
+
+
+def validation_frames(cache: Cache) -> ValidationFrames:
+    """The validation side of a cache, without its conditions."""
+    val = cache.split("val", variants=())
+    return ValidationFrames(
+        cache.channels, val.action.numpy(), val.drive.numpy(), val.drive_ids, val.frame_index.numpy()
+    )
+
+
+def require_cover(frames: ValidationFrames, own: ValidationFrames, who: str) -> None:
+    """Raises CacheMismatchError, naming whose cache it is, if `own` lacks some of the validation frames."""
+    try:
+        cover(frames, own)
+    except CacheMismatchError as error:
+        raise CacheMismatchError(f"{who}: {error}") from None
+
+
+def _open(study: Study, wanted: Wanted, device: torch.device | None, progress: Progress) -> Cache:
+    if device is None:
+        return require_cache(study, wanted)
+    return open_cache(prepare_cache(study, wanted, device, progress).path)
+
+
+def _stats_digest(study: Study, lever: str, cache: Cache, control_stats: str) -> str:
+    setup = study.setup(lever)
+    return control_stats if setup.stats == "control" else prepare_stats(study, cache, setup.recipe).digest()
+
+
+def _thresholds(study: Study, base: Base, frames_cache: Cache) -> dict[str, float]:
+    """The maneuver thresholds of this evaluation: those on record, else the 0.90 quantiles of the train side.
+
+    They stay when recordings are added to the train side: the metric would mean something else otherwise.
+    """
+    question = """
+        select thresholds_json from bases where evaluation_id = ? and thresholds_json is not null
+        order by entry limit 1"""
+    if study.ledger.exists():
+        for (text,) in read(study.ledger, question, [base.evaluation_id]).rows:
+            return json.loads(text)
+    return prepare_stats(study, frames_cache, study.file.control).thresholds
+
+
+def prepare_stats(study: Study, cache: Cache, recipe: Recipe, train_raw: Tensor | None = None) -> Stats:
+    """The stats for that cache and the recipe's action space and horizon: read, or fitted and stored."""
+    settings, horizon = recipe.action_space, recipe.decoder.horizon or cache.horizon
+    path = stats_path(study.caches, cache.cache_id, settings, horizon)
+    stats = load_stats(path)
+    if stats is None:
+        raw = cache.split("train", variants=()).action if train_raw is None else train_raw
+        stats = fit_stats(settings, horizon, cache.channels, raw)
+        store_stats(path, stats)
+    return stats
+
+
+def val_digest(cache: Cache) -> str:
+    """What the validation drives of a cache are, by content."""
+    identity = cache.attributes["identity"]
+    return digest_json({drive_id: identity["manifest"][drive_id] for drive_id in identity["split"]["val"]})
