@@ -1,1 +1,4 @@
-"""The command line: parse, call one function, render. Nothing heavy is imported before a command needs it."""
+"""The command line: parse, call one function, render.
+
+Nothing heavy is imported before a command needs it.
+"""

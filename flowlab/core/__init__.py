@@ -1,1 +1,1 @@
-"""What crosses borders between packages: types, named random streams, errors, plug-ins. Knows no TOML and no SQL."""
+"""What crosses borders: types, the vocabulary, random streams, errors, plug-ins."""

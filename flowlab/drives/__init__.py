@@ -1,1 +1,1 @@
-"""Where drives come from, how they are cut into windows, and which of them are validated on."""
+"""Where recordings come from, how they are cut into windows, which validate."""

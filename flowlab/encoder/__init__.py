@@ -1,1 +1,1 @@
-"""Frozen encoders: a window of frames, speeds and past actions becomes condition tokens. Pretraining too."""
+"""Frozen encoders: a window becomes condition tokens. Pretraining too."""

@@ -1,1 +1,1 @@
-"""Draws -> readouts -> metrics by slice, and the noise bank that makes every run draw from the same numbers."""
+"""Draws, readouts, metrics by slice, and the noise bank that all runs draw from."""

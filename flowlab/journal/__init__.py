@@ -1,1 +1,1 @@
-"""What runs and decisions leave behind: append-only files of JSON lines, one model per kind of line."""
+"""What runs and decisions leave behind: lines of JSON, one model per kind."""

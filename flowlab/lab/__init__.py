@@ -1,1 +1,5 @@
-"""Which runs, in which cohorts, on which executor; ingest them. Start reading at run.py."""
+"""Which runs, from which caches, on which executor. START READING HERE, at run.py.
+
+launch.py is `flowlab run` as a function, ground.py what runs are compared on, caches.py and encoders.py what they are
+trained from.
+"""

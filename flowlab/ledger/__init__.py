@@ -1,0 +1,1 @@
+"""The only package that opens DuckDB: tables, views, ingestion, the chain."""

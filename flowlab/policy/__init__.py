@@ -1,1 +1,1 @@
-"""What is learnt: pure modules, a leading run axis R on every parameter. No I/O, no logging, no global randomness."""
+"""What is learnt: pure modules with a leading run axis. No I/O, no global randomness."""

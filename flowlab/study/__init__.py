@@ -1,1 +1,1 @@
-"""experiments.toml -> one frozen Study: recipe, levers, rule, hashes. Imports no torch."""
+"""experiments.toml -> one frozen Study: recipe, levers, rule, hashes. No torch."""

@@ -1,1 +1,1 @@
-"""fit(cohort): optimiser, schedule, checkpoints."""
+"""fit(cohort): batches, optimiser, schedule, checkpoints."""

@@ -1,0 +1,1 @@
+"""Rules: sealed, judged, amended, simulated. All judging is SQL."""
