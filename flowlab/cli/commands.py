@@ -33,7 +33,7 @@ COMMANDS: Commands = {
     ),
     "encoder train": (
         "flowlab.cli.prepare:encoder_train",
-        "Pretrain the encoder on the train drives and freeze it, unless that has been done.",
+        "Pretrain the encoder on the train drives and freeze it, unless the study has one.",
     ),
     "encoder show": (
         "flowlab.cli.prepare:encoder_show",
@@ -41,9 +41,12 @@ COMMANDS: Commands = {
     ),
     "cache build": (
         "flowlab.cli.prepare:cache_build",
-        "Build the cache, and first whatever it needs: recordings, the frozen encoder.",
+        "Build the caches that the control and the levers need, and first what these lack: recordings, the encoder.",
     ),
-    "cache list": ("flowlab.cli.prepare:cache_list", "Every cache in the study's folder, whole or half built."),
+    "cache list": (
+        "flowlab.cli.prepare:cache_list",
+        "Every cache in the study's folder, whole or half built, and which levers need it.",
+    ),
     "cache show": (
         "flowlab.cli.prepare:cache_show",
         "One cache: what is in it, what it was built from, what was dropped.",
