@@ -32,6 +32,11 @@ TABLE: dict[str, dict[str, str]] = {
         "regression": "flowlab.policy.objectives:Regression",
     },
     "decoders": {"transformer": "flowlab.policy.decoder:Decoder"},
+    "readouts": {
+        "single": "flowlab.evaluate.readouts:Single",
+        "meank": "flowlab.evaluate.readouts:MeanK",
+        "mediank": "flowlab.evaluate.readouts:MedianK",
+    },
 }
 
 
@@ -75,6 +80,20 @@ class Encoder(Protocol):
         waypoints: "torch.Tensor | None",  # (B, 10, 2) metres
     ) -> "torch.Tensor":
         """The condition (B, S, D) in float32."""
+
+
+@runtime_checkable
+class Readout(Protocol):
+    """How K draws become one chunk: the same each time, for all frames at once, changing nothing that it is given."""
+
+    name: str  # of the metric rows; letters, digits, _ and -
+
+    def __call__(self, draws: "NDArray[np.float32]", frames: Any) -> "NDArray[np.float32]":
+        """Raw draws (N, K, H, A) for N frames -> one chunk per frame (N, H, A), both float32.
+
+        `frames` are flowlab.evaluate.frames.ValidationFrames: what is known of each frame. Their truth is there to be
+        scored against; a readout that looks at it is a bound and no policy.
+        """
 
 
 def locate(kind: str, name: str, where: str = "") -> str:

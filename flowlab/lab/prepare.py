@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from flowlab.cache.build import build_cache
-from flowlab.cache.cache import Cache, open_cache
+from flowlab.cache.cache import Cache, has_old_layout, open_cache
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import MissingError
 from flowlab.core.files import write_json_atomic
@@ -19,8 +19,8 @@ from flowlab.drives.source import open_source
 from flowlab.drives.splits import choose_split
 from flowlab.encoder.pretrain import train_encoder
 from flowlab.encoder.weights import encoder_id, find_encoder, load_encoder, save_encoder
+from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path, store_stats
 from flowlab.lab.plan import Base
-from flowlab.lab.stats import Stats, fit_stats, load_stats, stats_path, store_stats
 from flowlab.study.recipe import Recipe
 from flowlab.study.settings import OWN_ENCODER, CarRacingDrives
 from flowlab.study.study import Study
@@ -71,7 +71,7 @@ def find_study_encoder(study: Study) -> Path | None:
 def prepare_cache(study: Study, device: torch.device, progress: Progress = SILENT) -> tuple[Path, bool]:
     """The study's cache with its fitted stats, built unless it is there. Returns its path and whether it is new."""
     found = find_cache(study)
-    if found is not None:
+    if found is not None and not has_old_layout(found):
         return found, False
     source, split = open_drives(study, progress)
     encoder = open_encoder(study, source, split, device, progress)
