@@ -12,7 +12,7 @@ import torch
 
 from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.core.vocabulary import CHANNELS, IMAGE_TOKENS, WAYPOINT_TOKENS
-from flowlab.lab.stats import fit_stats
+from flowlab.evaluate.stats import fit_stats
 from flowlab.policy.build import seen_tokens
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import CONTROL, load_study

@@ -118,6 +118,7 @@ class _Build:
         rows: Rows = {
             "action": drive.action[kept.chunk],
             "history_action": drive.action[kept.history],
+            "speed_mps": drive.speed_mps[kept.history],
             "frame_index": drive.frame_index[kept.history],
             "time_us": drive.time_us[kept.history],
         }

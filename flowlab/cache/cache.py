@@ -13,9 +13,9 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowlab.cache.identity import cache_id
+from flowlab.cache.identity import LAYOUT_VERSION, cache_id
 from flowlab.cache.layout import check_sizes, chunk_files, is_plain
-from flowlab.core.errors import CacheCorruptError, CacheMismatchError, MissingError, unknown_name
+from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, unknown_name
 from flowlab.core.types import ConditionSpec
 
 READ_THREADS = 2
@@ -29,6 +29,7 @@ class ResidentSplit:
     condition: dict[str, Tensor]  # variant -> (N, S, D) float16
     action: Tensor  # (N, H, A) float32 raw
     history_action: Tensor  # (N, T, A) float32 raw, the last one is now
+    speed_mps: Tensor  # (N, T) float32
     frame_index: Tensor  # (N, T) int64
     time_us: Tensor  # (N, T) int64
     drive: Tensor  # (N,) int64, positions in drive_ids
@@ -109,6 +110,7 @@ class Cache:
             condition={variant: load(f"condition/{variant}") for variant in chosen},
             action=load("action"),
             history_action=load("history_action"),
+            speed_mps=load("speed_mps"),
             frame_index=load("frame_index"),
             time_us=load("time_us"),
             drive=load("drive"),
@@ -141,20 +143,17 @@ def read_array(store: Path, array: zarr.Array) -> NDArray:
 def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionSpec | None = None) -> Cache:
     """The cache at `path`, once its identity and the size of every chunk file have been checked.
 
-    Raises MissingError, CacheMismatchError or CacheCorruptError, each with the next step.
+    Raises MissingError, CacheLayoutError, CacheMismatchError or CacheCorruptError, each with the next step.
     """
     if not path.is_dir():
         raise MissingError(f"there is no cache at {path}. Build it: flowlab cache build")
-    try:
-        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
-        cache = Cache(path, attributes)
-        found, spec = cache.cache_id, cache.spec
-        if cache_id(attributes["identity"]) != found:
-            raise ValueError("its identity was edited")
-    except (OSError, ValueError, KeyError, TypeError):
-        raise CacheCorruptError(
-            f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build"
-        ) from None
+    cache, spec, layout = _read(path)
+    attributes, found = cache.attributes, cache.cache_id
+    if layout != LAYOUT_VERSION:
+        raise CacheLayoutError(
+            f"cache {found} has layout {layout}, and this flowlab reads layout {LAYOUT_VERSION}. Build the new one "
+            f"beside it: flowlab cache build"
+        )
     if expect_id is not None and found != expect_id:
         raise CacheMismatchError(
             f"cache {path.name} says that it is {found}; this recipe names {expect_id}. Rebuild: flowlab cache build"
@@ -173,6 +172,28 @@ def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionS
         if is_plain(array):
             check_sizes(path, array)
     return cache
+
+
+def has_old_layout(path: Path) -> bool:
+    """Whether a cache is whole in its own terms, but of arrays that an earlier flowlab wrote."""
+    try:
+        return _read(path)[2] < LAYOUT_VERSION
+    except CacheCorruptError:
+        return False
+
+
+def _read(path: Path) -> tuple[Cache, ConditionSpec, int]:
+    """The cache at `path`, its spec and layout version. Raises CacheCorruptError unless it is what it says it is."""
+    try:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        cache, identity = Cache(path, attributes), attributes["identity"]
+        if cache_id(identity) != cache.cache_id:
+            raise ValueError("its identity was edited")
+        return cache, cache.spec, int(identity["layout"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise CacheCorruptError(
+            f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build"
+        ) from None
 
 
 def array_names(attributes: dict[str, Any]) -> list[str]:

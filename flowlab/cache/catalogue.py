@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from flowlab.cache.cache import Cache, open_cache
-from flowlab.core.errors import FlowlabError
+from flowlab.cache.cache import Cache, has_old_layout, open_cache
+from flowlab.core.errors import CacheLayoutError, FlowlabError
 
 
 def list_caches(caches_dir: Path) -> list[dict[str, Any]]:
-    """One record per cache in the folder: whole, corrupt, or partial (a build that was interrupted)."""
+    """One record per cache in the folder: whole, corrupt, partial (a build that was interrupted), or of old layout."""
     records = []
     for path in sorted(caches_dir.glob("*.zarr*")):
         if path.suffix == ".partial":
@@ -16,6 +16,8 @@ def list_caches(caches_dir: Path) -> list[dict[str, Any]]:
             continue
         try:
             records.append(_record(path.stem, "whole", path, open_cache(path)))
+        except CacheLayoutError:
+            records.append(_record(path.stem, "old layout" if has_old_layout(path) else "newer layout", path))
         except FlowlabError:
             records.append(_record(path.stem, "corrupt", path))
     return records

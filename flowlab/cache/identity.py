@@ -7,7 +7,8 @@ from flowlab.core.plugins import Encoder, Source
 from flowlab.core.types import Split
 from flowlab.study.settings import WindowSettings
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
+"""Of the arrays that a cache holds; 2 added speed_mps."""
 
 
 def describe_identity(

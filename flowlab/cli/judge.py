@@ -11,8 +11,8 @@ from rich.text import Text
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import out, print_json, say, table, when
-from flowlab.core.vocabulary import FRAME_SLICES
 from flowlab.study.rule import Rule
+from flowlab.study.slices import frame_slices
 from flowlab.study.study import CONTROL, Study
 
 if TYPE_CHECKING:
@@ -73,15 +73,17 @@ def compare(
     found = open_study(study)
     ingest_all(found)
     shared = compare_runs(found.ledger, run, other)
-    chosen = [row for row in shared if everything or row.slice in FRAME_SLICES]
+    whole = frame_slices(found.slices)
+    chosen = [row for row in shared if everything or (row.slice in whole and not row.drive)]
     if as_json:
         print_json([asdict(row) | {"difference": row.difference} for row in chosen])
         return
+    names = ["metric", "channel", "slice", "drive", "readout"]
     cells = [
-        [row.metric, row.channel, row.slice, row.readout, row.value, row.other_value, f"{row.difference:+.4f}"]
+        [*(getattr(row, name) for name in names), row.value, row.other_value, f"{row.difference:+.4f}"]
         for row in chosen
     ]
-    columns = ["metric", "channel", "slice", "readout", run, other, "difference"]
+    columns = [*names, run, other, "difference"]
     out().print(table(columns, cells, f"{len(chosen)} of {len(shared)} final numbers that both runs have"))
 
 

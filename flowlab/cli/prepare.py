@@ -39,9 +39,10 @@ def drives_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(drives)
         return
-    columns = ["drive_id", "side", "driver", "track", "frames", "seconds", "hz", "windows", "spike", "flat", "skipped"]
-    rows = [[len(d[c]) if c == "skipped" else d[c] for c in columns] for d in drives]
-    out().print(table(columns, rows, f"drives of study {found.name}"))
+    facts = ["drive_id", "side", "driver", "track", "frames", "seconds", "hz", "windows"]
+    slices = list(drives[0]["slices"])
+    rows = [[*(d[c] for c in facts), *(d["slices"][c] for c in slices), len(d["skipped"])] for d in drives]
+    out().print(table([*facts, *slices, "skipped"], rows, f"drives of study {found.name}"))
     for drive in drives:
         for reason in drive["skipped"]:
             say(f"{drive['drive_id']}: {reason}")

@@ -22,6 +22,11 @@ def digest_json(value: Any) -> str:
 
 def digest_bytes(*parts: bytes | memoryview) -> str:
     """16 hex digits of BLAKE2b over the parts, in order."""
+    return digest_parts(parts)
+
+
+def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
+    """The same over parts that are made one by one, so that they need not be in memory together."""
     state = hashlib.blake2b(digest_size=DIGEST_CHARS // 2)
     for part in parts:
         state.update(part)

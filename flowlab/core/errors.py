@@ -36,6 +36,10 @@ class CacheMismatchError(FlowlabError):
     """A cache is not the one that the recipe names."""
 
 
+class CacheLayoutError(FlowlabError):
+    """A cache was written with other arrays than this flowlab reads."""
+
+
 class CacheCorruptError(FlowlabError):
     """A cache's files are not the ones that were written."""
 

@@ -34,6 +34,11 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "executors": {"inline": "flowlab.lab.inline:Inline", "processes": "flowlab.lab.processes:Processes"},
     "decoders": {"transformer": "flowlab.policy.decoder:Decoder"},
+    "readouts": {
+        "single": "flowlab.evaluate.readouts:Single",
+        "meank": "flowlab.evaluate.readouts:MeanK",
+        "mediank": "flowlab.evaluate.readouts:MedianK",
+    },
 }
 
 
@@ -88,6 +93,20 @@ class Executor(Protocol):
 
         Each run's journal says that it finished or crashed once this returns. Raises the first FlowlabError there was,
         after the other runs are done; a process that is killed leaves runs that the same call goes on with.
+        """
+
+
+@runtime_checkable
+class Readout(Protocol):
+    """How K draws become one chunk: the same each time, for all frames at once, changing nothing that it is given."""
+
+    name: str  # of the metric rows; letters, digits, _ and -
+
+    def __call__(self, draws: "NDArray[np.float32]", frames: Any) -> "NDArray[np.float32]":
+        """Raw draws (N, K, H, A) for N frames -> one chunk per frame (N, H, A), both float32.
+
+        `frames` are flowlab.evaluate.frames.ValidationFrames: what is known of each frame. Their truth is there to be
+        scored against; a readout that looks at it is a bound and no policy.
         """
 
 

@@ -46,8 +46,16 @@ ERROR_METRICS = tuple(name for name, metric in METRICS.items() if metric.better 
 OVERALL = "overall"
 """The slice of every frame."""
 
-FRAME_SLICES = ("overall", "flat_frame", "spike_frame")
-SLOT_SLICES = ("flat_slot", "spike_slot")
+DEFAULT_SLICES: dict[str, dict[str, str | float]] = {
+    "flat_frame": {"channel": DEFAULT_CHANNEL, "size_below": 0.05, "slots": "all"},
+    "spike_frame": {"channel": DEFAULT_CHANNEL, "size_above": 0.5, "slots": "any"},
+    "flat_slot": {"channel": DEFAULT_CHANNEL, "size_below": 0.05, "slots": "each"},
+    "spike_slot": {"channel": DEFAULT_CHANNEL, "size_above": 0.5, "slots": "each"},
+}
+"""The tables of [slices] where experiments.toml has none and there is a channel of that name."""
+
+TAKEN_SLICES = (OVERALL, "time", "slot", "train", "drive")
+"""Names that a slice of [slices] may not have: they stand for other places that a metric is taken over."""
 
 READOUTS = ("single", "meank", "mediank")
 BASELINES = ("repeat-last", "train-median")

@@ -1,6 +1,7 @@
 """An oracle: drives and samples whose action distribution is known exactly.
 
-A synthetic drive alternates between straights, where steering is nearly zero, and forks, where it is one of two modes.
+A synthetic drive alternates between straights, where its last channel (steering, unless the channels are given) is
+nearly zero, and forks, where it is one of two modes.
 The mode is drawn once per fork and held; neither image nor waypoints tell which one comes, so a chunk that begins
 before a fork is two-mode given everything that a model may see.
 """
@@ -90,26 +91,26 @@ def embed_states(states: NDArray[np.float32], num_tokens: int, width: int) -> ND
 class _Road(NamedTuple):
     """What a synthetic drive passes, one value per frame."""
 
-    bend: NDArray[np.float64]  # in [-1, 1], smooth: sets speed, gas, brake and where the waypoints lead
+    bend: NDArray[np.float64]  # in [-1, 1], smooth: sets speed, all channels but the last, and where the waypoints lead
     nearness: NDArray[np.float64]  # of the next fork: 0 out of sight, rising to 1 in its last straight frame; 1 inside
     rest: NDArray[np.float64]  # of the fork one is in: 1 at its first frame, falling towards 0; 0 on straights
     mode: NDArray[np.int64]  # 1 or 0 inside a fork, -1 on straights
 
 
 class SyntheticSource:
-    """Drives of straights and forks at 10 Hz. Steering in a fork is `mean` +- `gap`/2, the upper one with probability
-    `mass`.
+    """Drives of straights and forks at 10 Hz. The last channel in a fork is `mean` +- `gap`/2, the upper one with
+    probability `mass`.
 
-    A normal noise of 0.02 is added there (and the sum clipped to [-1, 1]); on a straight steering is 0.03 times the
-    bend.
+    A normal noise of 0.02 is added there (and the sum clipped to [-1, 1]); on a straight it is 0.03 times the bend. The
+    first two channels are the positive and the negative part of half the bend, any between 0.25 times the bend.
     """
 
-    channels = CHANNELS
     has_waypoints = True
 
     def __init__(self, settings: SyntheticDrives, folder: Path) -> None:
         del folder  # nothing is stored
         self._settings = settings
+        self.channels = settings.channels
 
     def drive_ids(self) -> list[str]:
         """drive_00, drive_01, ..."""
@@ -122,7 +123,7 @@ class SyntheticSource:
         frame_index = np.arange(self._settings.frames, dtype=np.int64)
         return Drive(
             drive_id=drive_id,
-            channels=CHANNELS,
+            channels=self.channels,
             frame_index=frame_index,
             time_us=frame_index * FRAME_US,
             speed_mps=(10.0 + 3.0 * road.bend).astype(np.float32),
@@ -188,11 +189,10 @@ class SyntheticSource:
         settings = self._settings
         noise = numpy_stream(settings.seed, "synthetic", number, "noise").standard_normal(len(road.mode))
         fork = settings.mean + np.where(road.mode == 1, 0.5, -0.5) * settings.gap + FORK_NOISE * noise
-        action = np.zeros((len(road.mode), len(CHANNELS)), np.float32)
-        action[:, CHANNELS.index("steering")] = np.clip(np.where(road.mode >= 0, fork, 0.03 * road.bend), -1.0, 1.0)
-        action[:, CHANNELS.index("gas")] = np.maximum(0.5 * road.bend, 0.0)
-        action[:, CHANNELS.index("brake")] = np.maximum(-0.5 * road.bend, 0.0)
-        return action
+        two_modes = np.clip(np.where(road.mode >= 0, fork, 0.03 * road.bend), -1.0, 1.0)
+        before = [np.maximum(0.5 * road.bend, 0.0), np.maximum(-0.5 * road.bend, 0.0)]
+        before += [0.25 * road.bend] * (len(self.channels) - 3)
+        return np.stack([*before[: len(self.channels) - 1], two_modes], axis=1).astype(np.float32)
 
 
 def _waypoints(bend: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -3,25 +3,23 @@
 import numpy as np
 from numpy.typing import NDArray
 
-REPEAT_LAST = "repeat-last"
-TRAIN_MEDIAN = "train-median"
+from flowlab.core.vocabulary import BASELINES
+from flowlab.evaluate.frames import ValidationFrames
+
+REPEAT_LAST, TRAIN_MEDIAN = BASELINES
 
 
-def repeat_last(history_action: NDArray, horizon: int) -> NDArray[np.float32]:
-    """The action of now in every slot: history (N, T, A) in raw space, its last frame being now -> (N, horizon, A)."""
-    return np.repeat(history_action[:, -1:].astype(np.float32), horizon, axis=1)
+def repeat_last(frames: ValidationFrames) -> NDArray[np.float32]:
+    """The action of now in every slot (N, H, A)."""
+    return np.repeat(frames.history_action[:, -1:].astype(np.float32), frames.horizon, axis=1)
 
 
-def train_median(train_action: NDArray, num_frames: int) -> NDArray[np.float32]:
-    """Each channel's median over the train split, everywhere: (N_train, H, A) -> (num_frames, H, A)."""
-    horizon, num_channels = train_action.shape[1:]
+def train_median(frames: ValidationFrames, train_action: NDArray) -> NDArray[np.float32]:
+    """Each channel's median over the train split's chunks (N_train, H, A), in every slot of every frame (N, H, A)."""
     median = np.median(train_action, axis=(0, 1)).astype(np.float32)
-    return np.broadcast_to(median, (num_frames, horizon, num_channels)).copy()
+    return np.broadcast_to(median, frames.truth.shape).copy()
 
 
-def baseline_chunks(history_action: NDArray, train_action: NDArray) -> dict[str, NDArray[np.float32]]:
-    """Both baselines (N, H, A) for the N frames of `history_action` (N, T, A), under their readout names."""
-    return {
-        REPEAT_LAST: repeat_last(history_action, train_action.shape[1]),
-        TRAIN_MEDIAN: train_median(train_action, len(history_action)),
-    }
+def baseline_chunks(frames: ValidationFrames, train_action: NDArray) -> dict[str, NDArray[np.float32]]:
+    """Both baselines (N, H, A), under their readout names."""
+    return {REPEAT_LAST: repeat_last(frames), TRAIN_MEDIAN: train_median(frames, train_action)}

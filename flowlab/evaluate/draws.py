@@ -1,7 +1,5 @@
 """Samples K chunks per validation frame from trained decoders."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,6 +7,7 @@ from torch import Tensor
 
 from flowlab.core.progress import SILENT, Progress
 from flowlab.evaluate.bank import noise_blocks
+from flowlab.evaluate.frames import ValidationFrames
 from flowlab.policy.action_space import ActionSpace
 from flowlab.policy.decoder import AnyDecoder
 from flowlab.policy.layers import spread
@@ -23,32 +22,30 @@ def draw(
     objective: Objective,
     decoder: AnyDecoder,
     space: ActionSpace,
-    condition: Tensor,
-    drive_ids: Sequence[str],
-    frame_index: NDArray[np.int64],
+    frames: ValidationFrames,
     settings: EvaluationSettings,
-    horizon: int,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
-    """Raw draws (R, N, K, H, A) for conditions (N, S, D) float16 of N frames, known by drive and frame_index of now.
+    """Raw draws (R, N, K, H, A) of R decoders for N frames.
 
     Noise comes from the bank, so every run sees the same; the condition's keys and values are computed once per frame,
     and the draws ride in the query axis. A policy of fewer slots than H holds its last one, as it would on the road; a
     deterministic one has one draw.
     """
     num_draws = 1 if objective.deterministic else settings.draws
-    shape = (decoder.num_runs, len(frame_index), num_draws, horizon, len(space.raw_channels))
+    condition, horizon = frames.condition, frames.horizon
+    shape = (decoder.num_runs, len(frames), num_draws, horizon, len(space.raw_channels))
     draws = np.empty(shape, dtype=np.float32)
     blocks = noise_blocks(
-        drive_ids,
-        frame_index,
+        frames.frame_drives,
+        frames.now,
         num_draws=num_draws,
         horizon=horizon,
         num_channels=decoder.num_channels,
         bank_seed=settings.bank_seed,
         block_frames=max(1, CHUNKS_PER_BLOCK // num_draws),
     )
-    with progress.task("draw", len(frame_index), "frames") as task:
+    with progress.task("draw", len(frames), "frames") as task:
         for rows, bank in blocks:
             memory = decoder.remember(spread(condition[rows].float(), decoder.num_runs))
             noise = settings.noise_scale * torch.from_numpy(bank[:, :, : decoder.horizon]).to(condition.device)

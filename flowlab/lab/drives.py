@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from flowlab.core.vocabulary import OVERALL
 from flowlab.drives.source import open_source
 from flowlab.drives.splits import choose_split
 from flowlab.drives.windows import cut_windows
 from flowlab.evaluate.slices import frame_masks
+from flowlab.study.slices import slices_for
 from flowlab.study.study import Study
 
 
@@ -17,7 +19,8 @@ def describe_drives(study: Study) -> list[dict[str, Any]]:
     records = []
     for drive in drives:
         windows = cut_windows(drive, study.file.windows)
-        masks = frame_masks(drive.action[windows.chunk], drive.channels)
+        slices = slices_for(study.file.slices, drive.channels)
+        masks = frame_masks(drive.action[windows.chunk], drive.channels, slices)
         seconds = float(drive.time_us[-1] - drive.time_us[0]) / 1e6 if len(drive) > 1 else 0.0
         sides = [side for side, ids in (("train", split.train), ("val", split.val)) if drive.drive_id in ids]
         records.append(
@@ -30,8 +33,7 @@ def describe_drives(study: Study) -> list[dict[str, Any]]:
                 "seconds": round(seconds, 1),
                 "hz": round((len(drive) - 1) / seconds, 1) if seconds else None,
                 "windows": len(windows.chunk),
-                "spike": int(masks["spike_frame"].sum()) if "spike_frame" in masks else None,
-                "flat": int(masks["flat_frame"].sum()) if "flat_frame" in masks else None,
+                "slices": {name: int(mask.sum()) for name, mask in masks.items() if name != OVERALL},
                 "skipped": list(drive.skipped),
             }
         )

@@ -15,9 +15,10 @@ from flowlab.core.errors import CacheMismatchError
 from flowlab.core.plugins import source_digest
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.vocabulary import CONTROL
-from flowlab.evaluate.frames import ValidationFrames, cover
+from flowlab.evaluate.definitions import define_metrics
+from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
+from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path, store_stats
 from flowlab.lab.caches import Wanted, frames_wanted, prepare_cache, require_cache, val_drives, wanted_caches
-from flowlab.lab.stats import Stats, fit_stats, load_stats, stats_path, store_stats
 from flowlab.ledger.connection import read
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import Study
@@ -99,17 +100,16 @@ def open_ground(
     supplies = {
         lever: Supply(cache, _stats_digest(study, lever, cache, control_stats)) for lever, cache in caches.items()
     }
-    evaluation = {"frames": frames.digest(), **study.control.evaluation.model_dump(mode="json")}
+    settings = study.control.evaluation.model_dump(mode="json")
+    definitions = define_metrics(study.file.slices, frames.channels, {})
+    evaluation = {"frames": frames.digest(), "metrics": definitions.to_json(), **settings}
     base = Base(supplies[CONTROL].recipe_digest(study.control), evaluation)
     return Ground(base, frames_cache, _thresholds(study, base, frames_cache), supplies)
 
 
 def validation_frames(cache: Cache) -> ValidationFrames:
     """The validation side of a cache, without its conditions."""
-    val = cache.split("val", variants=())
-    return ValidationFrames(
-        cache.channels, val.action.numpy(), val.drive.numpy(), val.drive_ids, val.frame_index.numpy()
-    )
+    return read_frames(cache.split("val", variants=()), cache.channels)
 
 
 def require_cover(frames: ValidationFrames, own: ValidationFrames, who: str) -> None:

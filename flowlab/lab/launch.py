@@ -10,9 +10,11 @@ from flowlab.core.errors import MissingError, NotStackedError
 from flowlab.core.plugins import resolve
 from flowlab.core.progress import Progress
 from flowlab.core.vocabulary import CONTROL
+from flowlab.evaluate.definitions import define_metrics
+from flowlab.evaluate.metrics import require_slices
 from flowlab.journal.lines import StudyJournal
 from flowlab.lab.environment import choose_device, choose_executor
-from flowlab.lab.ground import Ground, open_ground, val_digest
+from flowlab.lab.ground import Ground, open_ground, val_digest, validation_frames
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_owed, plan_runs
 from flowlab.lab.sealing import Show, seal_study_rule
 from flowlab.ledger.connection import read
@@ -88,10 +90,18 @@ def stand(study: Study, levers: Sequence[str], device: torch.device | None, prog
     """The ground that runs stand on: caches built, caches and base noted, the rule sealed, every journal read."""
     ingest(study.ledger, study.runs)
     ground = open_ground(study, levers, device, progress)
+    require_judgeable(study, ground)
     note_caches(study, ground)
     note_base(study, ground)
     seal_study_rule(study, ground, progress, show)
     return ground
+
+
+def require_judgeable(study: Study, ground: Ground) -> None:
+    """Raises for a primary or a guardrail over a slice that holds none of the validation frames: no run would have it."""
+    frames = validation_frames(ground.frames_cache)
+    definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
+    require_slices(frames, definitions, [study.rule.primary, *study.rule.guardrails])
 
 
 def carry_out(

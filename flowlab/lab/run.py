@@ -5,42 +5,34 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import DivergedError, FlowlabError, RunFailedError
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.types import ConditionSpec, MetricRow
-from flowlab.core.vocabulary import FRAME_SLICES
-from flowlab.evaluate.baselines import baseline_chunks
-from flowlab.evaluate.draws import draw
-from flowlab.evaluate.frames import cover
-from flowlab.evaluate.metrics import score
-from flowlab.evaluate.readouts import READOUTS, single
+from flowlab.core.types import ConditionSpec
+from flowlab.evaluate.definitions import define_metrics
+from flowlab.evaluate.frames import cover, read_frames
+from flowlab.evaluate.scorer import Scorer
+from flowlab.evaluate.stats import Stats
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.run_dir import RunDir
-from flowlab.lab.stats import Stats
 from flowlab.policy.build import seen_tokens
-from flowlab.policy.decoder import AnyDecoder, run_weights
-from flowlab.policy.objectives import Objective
+from flowlab.policy.decoder import run_weights
 from flowlab.study.lever import changed_keys
-from flowlab.study.recipe import EvaluationSettings, Recipe
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.cohort import Cohort, Run, group_into_cohorts
 from flowlab.train.crash import Crash
 from flowlab.train.data import train_data
 from flowlab.train.fit import Listener, Trained, fit
 from flowlab.train.validate import validation_data
-
-LOOKED_AT = ("l1", "maneuver_l1", "maneuver_fraction")
-"""What of one draw per frame is reported while training goes on."""
 
 
 @dataclass
@@ -108,7 +100,7 @@ def run_cohort(
     clock = Clock({"import": import_s})
     recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
     with clock.phase("load"):
-        train, val = load_splits(ground, cohort, supply.cache, device)
+        train, val, rows = load_splits(ground, cohort, supply.cache, device)
         stats = cohort_stats(study, ground, cohort)
         spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
         conditions = {variant: _take(condition, tokens) for variant, condition in train.condition.items()}
@@ -116,9 +108,11 @@ def run_cohort(
         data = train_data(
             conditions["normal"], train.action, stats.space, stats.density, horizon, conditions.get("no-history")
         )
-        val_condition = _take(val.condition["normal"], tokens)
-        validation = validation_data(val_condition, val.action, stats.space, recipe.evaluation.bank_seed, horizon)
-    scorer = Scorer(ground, recipe, stats, val, val_condition)
+        frames = read_frames(val, supply.cache.channels, rows, tokens)
+        definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
+        truth = torch.from_numpy(frames.truth).to(device)
+        validation = validation_data(frames.condition, truth, stats.space, recipe.evaluation.bank_seed, horizon)
+    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation)
     for item, out in zip(items, outs, strict=True):
         register(study, ground, item, out)
         start(study, cohort, out, device)
@@ -141,21 +135,23 @@ def run_cohort(
     clock.phases["validate"] = trained.validate_s
     clock.phases["train"] -= trained.validate_s
     with clock.phase("evaluate"):
-        evaluate(trained, scorer, outs, progress)
+        evaluate(cohort, trained, scorer, ground, outs, progress)
     finish(cohort, spec, trained, outs, clock)
 
 
 def load_splits(
     ground: Ground, cohort: Cohort, cache: Cache, device: torch.device
-) -> tuple[ResidentSplit, ResidentSplit]:
-    """The train side of the cohort's cache with the variants that it trains on, and the study's validation frames."""
+) -> tuple[ResidentSplit, ResidentSplit, NDArray[np.int64] | None]:
+    """Both sides of the cohort's cache on `device`, with the variants that it trains on.
+
+    Last, which rows of the validation side are the study's validation frames, in their order; None if all are.
+    """
     drops_history = any(run.recipe.train.history_dropout for run in cohort.runs)
     variants = ("normal", "no-history") if drops_history else ("normal",)
     train, val = cache.split("train", device, variants), cache.split("val", device, ("normal",))
-    if cache.cache_id != ground.frames_cache.cache_id:
-        rows = cover(validation_frames(ground.frames_cache), validation_frames(cache))
-        val = val.take(torch.from_numpy(rows).to(device))
-    return train, val
+    if cache.cache_id == ground.frames_cache.cache_id:
+        return train, val, None
+    return train, val, cover(validation_frames(ground.frames_cache), validation_frames(cache))
 
 
 def cohort_stats(study: Study, ground: Ground, cohort: Cohort) -> Stats:
@@ -221,71 +217,22 @@ def start(study: Study, cohort: Cohort, out: RunDir, device: torch.device) -> No
         out.journal.event("resumed", f"from step {state.step if state else 0}")
 
 
-@dataclass(frozen=True)
-class Scorer:
-    """Draws from decoders on the validation split, and the metric rows of any chunks for it."""
-
-    ground: Ground
-    recipe: Recipe
-    stats: Stats
-    val: ResidentSplit
-    condition: torch.Tensor  # (N, S, D) of the validation split, as the decoder sees it
-
-    @cached_property
-    def truth(self) -> np.ndarray:
-        return self.val.action.cpu().numpy()
-
-    def draw(
-        self, objective: Objective, decoder: AnyDecoder, settings: EvaluationSettings, progress: Progress = SILENT
-    ) -> np.ndarray:
-        """Raw draws (R, N, K, H, A)."""
-        drive_ids = [self.val.drive_ids[index] for index in self.val.drive.tolist()]
-        frame_index = self.val.frame_index[:, -1].cpu().numpy()
-        horizon = self.truth.shape[1]
-        return draw(
-            objective, decoder, self.stats.space, self.condition, drive_ids, frame_index, settings, horizon, progress
-        )
-
-    def rows(self, chunk: np.ndarray, readout: str, crossed: bool = True) -> list[MetricRow]:
-        """Every metric of chunks (N, H, A), as `score` gives it. Raises DivergedError if one is not finite."""
-        return score(
-            chunk,
-            self.truth,
-            channels=self.ground.frames_cache.channels,
-            drive=self.val.drive.cpu().numpy(),
-            drive_ids=self.val.drive_ids,
-            readout=readout,
-            thresholds=self.ground.thresholds,
-            crossed=crossed,
-        )
-
-    def sample(self, objective: Objective, decoder: AnyDecoder, step: int) -> list[list[MetricRow]]:
-        """A look while training goes on: each run's rows of one draw per frame, none where it is not finite."""
-        draws = self.draw(objective, decoder, self.recipe.evaluation.model_copy(update={"draws": 1}))
-        looks = []
-        for one in draws:
-            found = self.rows(single(one), "single") if np.isfinite(one).all() else []
-            kept = [row for row in found if row.metric in LOOKED_AT and row.slice in FRAME_SLICES and not row.drive]
-            looks.append([row._replace(step=step) for row in kept])
-        return looks
-
-
-def evaluate(trained: Trained, scorer: Scorer, outs: list[RunDir], progress: Progress = SILENT) -> None:
+def evaluate(
+    cohort: Cohort, trained: Trained, scorer: Scorer, ground: Ground, outs: list[RunDir], progress: Progress
+) -> None:
     """Draws from every decoder that is still whole, and the metric rows of each readout and baseline."""
     if len(trained.crashed) == len(outs):
         return
-    settings = scorer.recipe.evaluation
-    draws = scorer.draw(trained.objective, trained.decoder, settings, progress)
-    train_action = scorer.ground.frames_cache.split("train", variants=()).action
-    baselines = baseline_chunks(scorer.val.history_action.cpu().numpy(), train_action.numpy())
-    baseline_rows = [row for name, chunk in baselines.items() for row in scorer.rows(chunk, name, crossed=False)]
+    draws = scorer.draw(trained.objective, trained.decoder, progress)
+    train_action = ground.frames_cache.split("train", variants=()).action  # a baseline is the same for all runs
+    baseline_rows = scorer.baseline_rows(train_action.numpy())
     for run, out in enumerate(outs):
         if run in trained.crashed:
             continue
         try:
-            out.metrics([row for name, readout in READOUTS.items() for row in scorer.rows(readout(draws[run]), name)])
+            out.metrics(scorer.rows(draws[run]))
         except DivergedError:
-            trained.crashed[run] = Crash(scorer.recipe.train.steps, "draws")
+            trained.crashed[run] = Crash(cohort.shape.train.steps, "draws")
             out.crashed(trained.crashed[run])
             continue
         out.metrics(baseline_rows)

@@ -2,8 +2,8 @@
 
     raw (..., A) --merge--> physical (..., M) --transform per channel--> model (..., M)
 
-Merging turns gas and brake into one signed channel, `longitudinal` = gas - brake; its inverse is the positive and the
-negative part, so the round trip is exact where gas and brake are never both pressed.
+Merging turns two raw channels into one signed channel, the first minus the second (core/vocabulary.py names them); its
+inverse is the positive and the negative part, so the round trip is exact where the two are never both above 0.
 """
 
 import math
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flowlab.core.errors import CacheMismatchError
-from flowlab.core.vocabulary import MERGED
+from flowlab.core.vocabulary import MERGED, MERGED_FROM
 from flowlab.study.recipe import ActionSpaceSettings, model_channels
 
 STD_FLOOR = 1e-6
@@ -60,7 +60,7 @@ class Standardise:
 class Gaussianize:
     """Quantile knots per channel against standard normal quantiles, straight lines between them.
 
-    A value that many frames share (steering exactly 0) spans several knots: it maps to the middle of their normal
+    A value that many frames share (a wheel exactly straight) spans several knots: it maps to the middle of their normal
     quantiles, and everything in between maps back to exactly that value. Beyond the outer knots the map goes on as a
     straight line with the slope of the whole range: nothing is clipped.
     """
@@ -183,11 +183,17 @@ class ActionSpace:
     channels: tuple[str, ...]  # the physical and model channels' names, M of them
     transform: Transform
 
+    @property
+    def is_merged(self) -> bool:
+        """Whether one model channel stands for two raw ones."""
+        return self.channels != self.raw_channels
+
     def to_physical(self, raw: Tensor) -> Tensor:
         """(..., A) -> (..., M): merged, not yet transformed."""
-        if MERGED not in self.channels:
+        if not self.is_merged:
             return raw
-        signed = raw[..., self.raw_channels.index("gas")] - raw[..., self.raw_channels.index("brake")]
+        plus, minus = (raw[..., self.raw_channels.index(name)] for name in MERGED_FROM)
+        signed = plus - minus
         columns = [signed if name == MERGED else raw[..., self.raw_channels.index(name)] for name in self.channels]
         return torch.stack(columns, dim=-1)
 
@@ -198,10 +204,10 @@ class ActionSpace:
     def to_raw(self, model: Tensor) -> Tensor:
         """(..., M) -> (..., A)."""
         physical = self.transform.to_physical(model)
-        if MERGED not in self.channels:
+        if not self.is_merged:
             return physical
         signed = physical[..., self.channels.index(MERGED)]
-        parts = {"gas": signed.clamp_min(0), "brake": (-signed).clamp_min(0)}
+        parts = dict(zip(MERGED_FROM, (signed.clamp_min(0), (-signed).clamp_min(0)), strict=True))
         columns = [
             parts[name] if name in parts else physical[..., self.channels.index(name)] for name in self.raw_channels
         ]
@@ -211,13 +217,13 @@ class ActionSpace:
 def fit_action_space(settings: ActionSpaceSettings, raw_channels: Sequence[str], train_raw: Tensor) -> ActionSpace:
     """The action space of `settings`, fitted on the train split's raw chunks (N, H, A).
 
-    Raises CacheMismatchError when gas and brake are to be merged and the cache has no such channels.
+    Raises CacheMismatchError when two channels are to be merged that the cache does not have.
     """
     raw_channels = tuple(raw_channels)
-    if settings.merge and not {"gas", "brake"} <= set(raw_channels):
+    if settings.merge and not set(MERGED_FROM) <= set(raw_channels):
         raise CacheMismatchError(
-            f"action_space.merge needs the channels gas and brake; the cache holds {', '.join(raw_channels)}. "
-            f"Set action_space.merge = false."
+            f"action_space.merge needs the channels {' and '.join(MERGED_FROM)}; the cache holds "
+            f"{', '.join(raw_channels)}. Set action_space.merge = false."
         )
     channels = model_channels(settings, raw_channels)
     bare = ActionSpace(raw_channels, channels, Identity())

@@ -1,9 +1,11 @@
 """A rule written out: what a preset means, and the one form that is sealed, hashed and executed."""
 
+from math import inf
 from typing import Any
 
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import RuleRefusedError, StudyError
+from flowlab.core.vocabulary import CHANNEL_RANGES, ERROR_METRICS
 from flowlab.study.recipe import Frozen
 from flowlab.study.settings import Guardrail, MetricKey, RuleSettings, StageSettings
 
@@ -24,9 +26,6 @@ PRESETS: dict[str, tuple[StageSettings, ...]] = {
     ),
 }
 """`paired` confirms at its second seed alone. The last two seeds of `fresh` are fresh: the effect told is theirs."""
-
-LARGEST_L1 = 2.0
-"""Steering goes from -1 to 1, so no error in raw action units exceeds this, and no improvement does."""
 
 LOWEST_SDS, HIGHEST_SDS = -3.0, 100.0
 """Where bars in panel sd end: below, what is clearly worse than the control passes; above, nothing real does."""
@@ -77,7 +76,7 @@ def write_out(name: str, settings: RuleSettings, primary: MetricKey) -> Rule:
                 f"rules.{name}: stage {stage.name!r} needs {stage.last_seed} judged seeds, judged_seeds has "
                 f"{len(settings.judged_seeds)}. Add seeds to judged_seeds."
             )
-        _require_bar_that_decides(name, stage, stages[:position])
+        _require_bar_that_decides(name, stage, stages[:position], largest_difference(primary))
         unpaired = set(settings.judged_seeds[stage.first_seed - 1 : stage.last_seed]) - set(settings.panel_seeds)
         if stage.statistic == "paired" and unpaired:
             raise StudyError(
@@ -102,13 +101,25 @@ def require_sealable(rule: Rule) -> None:
             f'rules.{rule.name}: guardrails = [{{ slice = "overall", margin = 0.004 }}]'
         )
     for guardrail in rule.guardrails:
-        if guardrail.margin >= LARGEST_L1:
+        if guardrail.margin >= largest_difference(guardrail):
             raise RuleRefusedError(
                 f"rule {rule.name!r}: every outcome passes the guardrail {guardrail.shown()}: its margin is "
-                f"{guardrail.margin:g}, and no value is worse than another by {LARGEST_L1:g}. Lower the margin."
+                f"{guardrail.margin:g}, and no value is worse than another by {largest_difference(guardrail):g}. "
+                f"Lower the margin."
             )
     if rule.evaluation is None:
         raise RuleRefusedError(f"rule {rule.name!r} does not say how the runs it judges are evaluated.")
+
+
+def largest_difference(key: MetricKey) -> float:
+    """By how much two values of that number can differ at most: infinity for a channel of which no range is known.
+
+    No error in raw action units exceeds the range of its channel, and a correlation goes from -1 to 1.
+    """
+    if key.metric not in ERROR_METRICS:
+        return 2.0
+    low, high = CHANNEL_RANGES.get(key.channel, (-inf, inf))
+    return high - low
 
 
 def preset_rule(name: str, num_controls: int) -> Rule:
@@ -129,16 +140,18 @@ def preset_rule(name: str, num_controls: int) -> Rule:
     return write_out(name, settings, MetricKey(slice="overall"))
 
 
-def _require_bar_that_decides(name: str, stage: StageSettings, earlier: tuple[StageSettings, ...]) -> None:
+def _require_bar_that_decides(
+    name: str, stage: StageSettings, earlier: tuple[StageSettings, ...], largest: float
+) -> None:
     """Raises StudyError for a stage that no outcome passes, or that every outcome passes which has come so far.
 
-    In panel sd nothing bounds an outcome, so there the limits are what is plausible.
+    `largest`: no improvement exceeds it. In panel sd nothing bounds one, so there the limits are what is plausible.
     """
-    if stage.bar_unit == "metric" and abs(stage.bar) >= LARGEST_L1:
+    if stage.bar_unit == "metric" and abs(stage.bar) >= largest:
         what = "no outcome can pass" if stage.bar > 0 else "every outcome passes"
         raise StudyError(
             f"rules.{name}: {what} stage {stage.name!r}: its bar is {stage.bar:g}, and an improvement lies between "
-            f"{-LARGEST_L1:g} and {LARGEST_L1:g}. Give a bar between them."
+            f"{-largest:g} and {largest:g}. Give a bar between them."
         )
     if stage.bar_unit == "panel-sd" and not LOWEST_SDS <= stage.bar <= HIGHEST_SDS:
         what = "hardly an outcome passes" if stage.bar > 0 else "nearly every outcome passes"

@@ -1,12 +1,16 @@
-"""The tables of experiments.toml other than the recipe: drives, split, windows, encoder, cache, levers, rules."""
+"""The tables of experiments.toml other than the recipe and the slices: drives, split, windows, encoder, cache, ..."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from flowlab.core.plugins import locate
+from flowlab.core.types import join_slice
+from flowlab.core.vocabulary import CHANNELS, DEFAULT_CHANNEL
 from flowlab.study.recipe import Frozen, Recipe
+from flowlab.study.slices import SliceName, SliceSettings
 
 KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
 LARGEST_SEED = 10**18 - 1
@@ -14,6 +18,15 @@ LARGEST_SEED = 10**18 - 1
 
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _as_channel(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise ValueError(f"a channel is named by letters, digits, _, . and -, up to 64 of them. Rename {name!r}")
+    return name
+
+
+ChannelName = Annotated[str, AfterValidator(_as_channel)]
 
 
 def _require_each_once(name: str, values: Sequence[object]) -> None:
@@ -59,7 +72,9 @@ class UdacityDrives(Frozen):
 
 
 class SyntheticDrives(Frozen):
-    """Drives of a known action distribution: two steering modes at `mean` -/+ `gap`/2, the right one with `mass`."""
+    """Drives of a known action distribution: two modes of the last channel at `mean` -/+ `gap`/2, the upper one with
+    `mass`.
+    """
 
     source: Literal["synthetic"]
     count: int = Field(6, ge=1)
@@ -68,6 +83,12 @@ class SyntheticDrives(Frozen):
     mass: float = Field(0.7, ge=0, le=1)
     gap: float = Field(1.0, ge=0, le=2)
     mean: float = Field(0.0, ge=-1, le=1)
+    channels: tuple[ChannelName, ...] = Field(CHANNELS, strict=False, min_length=1)
+
+    @model_validator(mode="after")
+    def _channels_once(self) -> Self:
+        _require_each_once("channels", self.channels)
+        return self
 
 
 class PluginDrives(Frozen):
@@ -92,6 +113,13 @@ def drives_model(table: dict[str, Any]) -> type[DrivesSettings]:
         raise ValueError(f"source must be a text in quotes, such as {', '.join(map(repr, DRIVES_BY_SOURCE))}")
     locate("sources", source)
     return DRIVES_BY_SOURCE.get(source, PluginDrives)
+
+
+def source_channels(settings: DrivesSettings) -> tuple[str, ...] | None:
+    """The raw channels of those drives, or None for a plug-in, which says so only once it is opened."""
+    if isinstance(settings, SyntheticDrives):
+        return settings.channels
+    return None if isinstance(settings, PluginDrives) else CHANNELS
 
 
 class SplitSettings(Frozen):
@@ -252,17 +280,19 @@ class LeverSettings(Frozen):
 
 
 class MetricKey(Frozen):
-    """Which number of a run: metric, channel, slice, readout; and which way it is better."""
+    """Which number of a run: metric, channel, slice, readout, on one drive alone or on all; which way it is better."""
 
     metric: str = "l1"
-    channel: str = "steering"
+    channel: str = DEFAULT_CHANNEL
     slice: str
+    drive: Text | None = None
     readout: str = "meank"
     direction: Literal["lower", "higher"] = "lower"
 
     def shown(self) -> str:
         """The number's name for people: "l1 steering spike_frame meank"."""
-        return " ".join(part for part in (self.metric, self.channel, self.slice, self.readout) if part)
+        where = join_slice(self.slice, self.drive or "")
+        return " ".join(part for part in (self.metric, self.channel, where, self.readout) if part)
 
 
 class StageSettings(Frozen):
@@ -330,6 +360,7 @@ class StudyFile(Inputs):
     """experiments.toml, whole: the inputs of its control's cache, and all else."""
 
     study: StudyTable
+    slices: dict[SliceName, SliceSettings] | None = None
     control: Recipe = Recipe()
     levers: dict[KebabName, LeverSettings] = {}
     rules: dict[KebabName, RuleSettings]

@@ -9,14 +9,16 @@ from pydantic import ValidationError
 
 from flowlab.core.errors import MissingError, StudyError, unknown_name
 from flowlab.core.plugins import locate
-from flowlab.core.vocabulary import CHANNELS, CONTROL, FRAME_SLICES, METRICS, READOUTS, SLOT_SLICES
+from flowlab.core.vocabulary import CONTROL, MERGED_FROM
 from flowlab.study.document import FILE_NAME, read_document
 from flowlab.study.lever import idle_keys, pull
+from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
-from flowlab.study.settings import DRIVES_BY_SOURCE, DriveViTSettings, MetricKey, StudyFile
+from flowlab.study.settings import DriveViTSettings, StudyFile, source_channels
 from flowlab.study.setup import Setup
+from flowlab.study.slices import SliceSettings, slices_for
 from flowlab.study.unused import given_keys, why_unused
 
 
@@ -56,6 +58,16 @@ class Study:
     def stacked(self) -> tuple[str, ...]:
         """The levers that the base has taken in, in their order."""
         return self.file.study.stacked
+
+    @property
+    def channels(self) -> tuple[str, ...] | None:
+        """The raw channels of the drives, or None for a source that says so only once it is opened."""
+        return source_channels(self.file.drives)
+
+    @property
+    def slices(self) -> dict[str, SliceSettings]:
+        """The slices by name, frame and slot slices in the file's order, or flowlab's own where the file has none."""
+        return slices_for(self.file.slices, self.channels)
 
     @property
     def levers(self) -> tuple[str, ...]:
@@ -137,6 +149,8 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
         raise StudyError(f"{FILE_NAME}: {sentence(error, StudyFile, tables)}") from None
     study = Study(root.resolve(), file)
     _require_known_names(file)
+    slices_for(file.slices, study.channels)
+    require_numbers(file)
     unused = why_unused(file.control, given_keys(file.control), file.windows.horizon)
     if unused is not None:
         raise StudyError(f"{FILE_NAME}: control.{unused[0]} does nothing here: {unused[1]}. Leave it out.")
@@ -173,11 +187,22 @@ def _require_sound(who: str, setup: Setup) -> None:
         raise StudyError(
             f"{who} has decoder.image_tokens, and the encoder makes none. Set encoder.image_grid: 4 makes 16 tokens."
         )
-    if inputs.drives.source in DRIVES_BY_SOURCE:
-        channels = model_channels(recipe.action_space, CHANNELS)
-        for name in recipe.objective.lds.channel_alpha:
-            if name not in channels:
-                raise unknown_name("model channel", name, channels, f"{who}.objective.lds.channel_alpha")
+    channels = source_channels(inputs.drives)
+    if channels is not None:
+        _require_channels(who, recipe, channels)
+
+
+def _require_channels(who: str, recipe: Recipe, raw_channels: tuple[str, ...]) -> None:
+    """Raises for a recipe that asks for channels which the drives do not have."""
+    if recipe.action_space.merge and not set(MERGED_FROM) <= set(raw_channels):
+        raise StudyError(
+            f"{who} has action_space.merge, which needs the channels {' and '.join(MERGED_FROM)}, and the drives "
+            f"have {', '.join(raw_channels)}. Set action_space.merge = false."
+        )
+    channels = model_channels(recipe.action_space, raw_channels)
+    for name in recipe.objective.lds.channel_alpha:
+        if name not in channels:
+            raise unknown_name("model channel", name, channels, f"{who}.objective.lds.channel_alpha")
 
 
 def _require_known_names(file: StudyFile) -> None:
@@ -186,35 +211,3 @@ def _require_known_names(file: StudyFile) -> None:
         raise unknown_name("rule", file.study.rule, file.rules, "study.rule")
     if CONTROL in file.levers:
         raise StudyError(f"{FILE_NAME}: a lever cannot be named {CONTROL!r}; that is the reference recipe. Rename it.")
-    _require_number("study.primary", file.study.primary, file)
-    for name, rule in file.rules.items():
-        for index, guardrail in enumerate(rule.guardrails):
-            _require_number(f"rules.{name}.guardrails[{index}]", guardrail, file)
-
-
-def _require_number(where: str, key: MetricKey, file: StudyFile) -> None:
-    """A rule that asks for a number which no run will ever have would wait for ever."""
-    if key.metric not in METRICS:
-        raise unknown_name("metric", key.metric, METRICS, where)
-    better = METRICS[key.metric].better
-    if key.direction != better:
-        raise StudyError(
-            f'{FILE_NAME}: {where}: a {better} {key.metric} is better. Write direction = "{better}" beside it.'
-        )
-    if key.readout not in READOUTS:
-        raise unknown_name("readout", key.readout, READOUTS, where)
-    if key.channel and file.drives.source in DRIVES_BY_SOURCE and key.channel not in CHANNELS:
-        raise unknown_name("channel", key.channel, CHANNELS, where)
-    if key.metric in ("maneuver_l1", "chunk_mean_correlation") and not key.channel:
-        raise StudyError(f"{FILE_NAME}: {where}: {key.metric} is taken per channel. Name one: {', '.join(CHANNELS)}.")
-    slices = _slices(key.metric, file.windows.horizon)
-    if key.slice not in slices and not (key.slice.startswith("drive:") and "drive:<drive_id>" in slices):
-        raise unknown_name(f"slice of {key.metric}", key.slice, slices, where)
-
-
-def _slices(metric: str, horizon: int) -> tuple[str, ...]:
-    """The slices that `metric` has rows for."""
-    if metric == "maneuver_l1":
-        return ("overall",)
-    frames = (*FRAME_SLICES, "drive:<drive_id>")
-    return (*frames, *SLOT_SLICES, *(f"slot:{slot}" for slot in range(1, horizon + 1))) if metric == "l1" else frames

@@ -223,6 +223,14 @@ window_steps = {window_steps}
 [cache]
 variants = ["normal", "no-history"]  # no-history: the past actions are zeroed before the encoder
 
+# Slices: which frames a metric is taken over. Without this table there are flat_frame (every |steering| < 0.05) and
+# spike_frame (some |steering| > 0.5), with it those that it defines, and always overall.
+#
+#   [slices.sharp_right]
+#   channel = "steering"
+#   above = 0.5  # of the raw action; or below, or size_above and size_below of its size
+#   slots = "any"  # some slot of the frame; or all
+
 # The control: the recipe that every lever changes. A key left out has flowlab's own value.
 
 [control.objective]

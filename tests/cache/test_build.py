@@ -52,10 +52,11 @@ def test_the_chunk_starts_at_the_frame_after_now(built: Path):
     assert torch.equal(gas_row, torch.stack([now + 1, now + 2], dim=1))
 
 
-def test_history_action_time_and_waypoints_are_of_the_window_s_frames(built: Path):
+def test_history_action_speed_time_and_waypoints_are_of_the_window_s_frames(built: Path):
     val = open_cache(built).split("val")
     rows = val.frame_index - FIRST_FRAME
     assert torch.equal((val.history_action[:, :, 0] * 1000).round().long(), rows)
+    assert torch.equal((val.speed_mps * 100).round().long(), rows)
     assert torch.equal(val.time_us, rows * 100_000)
     assert val.waypoints is not None
     assert torch.equal(val.waypoints[:, 9, 0], rows[:, -1] / 2)

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowlab.cache.build import build_cache
-from flowlab.cache.cache import open_cache, read_array
+from flowlab.cache.cache import has_old_layout, open_cache, read_array
 from flowlab.cache.catalogue import describe_cache, list_caches
+from flowlab.cache.identity import LAYOUT_VERSION, cache_id
 from flowlab.cache.layout import CHUNK_ROWS, ArrayWriter
 from flowlab.cache.verify import verify_cache
-from flowlab.core.errors import CacheCorruptError, CacheMismatchError, MissingError, UnknownNameError
+from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, UnknownNameError
 from flowlab.core.types import ConditionSpec, TokenGroup
 from tests.cache.number_encoder import NumberEncoder
 from tests.cache.three_drives import SPLIT, VARIANTS, WINDOWS, three_drives
@@ -111,6 +112,41 @@ def test_an_edited_identity_is_corrupt(built: Path):
     (built / "zarr.json").write_text(json.dumps(metadata))
     with pytest.raises(CacheCorruptError):
         open_cache(built)
+
+
+def as_layout(built: Path, layout: int) -> Path:
+    """The cache as an earlier or later flowlab would have written it: under a name of its own, with its own layout."""
+    metadata = json.loads((built / "zarr.json").read_text())
+    attributes = metadata["attributes"]
+    attributes["identity"]["layout"] = layout
+    attributes["cache_id"] = cache_id(attributes["identity"])
+    (built / "zarr.json").write_text(json.dumps(metadata))
+    return built.rename(built.with_name(f"{attributes['cache_id']}.zarr"))
+
+
+def test_an_old_layout_is_named_with_the_next_step_wherever_the_cache_is_opened(built: Path):
+    old = as_layout(built, 1)
+    told = f"cache {old.stem} has layout 1, and this flowlab reads layout {LAYOUT_VERSION}. Build the new one beside it"
+    for ask in (open_cache, describe_cache, verify_cache):
+        with pytest.raises(CacheLayoutError, match=told):
+            ask(old)
+
+
+def test_the_new_layout_is_built_beside_the_old(built: Path):
+    old = as_layout(built, 1)
+    new = build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, old.parent)
+    assert new != old
+    assert {record["cache_id"]: record["state"] for record in list_caches(old.parent)} == {
+        old.stem: "old layout",
+        new.stem: "whole",
+    }
+    assert [has_old_layout(path) for path in (old, new)] == [True, False]
+
+
+def test_a_layout_to_come_is_no_old_one(built: Path):
+    newer = as_layout(built, LAYOUT_VERSION + 1)
+    assert not has_old_layout(newer)
+    assert [record["state"] for record in list_caches(newer.parent)] == ["newer layout"]
 
 
 def test_another_spec_is_refused_with_both_named(built: Path):

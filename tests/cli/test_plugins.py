@@ -14,8 +14,8 @@ PAGE = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text()
 
 
 def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
-    return found
+    first, *_ = re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)  # tests/evaluate runs the readout's
+    return first
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,30 @@ class TestSyntheticConforms(SourceConformance):
         return make_source(count=3, frames=80)
 
 
+class TestSyntheticWithChannelsOfItsOwnConforms(SourceConformance):
+    def source(self):
+        return make_source(count=3, frames=80, channels=("x", "y", "z", "gripper"))
+
+
+def test_the_default_channels_have_the_numbers_that_they_always_had():
+    assert make_source(count=2, frames=60, seed=3).digest("drive_01") == "6682c7ced5522f7a"
+
+
+def test_the_last_of_other_channels_is_the_one_with_two_modes():
+    cars, arm = make_source(), make_source(channels=("x", "y", "z", "gripper"))
+    action, own = cars.load("drive_00").action, arm.load("drive_00").action
+    np.testing.assert_array_equal(own[:, [0, 1, 3]], action)
+    np.testing.assert_allclose(own[:, 2], (own[:, 0] - own[:, 1]) / 2, atol=1e-7)  # a quarter of the bend
+
+
+def test_fewer_channels_keep_the_two_modes():
+    action = make_source().load("drive_00").action
+    for names, columns in ((("gripper",), [2]), (("x", "gripper"), [0, 2])):
+        drive = make_source(channels=names).load("drive_00")
+        assert drive.channels == names
+        np.testing.assert_array_equal(drive.action, action[:, columns])
+
+
 def test_steering_is_exactly_one_of_two_values_as_labelled():
     sample = draw_synthetic(100, numpy_stream(0, "t"), gap=0.5, mean=0.25)
     assert sample.conditions.shape == (100, 12, 32) and sample.conditions.dtype == np.float32

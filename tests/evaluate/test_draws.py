@@ -12,6 +12,7 @@ from flowlab.policy.action_space import ActionSpace, Identity
 from flowlab.policy.decoder import Decoder, initialise
 from flowlab.policy.objectives import FlowMatching, Regression
 from flowlab.study.recipe import DecoderSettings, EvaluationSettings, ObjectiveSettings
+from tests.evaluate.made_frames import made_frames
 
 CHANNELS = ("left", "right")
 SPEC = ConditionSpec(12, (TokenGroup("tokens", 5),))
@@ -41,8 +42,14 @@ def decoder_of(*seeds):
     return decoder
 
 
+def frames_of(condition):
+    """Four frames of drive a and three of drive b, of 4 slots."""
+    truth = np.zeros((len(FRAMES), 4, len(CHANNELS)), np.float32)
+    return made_frames(truth, CHANNELS, drive=[name == "b" for name in DRIVES], now=FRAMES, condition=condition)
+
+
 def draws_of(decoder, condition, settings=SETTINGS):
-    return draw(FLOW, decoder, SPACE, condition, DRIVES, FRAMES, settings, horizon=4)
+    return draw(FLOW, decoder, SPACE, frames_of(condition), settings)
 
 
 def test_a_run_in_a_cohort_of_4_draws_what_it_draws_alone_bit_for_bit(condition):
@@ -75,7 +82,7 @@ def test_a_decoder_without_velocity_gives_the_bank_s_noise_times_its_scale(condi
 
 def test_a_deterministic_objective_has_one_draw(condition):
     regression = Regression([ObjectiveSettings()], True, torch.device("cpu"))
-    drawn = draw(regression, decoder_of(11), SPACE, condition, DRIVES, FRAMES, SETTINGS, horizon=4)
+    drawn = draw(regression, decoder_of(11), SPACE, frames_of(condition), SETTINGS)
     assert drawn.shape == (1, 7, 1, 4, 2)
 
 
@@ -83,7 +90,7 @@ def test_a_policy_of_fewer_slots_holds_its_last_one_and_starts_from_the_same_noi
     decoder = Decoder(1, DecoderSettings(width=16, layers=2, heads=2), 2, len(CHANNELS), SPEC)
     initialise(decoder, [11])
     torch.nn.init.zeros_(decoder.velocity.weight)  # what comes out is the noise itself
-    drawn = draw(FLOW, decoder, SPACE, condition, DRIVES, FRAMES, SETTINGS, horizon=4)[0]
+    drawn = draw(FLOW, decoder, SPACE, frames_of(condition), SETTINGS)[0]
     bank = noise(DRIVES, FRAMES, num_draws=3, horizon=4, num_channels=2, bank_seed=0)
     np.testing.assert_array_equal(drawn[:, :, :2], bank[:, :, :2])
     np.testing.assert_array_equal(drawn[:, :, 2:], np.repeat(bank[:, :, 1:2], 2, axis=2))

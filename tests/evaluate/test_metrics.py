@@ -4,27 +4,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flowlab.core.errors import DivergedError
-from flowlab.evaluate.metrics import score
+from flowlab.core.errors import DivergedError, StudyError, UnknownNameError
+from flowlab.core.types import MetricRow, join_slice
+from flowlab.evaluate.definitions import METRICS_VERSION, define_metrics
+from flowlab.evaluate.metrics import require_slices, score
+from flowlab.study.settings import MetricKey
+from flowlab.study.slices import SliceSettings
+from tests.evaluate.made_frames import made_frames
 
 CHANNELS = ("gas", "brake", "steering")
 THRESHOLDS = {"gas": 0.5, "brake": 0.5, "steering": 0.4}
 ACTIONS = st.floats(-1, 1, width=32)
 
 
+def definitions_for(channels):
+    return define_metrics(None, channels, THRESHOLDS | {name: 0.5 for name in channels if name not in THRESHOLDS})
+
+
 def scored(prediction, truth, drive=None, channels=CHANNELS, drive_ids=("a", "b")):
-    drive = np.zeros(len(truth), dtype=np.int64) if drive is None else drive
-    rows = score(
-        prediction,
-        truth,
-        channels=channels,
-        drive=drive,
-        drive_ids=drive_ids,
-        readout="meank",
-        thresholds=THRESHOLDS | {name: 0.5 for name in channels if name not in THRESHOLDS},
-    )
-    values = {(row.metric, row.channel, row.slice): row.value for row in rows}
-    assert len(values) == len(rows), "one row for each (metric, channel, slice)"
+    """The values by (metric, channel, place): a slice, a drive as `drive:a`, or a slice on a drive."""
+    frames = made_frames(truth, channels, drive=drive, drive_ids=drive_ids)
+    rows = score(prediction, frames, definitions_for(channels), readout="meank")
+    values = {(row.metric, row.channel, join_slice(row.slice, row.drive)): row.value for row in rows}
+    assert len(values) == len(rows), "one row for each (metric, channel, slice, drive)"
     assert {row.readout for row in rows} <= {"meank"}
     assert np.isfinite(list(values.values())).all()
     return values
@@ -83,11 +85,20 @@ def test_only_l1_and_num_frames_come_for_each_drive_of_a_frame_slice():
     assert len(crossed) == 10, "drive a has no flat frame and drive b no spike"
 
 
+def test_a_drive_is_a_column_and_no_part_of_the_slice():
+    truth, prediction = truth_and_prediction()
+    frames = made_frames(truth, drive=[0, 1])
+    rows = score(prediction, frames, definitions_for(CHANNELS), readout="meank")
+    assert MetricRow("l1", "steering", "spike_frame", "meank", 0.375, drive="a") in rows
+    assert MetricRow("num_frames", "", "overall", "meank", 1.0, drive="b") in rows
+    assert {row.slice for row in rows if row.drive} == {"overall", "spike_frame", "flat_frame"}
+
+
 def test_baselines_are_scored_without_the_crossed_slices():
     truth, prediction = truth_and_prediction()
-    given = {"channels": CHANNELS, "drive": np.array([0, 1]), "drive_ids": ("a", "b"), "thresholds": THRESHOLDS}
-    rows = score(prediction, truth, readout="repeat-last", crossed=False, **given)
-    assert not [row for row in rows if ":drive:" in row.slice]
+    frames = made_frames(truth, drive=[0, 1])
+    rows = score(prediction, frames, definitions_for(CHANNELS), readout="repeat-last", crossed=False)
+    assert {row.slice for row in rows if row.drive} == {"overall"}
 
 
 def test_a_correlation_of_something_constant_is_omitted():
@@ -147,6 +158,57 @@ def test_sums_are_in_float64():
     assert scored(prediction, truth, channels=("gas",))["l1", "gas", "overall"] == pytest.approx(
         float(np.float32(0.1)), rel=1e-12
     )
+
+
+def key(**changes):
+    return MetricKey(**({"slice": "spike_frame"} | changes))
+
+
+def test_a_number_that_the_frames_have_is_let_through():
+    frames = made_frames(truth_and_prediction()[0], drive=[0, 1])
+    keys = [key(), key(slice="slot:2"), key(slice="overall", drive="b"), key(slice="overall", metric="maneuver_l1")]
+    require_slices(frames, definitions_for(CHANNELS), keys)
+
+
+REFUSED = [
+    (
+        key(),
+        StudyError,
+        "number l1 steering spike_frame meank will have no value: nothing in the 2 validation frames is",
+    ),
+    (key(channel="gripper"), UnknownNameError, "unknown channel 'gripper' in the rule's number l1 gripper spike_frame"),
+    (key(slice="spike"), UnknownNameError, "unknown slice 'spike' in the rule's number .*: did you mean 'spike_slot'"),
+    (key(slice="overall", drive="c"), UnknownNameError, "unknown validation drive 'c' in the rule's number"),
+    (key(slice="overall", metric="maneuver_l1"), StudyError, "will have no value"),
+    (key(slice="overall", metric="chunk_mean_correlation"), StudyError, "will have no value"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "error", "told"), REFUSED, ids=[one[0].shown() for one in REFUSED])
+def test_a_number_that_no_run_would_have_is_refused(wanted, error, told):
+    flat = made_frames(np.zeros((2, 2, 3), np.float32))
+    with pytest.raises(error, match=told):
+        require_slices(flat, definitions_for(CHANNELS), [key(slice="flat_frame"), wanted])
+
+
+def test_the_definitions_tell_slices_and_no_thresholds():
+    given = {"far": SliceSettings(channel="x", size_above=1, slots="any")}
+    assert define_metrics(given, ("x", "y"), {"x": 0.2, "y": 0.3}).to_json() == {
+        "version": METRICS_VERSION,
+        "slices": {"far": {"channel": "x", "size_above": 1.0, "slots": "any"}},
+    }
+
+
+def test_flowlabs_own_slices_written_out_are_the_same_definitions():
+    own = define_metrics(None, CHANNELS, {})
+    written = {name: SliceSettings.model_validate(table) for name, table in own.to_json()["slices"].items()}
+    assert define_metrics(written, CHANNELS, {}).to_json() == own.to_json()
+
+
+def test_a_slice_of_a_channel_that_the_cache_lacks_is_refused():
+    given = {"far": SliceSettings(channel="z", size_above=1, slots="any")}
+    with pytest.raises(UnknownNameError, match=r"unknown channel 'z' in slices.far: Known: x, y"):
+        define_metrics(given, ("x", "y"), {})
 
 
 CHUNKS = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(

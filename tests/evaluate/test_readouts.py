@@ -1,32 +1,58 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flowlab.evaluate.readouts import READOUTS, meank, mediank, single
+from flowlab.core.errors import PluginError, UnknownNameError
+from flowlab.core.plugins import TABLE
+from flowlab.core.vocabulary import READOUTS
+from flowlab.evaluate.conformance import ReadoutConformance
+from flowlab.evaluate.readouts import MeanK, MedianK, Single, build_readout, own_readouts
+from tests.evaluate.made_frames import made_frames
 
 CHUNKS = arrays(np.float32, st.tuples(*[st.integers(1, 4)] * 3), elements=st.floats(-1, 1, width=32))
 
 
+def read_out(readout, draws):
+    truth = np.zeros((len(draws), *draws.shape[2:]), np.float32)
+    return readout(draws, made_frames(truth, ["x"] * draws.shape[3]))
+
+
+class TestSingleConforms(ReadoutConformance):
+    def readout(self):
+        return Single()
+
+
+class TestMeanKConforms(ReadoutConformance):
+    def readout(self):
+        return MeanK()
+
+
+class TestMedianKConforms(ReadoutConformance):
+    def readout(self):
+        return MedianK()
+
+
 def test_single_is_the_first_draw():
     draws = np.arange(2 * 3 * 1 * 1, dtype=np.float32).reshape(2, 3, 1, 1)
-    assert single(draws).ravel().tolist() == [0, 3]
+    assert read_out(Single(), draws).ravel().tolist() == [0, 3]
 
 
 def test_meank_is_the_mean_over_draws():
     draws = np.array([1.0, 2.0, 6.0], dtype=np.float32).reshape(1, 3, 1, 1)
-    assert meank(draws).ravel().tolist() == [3.0]
+    assert read_out(MeanK(), draws).ravel().tolist() == [3.0]
 
 
 @given(CHUNKS, st.integers(1, 32))
 def test_meank_of_equal_draws_is_single_bit_for_bit(chunk, num_draws):
     draws = np.repeat(chunk[:, None], num_draws, axis=1)
-    assert (meank(draws) == single(draws)).all()
+    assert (read_out(MeanK(), draws) == read_out(Single(), draws)).all()
 
 
 def test_mediank_is_the_median_over_draws_entry_by_entry():
     draws = np.array([[1.0, 9.0], [2.0, 8.0], [6.0, 0.0]], dtype=np.float32).reshape(1, 3, 2, 1)
-    assert mediank(draws).ravel().tolist() == [2.0, 8.0]
+    assert read_out(MedianK(), draws).ravel().tolist() == [2.0, 8.0]
 
 
 @given(arrays(np.float32, (1, 9, 2, 1), elements=st.floats(-1, 1, width=32)), arrays(np.float32, (1, 2, 1)))
@@ -34,8 +60,33 @@ def test_no_chunk_is_nearer_to_the_draws_than_mediank(draws, other):
     def distance(chunk):
         return np.abs(draws.astype(np.float64) - chunk[:, None]).sum()
 
-    assert distance(mediank(draws)) <= distance(np.nan_to_num(other)) + 1e-6
+    assert distance(read_out(MedianK(), draws)) <= distance(np.nan_to_num(other)) + 1e-6
 
 
-def test_every_readout_is_known_by_name():
-    assert list(READOUTS) == ["single", "meank", "mediank"]
+def test_the_readouts_that_rules_may_name_are_those_of_the_table():
+    assert tuple(TABLE["readouts"]) == READOUTS
+    assert tuple(readout.name for readout in own_readouts()) == READOUTS
+
+
+def test_an_unknown_readout_names_the_nearest():
+    with pytest.raises(UnknownNameError, match="unknown readout 'meadiank': did you mean 'mediank'"):
+        build_readout("meadiank")
+
+
+def test_a_plug_in_is_found_as_module_and_attribute():
+    assert build_readout(f"{__name__}:MeanK") == MeanK()
+
+
+def test_a_plug_in_that_is_no_readout_is_refused():
+    with pytest.raises(PluginError, match="is function, which is not a Readout: it needs a name"):
+        build_readout(f"{__name__}:read_out")
+
+
+def test_a_plug_in_that_cannot_be_built_is_named():
+    with pytest.raises(PluginError, match="NeedsMore' cannot be built: TypeError"):
+        build_readout(f"{__name__}:NeedsMore")
+
+
+class NeedsMore:
+    def __init__(self, more):
+        self.more = more

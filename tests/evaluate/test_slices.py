@@ -1,9 +1,19 @@
 import numpy as np
 import pytest
 
-from flowlab.evaluate.slices import drive_masks, fit_thresholds, frame_masks, maneuver_mask, slot_masks
+from flowlab.evaluate import slices
+from flowlab.evaluate.slices import drive_masks, fit_thresholds, maneuver_mask
+from flowlab.study.slices import SliceSettings, slices_for
 
 CHANNELS = ("gas", "steering")
+
+
+def frame_masks(truth, channels, given=None):
+    return slices.frame_masks(truth, channels, slices_for(given, channels))
+
+
+def slot_masks(truth, channels, given=None):
+    return slices.slot_masks(truth, channels, slices_for(given, channels))
 
 
 def steering_chunks(*rows):
@@ -56,10 +66,45 @@ def test_a_robot_arm_has_no_steering_slices():
     assert sorted(masks) == ["overall", "slot:1", "slot:2", "slot:3"]
 
 
+BOUNDS = [
+    ({"above": 0.3}, [0.3, 0.31, -0.9], [False, True, False]),
+    ({"below": -0.3}, [-0.3, -0.31, 0.9], [False, True, False]),
+    ({"size_above": 0.3, "above": 0.0}, [-0.5, 0.5, 0.2], [False, True, False]),
+    ({"above": -0.1, "below": 0.1}, [-0.1, 0.0, 0.1], [False, True, False]),
+]
+
+
+@pytest.mark.parametrize(("bounds", "actions", "inside"), BOUNDS, ids=str)
+def test_a_slot_is_in_a_slice_if_all_bounds_hold(bounds, actions, inside):
+    truth = np.array(actions, np.float32).reshape(1, 3, 1)
+    given = {"mine": SliceSettings(channel="gripper", slots="each", **bounds)}
+    assert slot_masks(truth, ("gripper",), given)["mine"].tolist() == [inside]
+
+
+def test_slices_that_are_given_replace_flowlabs_own():
+    given = {"full-gas": SliceSettings(channel="gas", above=0.8, slots="all")}
+    assert frame_masks(TRUTH, CHANNELS, given)["full-gas"].tolist() == [True] * 4
+    assert sorted(frame_masks(TRUTH, CHANNELS, given) | slot_masks(TRUTH, CHANNELS, given)) == [
+        "full-gas",
+        "overall",
+        "slot:1",
+        "slot:2",
+        "slot:3",
+    ]
+
+
+def test_bounds_are_compared_in_the_precision_of_the_actions():
+    """float32(0.3) is above 0.3 in float64, and not above 0.3 in its own precision."""
+    given = {"mine": SliceSettings(channel="x", above=0.3, slots="any")}
+    truth = np.full((1, 1, 1), 0.3, np.float32)
+    assert frame_masks(truth, ("x",), given)["mine"].tolist() == [False]
+    assert frame_masks(truth.astype(np.float64), ("x",), given)["mine"].tolist() == [True]
+
+
 def test_drives_partition_the_frames():
     masks = drive_masks(np.array([0, 1, 1, 0]), ("a", "b"))
-    assert masks["drive:a"].tolist() == [True, False, False, True]
-    assert masks["drive:b"].tolist() == [False, True, True, False]
+    assert masks["a"].tolist() == [True, False, False, True]
+    assert masks["b"].tolist() == [False, True, True, False]
 
 
 def channel(*values):

@@ -15,6 +15,7 @@ from flowlab.train.cohort import Cohort, Run
 from flowlab.train.data import train_data
 from flowlab.train.fit import Listener, fit
 from flowlab.train.validate import validation_data
+from tests.evaluate.made_frames import made_frames
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,5 @@ def draws_after_training(recipe: Recipe, train: Frames, val: Frames) -> NDArray[
     hardly = validation_data(condition[:1], raw[:1], space, bank_seed=0)  # nobody reads flow_mse here
     listener = Listener(*[lambda *_: None] * 3)
     trained = fit(Cohort((Run("oracle", "control", 1001, recipe),)), data, hardly, listener)
-    frames = np.arange(len(val.action))
-    return draw(
-        trained.objective,
-        trained.decoder,
-        space,
-        torch.from_numpy(val.condition).half(),
-        ["drive"] * len(frames),
-        frames,
-        recipe.evaluation,
-        horizon=val.action.shape[1],
-    )[0]
+    frames = made_frames(val.action, drive_ids=("drive",), condition=torch.from_numpy(val.condition).half())
+    return draw(trained.objective, trained.decoder, space, frames, recipe.evaluation)[0]

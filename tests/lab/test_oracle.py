@@ -7,8 +7,9 @@ import torch
 from flowlab.core.seeds import numpy_stream
 from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.synthetic import draw_synthetic, embed_states
-from flowlab.evaluate.readouts import meank, single
+from flowlab.evaluate.readouts import MeanK, Single
 from flowlab.study.recipe import DecoderSettings, EvaluationSettings, ObjectiveSettings, Recipe, TrainSettings
+from tests.evaluate.made_frames import made_frames
 from tests.lab.oracle import Frames, draws_after_training
 
 pytestmark = pytest.mark.slow
@@ -80,9 +81,11 @@ def test_regression_wins_on_flat_and_overall_and_loses_to_the_best_draw_on_spike
     def error(chunk):
         return np.abs(chunk - truth).mean(axis=1)
 
-    regression, flow = error(single(drawn["regression"])), drawn["flow"]
-    assert regression[flat].mean() < 0.6 * min(error(meank(flow))[flat].mean(), error(single(flow))[flat].mean())
-    assert regression.mean() < error(meank(flow)).mean()
-    assert regression.mean() < error(single(flow)).mean()
+    flow, frames = drawn["flow"], made_frames(val.action)
+    single, meank = error(Single()(flow, frames)), error(MeanK()(flow, frames))
+    regression = error(Single()(drawn["regression"], frames))
+    assert regression[flat].mean() < 0.6 * min(meank[flat].mean(), single[flat].mean())
+    assert regression.mean() < meank.mean()
+    assert regression.mean() < single.mean()
     best = np.abs(flow - truth[:, None]).mean(axis=2).min(axis=1)
     assert best[spike].mean() < 0.1 * regression[spike].mean()

@@ -51,6 +51,12 @@ def test_merging_signs_gas_and_brake_as_one_channel():
     assert space().to_model(raw).tolist() == [[0.75, -0.5], [-0.25, 0.5], [0.0, 0.0]]
 
 
+def test_a_raw_channel_may_have_the_merged_one_s_name():
+    names = ("longitudinal", "lateral")
+    raw = torch.tensor([[0.75, -0.5]])
+    assert torch.equal(space(merge=False, channels=names).to_raw(space(merge=False, channels=names).to_model(raw)), raw)
+
+
 def test_unmerging_returns_the_raw_actions_exactly():
     raw = torch.tensor([[0.75, 0.0, -0.5], [0.0, 0.25, 0.5], [0.0, 0.0, 0.0]])
     assert torch.equal(space().to_raw(space().to_model(raw)), raw)

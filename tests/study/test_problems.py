@@ -26,6 +26,8 @@ def test_the_good_file_is_good(tmp_path, good_text):
 
 
 # (what is replaced in the good text, by what, what the sentence must hold)
+FULL_GAS = 'channel = "gas"\nabove = 0.5\nslots = "all"'
+SLICE = "[slices.mine]\n{}\n[split]"
 EDITS = [
     # unknown keys, at every depth
     ("[split]", "[contrl]\n[split]", "unknown key 'contrl': did you mean 'control'? Known: cache, control, drives"),
@@ -90,6 +92,54 @@ EDITS = [
         'slice = "spike_frame"',
         'slice = "overall", metric = "maneuver_l1", channel = ""',
         "taken per channel. Name one: gas",
+    ),
+    (
+        'slice = "spike_frame"',
+        'slice = "drive:b"',
+        'a drive is not part of the slice\'s name. Write slice = "overall", drive = "b".',
+    ),
+    (
+        'slice = "spike_frame"',
+        'slice = "spike_frame", drive = "b"',
+        "study.primary names drive 'b' and l1 on spike_frame; a rule may look at one drive only with",
+    ),
+    ('slice = "spike_frame"', 'slice = "overall", drive = ""', "study.primary.drive: got the text '', expected a text"),
+    # slices
+    (
+        "[split]",
+        SLICE.format('channel = "steering"\nslots = "any"'),
+        "give a bound: above, below, size_above or size_be",
+    ),
+    ("[split]", SLICE.format('channel = "steering"\nabove = 0.5'), "slices.mine.slots is missing."),
+    (
+        "[split]",
+        SLICE.format('channel = "steering"\nabove = 0.5\nslots = "al"'),
+        "slices.mine.slots: got the text 'al': did you mean 'all'? Expected 'any', 'all' or 'each'.",
+    ),
+    (
+        "[split]",
+        SLICE.format('channel = "steering"\nsize_over = 0.5\nslots = "all"'),
+        "unknown key 'size_over' in [slices.mine]: did you mean 'size_above'? Known: above, below, channel, size_above",
+    ),
+    (
+        "[split]",
+        SLICE.format('channel = "steer"\nabove = 0.5\nslots = "all"'),
+        "unknown channel 'steer' in slices.mine: did you mean 'steering'? Known: brake, gas, steering.",
+    ),
+    (
+        "[split]",
+        SLICE.format('channel = "gas"\nabove = 0.5\nslots = "all"'),
+        "unknown slice of l1 'spike_frame' in study.primary: Known: mine, overall, slot:1",
+    ),
+    (
+        "[split]",
+        SLICE.format(FULL_GAS).replace("slices.mine", 'slices."sl:ot"'),
+        "slices.sl:ot: a slice is named by letters, digits, _ and -, up to 64 of them. Rename 'sl:ot'.",
+    ),
+    (
+        "[split]",
+        SLICE.format(FULL_GAS).replace(".mine", ".overall"),
+        "slices.overall: the name 'overall' is taken. Give",
     ),
     ('slice = "flat_frame"', 'slice = "flat"', "slice of l1 'flat' in rules.panel.guardrails[0]: did you mean 'flat_"),
     (

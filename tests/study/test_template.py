@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flowlab.core.errors import MissingError, StudyError, UnknownNameError
 from flowlab.core.plugins import TABLE, study_path
 from flowlab.study.settings import DRIVES_BY_SOURCE
+from flowlab.study.slices import SliceSettings
 from flowlab.study.study import load_study
 from flowlab.study.template import SIZES, choose_val, find_udacity_drives, kebab, quoted, write_study
 
@@ -21,6 +22,14 @@ def recordings(root, drives=SEVEN):
         (root / drive / "IMG").mkdir(parents=True)
         (root / drive / "driving_log.csv").touch()
     return root
+
+
+def test_the_slice_that_is_shown_as_a_comment_is_one(tmp_path):
+    path = write_study(tmp_path / "study", "synthetic", None, None)
+    comment = [line.removeprefix("#   ") for line in path.read_text().splitlines() if line.startswith("#   ")]
+    table = "\n".join(comment[comment.index("[slices.sharp_right]") :])
+    sharp = SliceSettings.model_validate(tomllib.loads(table)["slices"]["sharp_right"])
+    assert sharp.to_json() == {"channel": "steering", "above": 0.5, "slots": "any"}
 
 
 @pytest.mark.parametrize("source", SIZES)

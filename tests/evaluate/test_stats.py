@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowlab.lab.stats import fit_stats, load_stats, stats_path, store_stats
+from flowlab.evaluate.stats import fit_stats, load_stats, stats_path, store_stats
 from flowlab.study.recipe import ActionSpaceSettings
 
 CHANNELS, HORIZON = ("gas", "brake", "steering"), 6

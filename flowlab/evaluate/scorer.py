@@ -1,0 +1,66 @@
+"""Draws from decoders for the validation frames, and the metric rows of what is read out of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowlab.core.progress import SILENT, Progress
+from flowlab.core.types import MetricRow
+from flowlab.evaluate.baselines import baseline_chunks
+from flowlab.evaluate.definitions import MetricDefinitions
+from flowlab.evaluate.draws import draw
+from flowlab.evaluate.frames import ValidationFrames
+from flowlab.evaluate.metrics import score
+from flowlab.evaluate.readouts import build_readout, own_readouts
+from flowlab.policy.action_space import ActionSpace
+from flowlab.policy.decoder import AnyDecoder
+from flowlab.policy.objectives import Objective
+from flowlab.study.recipe import EvaluationSettings
+
+LOOKED_AT = ("l1", "maneuver_l1", "maneuver_fraction")
+"""What of one draw per frame is reported while training goes on."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How the decoders of a cohort are scored: on which frames, by which metrics, from which draws."""
+
+    frames: ValidationFrames
+    definitions: MetricDefinitions
+    space: ActionSpace
+    settings: EvaluationSettings
+
+    def draw(self, objective: Objective, decoder: AnyDecoder, progress: Progress = SILENT) -> NDArray[np.float32]:
+        """Raw draws (R, N, K, H, A)."""
+        return draw(objective, decoder, self.space, self.frames, self.settings, progress)
+
+    def rows(self, draws: NDArray[np.float32]) -> list[MetricRow]:
+        """Every metric of every readout of one run's draws (N, K, H, A). Raises DivergedError if one is not finite."""
+        return [
+            row
+            for readout in own_readouts()
+            for row in score(readout(draws, self.frames), self.frames, self.definitions, readout=readout.name)
+        ]
+
+    def baseline_rows(self, train_action: NDArray[np.float32]) -> list[MetricRow]:
+        """Every metric of each baseline, from the train split's raw chunks (N_train, H, A)."""
+        return [
+            row
+            for name, chunk in baseline_chunks(self.frames, train_action).items()
+            for row in score(chunk, self.frames, self.definitions, readout=name, crossed=False)
+        ]
+
+    def sample(self, objective: Objective, decoder: AnyDecoder, step: int) -> list[list[MetricRow]]:
+        """A look while training goes on: each run's rows of one draw per frame, none where it is not finite."""
+        one_draw = self.settings.model_copy(update={"draws": 1})
+        draws = draw(objective, decoder, self.space, self.frames, one_draw)
+        return [self._look(one, step) if np.isfinite(one).all() else [] for one in draws]
+
+    def _look(self, draws: NDArray[np.float32], step: int) -> list[MetricRow]:
+        single = build_readout("single")
+        found = score(single(draws, self.frames), self.frames, self.definitions, readout=single.name, crossed=False)
+        kept = self.definitions.frame_slices
+        return [
+            row._replace(step=step) for row in found if row.metric in LOOKED_AT and row.slice in kept and not row.drive
+        ]
