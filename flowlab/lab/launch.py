@@ -98,7 +98,7 @@ def stand(study: Study, levers: Sequence[str], device: torch.device | None, prog
 
 
 def require_judgeable(study: Study, ground: Ground) -> None:
-    """Raises for a primary or a guardrail over a slice that holds none of the validation frames: no run would have it."""
+    """Raises for a primary or guardrail over a slice without validation frames: no run would ever have that number."""
     frames = validation_frames(ground.frames_cache)
     definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
     require_slices(frames, definitions, [study.rule.primary, *study.rule.guardrails])
