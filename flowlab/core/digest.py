@@ -48,4 +48,4 @@ def base_id(control_digest: str, evaluation_id: str) -> str:
 
     The migration to revision 0004 computes the same in SQL, and `flowlab ledger verify` compares.
     """
-    return hashlib.sha256(f"{control_digest} {evaluation_id}".encode()).hexdigest()[:DIGEST_CHARS]
+    return hashlib.sha256(f"{control_digest} {evaluation_id}".encode("utf-8", "replace")).hexdigest()[:DIGEST_CHARS]

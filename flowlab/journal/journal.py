@@ -36,14 +36,7 @@ class Journal:
 
     def append(self, kind: str, **fields: Any) -> None:
         """Write one line, durable on return. Raises LedgerError for a number that is not finite."""
-        record = {"kind": kind, "time_us": time.time_ns() // 1000} | fields
-        try:
-            line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        except ValueError:
-            raise LedgerError(
-                f"a {kind!r} line for {self.path} holds NaN or infinity; the ledger expects finite numbers. "
-                f"Record the run as crashed instead."
-            ) from None
+        line = encode(kind, {"kind": kind, "time_us": time.time_ns() // 1000} | fields, self.path)
         try:
             with hold_descriptor(self._file):
                 _cut_torn_tail(self._file)
@@ -65,6 +58,17 @@ class Journal:
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def encode(kind: str, record: dict[str, Any], path: Path) -> bytes:
+    """A line of the journal at `path`. Raises LedgerError for a number that is not finite."""
+    try:
+        return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    except ValueError:
+        raise LedgerError(
+            f"a {kind!r} line for {path} holds NaN or infinity; the ledger expects finite numbers. "
+            f"Record the run as crashed instead."
+        ) from None
 
 
 class Line(NamedTuple):

@@ -16,10 +16,10 @@ from flowlab.core.errors import BusyError, LedgerError
 from flowlab.core.locks import hold
 from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, read_lines, read_whole_lines
 from flowlab.journal.lines import StudyJournal
+from flowlab.journal.values import BadLine
 from flowlab.ledger.chain import ADOPTED
 from flowlab.ledger.connection import one_line, open_ledger
 from flowlab.ledger.entry import INGESTED, Entry, Part, is_name, make_entry, parse_order
-from flowlab.ledger.fields import BadLine
 from flowlab.ledger.migrate import is_current, migrate
 from flowlab.ledger.writer import Writer
 

@@ -1,12 +1,15 @@
 """What a line of a run's journal becomes: rows of the ledger's tables. Nothing here touches the database."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from flowlab.core.digest import base_id, canonical_json
-from flowlab.core.types import join_slice, split_slice
+from flowlab.core.types import join_slice
 from flowlab.journal.journal import Line
-from flowlab.ledger.fields import BadLine, Fields, as_number, as_text, as_whole
+from flowlab.journal.lines import KINDS
+from flowlab.journal.run_lines import Artifact, Crashed, Event, Finished, Metrics, Registered, Started, WallTime
+from flowlab.journal.said import Said
+from flowlab.journal.values import BadLine
 from flowlab.study.lever import flat_keys
 
 Row = dict[str, Any]
@@ -30,13 +33,13 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
 }
 """What makes a row the same row in each table. The first one stays; another with other values is a conflict."""
 
-SAID_BY_READERS = ("conflict", "missing_part", "unreadable_line")
-"""Events that ingestion adds of its own; no line of a journal may claim them."""
-
 WHEN_AND_WHERE = {"time_us", "position"}  # may differ when a line is written again
 
+Maker = Callable[[Any, Row], Iterable[tuple[str, Row]]]
+"""From a line of one kind, and its journal, run, time and position, to the rows that it says, each with its table."""
 
-Maker = Callable[[Fields, Row], Iterator[tuple[str, Row]]]
+SINCE_0004 = {"encoder"}
+"""Kinds that came after the sentence about unknown kinds, which ledgers keep: it names those of revision 0003."""
 
 
 def rows_of(line: Line, place: Row, makers: Mapping[str, Maker]) -> list[tuple[str, Row]]:
@@ -45,13 +48,13 @@ def rows_of(line: Line, place: Row, makers: Mapping[str, Maker]) -> list[tuple[s
         raise BadLine(line.problem)
     kind = line.fields["kind"]
     if kind not in makers:
-        raise BadLine(f"unknown kind {kind!r}, expected one of {', '.join(sorted(makers))}")
-    when = {"time_us": as_whole(line.fields["time_us"], "time_us"), "position": line.position}
-    return list(makers[kind](Fields(line.fields), place | when))
+        raise BadLine(f"unknown kind {kind!r}, expected one of {', '.join(sorted(makers.keys() - SINCE_0004))}")
+    said = KINDS[kind].read(line.fields, place.get("run_id"))
+    return list(makers[kind](said, place | {"time_us": said.time_us, "position": line.position}))
 
 
 def event_row(place: Row, what: str, detail: str, step: int | None = None) -> Row:
-    """A row of `events`: what a journal says, or one of SAID_BY_READERS."""
+    """A row of `events`: what a journal says, or its reader."""
     return {"run_id": None} | place | {"what": what, "detail": detail, "step": step}
 
 
@@ -75,95 +78,73 @@ def spelled_key(table: str, row: Row) -> tuple[Any, ...]:
     return (*key_of(table, row | {"slice": join_slice(row["slice"], row["drive"])})[:-1],)
 
 
-def _registered(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    run_id = place["run_id"]
-    if line.text("run_id") != run_id:
-        raise BadLine(f"run_id is {line.text('run_id')!r}, expected the folder's name {run_id!r}")
-    yield (
-        "runs",
-        {"run_id": run_id, "time_us": place["time_us"]}
-        | {name: line.text(name) for name in ("study", "lever", "recipe_digest", "control_digest", "cache_id")}
-        | {name: line.text(name) for name in ("evaluation_id", "hypothesis")}
-        | {name: line.whole(name) for name in ("seed", "replicate")}
-        | {"evaluation_json": canonical_json(line.table("evaluation")), "changed_keys": line.texts("changed_keys")}
-        | {"origin": line.text("origin") if line.has("origin") else None}
-        | {"base_id": base_id(line.text("control_digest"), line.text("evaluation_id"))},
-    )
-    for key, value in flat_keys(line.table("recipe")):
-        yield "run_settings", {"run_id": run_id, "key": key, "value_json": canonical_json(value)}
-    for tag in line.texts("tags"):
-        taxonomy, colon, value = tag.partition(":")
-        if not colon:
-            raise BadLine(f"tag {tag!r} is not of the form taxonomy:value")
-        yield "tags", {"run_id": run_id, "taxonomy": taxonomy, "value": value}
+def _registered(line: Registered, place: Row) -> Iterator[tuple[str, Row]]:
+    run = only(place, "run_id")
+    row = run | {"time_us": line.time_us}
+    row |= taken(line, "study", "lever", "recipe_digest", "control_digest", "cache_id", "evaluation_id", "hypothesis")
+    row |= taken(line, "seed", "replicate") | {"evaluation_json": canonical_json(line.evaluation)}
+    row |= taken(line, "changed_keys", "origin") | {"base_id": base_id(line.control_digest, line.evaluation_id)}
+    yield "runs", row
+    for key, value in flat_keys(line.recipe):
+        yield "run_settings", run | {"key": key, "value_json": canonical_json(value)}
+    for tag in line.tags:
+        taxonomy, _, value = tag.partition(":")
+        yield "tags", run | {"taxonomy": taxonomy, "value": value}
     yield "events", event_row(place, "registered", "")
 
 
-def _started(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    attempt = {"run_id": place["run_id"], "attempt": line.whole("attempt")}
-    yield (
-        "attempts",
-        attempt
-        | {"time_us": place["time_us"]}
-        | {name: line.text(name) for name in ("device", "git_revision")}
-        | {name: line.whole(name) for name in ("cohort_size", "threads", "pid")},
-    )
-    for key, value in line.table("environment").items():
-        yield (
-            "environments",
-            attempt | {"key": key, "value": value if isinstance(value, str) else canonical_json(value)},
-        )
-    yield "events", event_row(place, "started", f"attempt {attempt['attempt']}")
+def _started(line: Started, place: Row) -> Iterator[tuple[str, Row]]:
+    attempt = only(place, "run_id") | taken(line, "attempt")
+    row = attempt | {"time_us": line.time_us}
+    yield "attempts", row | taken(line, "device", "git_revision", "cohort_size", "threads", "pid")
+    for key, value in line.environment.items():
+        text = value if isinstance(value, str) else canonical_json(value)
+        yield "environments", attempt | {"key": key, "value": text}
+    yield "events", event_row(place, "started", f"attempt {line.attempt}")
 
 
-def _metrics(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    for item in line.items("rows"):
-        if not isinstance(item, list) or len(item) not in (6, 7):
-            raise BadLine(f"metric row {item!r} is not [metric, channel, slice, readout, value, step]")
-        metric, channel, where, readout, value, step, *drive = item
-        where, on_drive = (
-            (as_text(where, "slice"), as_text(drive[0], "drive")) if drive else split_slice(as_text(where, "slice"))
-        )
-        yield (
+def _metrics(line: Metrics, place: Row) -> list[tuple[str, Row]]:
+    run_id, time_us = place["run_id"], line.time_us
+    return [
+        (
             "metrics",
             {
-                "run_id": place["run_id"],
-                "metric": as_text(metric, "metric"),
-                "channel": as_text(channel, "channel"),
+                "run_id": run_id,
+                "metric": metric,
+                "channel": channel,
                 "slice": where,
-                "drive": on_drive,
-                "readout": as_text(readout, "readout"),
-                "step": as_whole(step, "step"),
-                "value": as_number(value, "value"),
-                "time_us": place["time_us"],
+                "drive": drive,
+                "readout": readout,
+                "step": step,
+                "value": value,
+                "time_us": time_us,
             },
         )
+        for metric, channel, where, readout, value, step, drive in line.rows
+    ]
 
 
-def _wall_time(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    for phase, seconds in line.table("phases").items():
-        yield "wall_times", only(place, "run_id", "position") | {"phase": phase, "seconds": as_number(seconds, phase)}
+def _wall_time(line: WallTime, place: Row) -> Iterator[tuple[str, Row]]:
+    for phase, seconds in line.phases.items():
+        yield "wall_times", only(place, "run_id", "position") | {"phase": phase, "seconds": seconds}
 
 
-def _artifact(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    row = only(place, "run_id", "position", "time_us") | {name: line.text(name) for name in ("name", "digest")}
-    yield "artifacts", row | {"num_bytes": line.whole("bytes")}
+def _artifact(line: Artifact, place: Row) -> Iterator[tuple[str, Row]]:
+    row = only(place, "run_id", "position", "time_us") | taken(line, "name", "digest")
+    yield "artifacts", row | {"num_bytes": line.bytes}
 
 
-def _event(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    if line.text("what") in SAID_BY_READERS:
-        raise BadLine(f"what is {line.text('what')!r}, which is for the reader of a journal to say")
-    yield "events", event_row(place, line.text("what"), line.text("detail"))
+def _event(line: Event, place: Row) -> Iterator[tuple[str, Row]]:
+    yield "events", event_row(place, line.what, line.detail)
 
 
-def _finished(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    del line
+def _finished(_: Finished, place: Row) -> Iterator[tuple[str, Row]]:
     yield "events", event_row(place, "finished", "")
 
 
-def _crashed(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    yield "tags", {"run_id": place["run_id"], "taxonomy": "outcome", "value": "crashed-early"}
-    yield "events", event_row(place, "crashed", line.text("reason"), line.whole("step"))
+def _crashed(line: Crashed, place: Row) -> Iterator[tuple[str, Row]]:
+    yield "tags", only(place, "run_id") | {"taxonomy": "outcome", "value": "crashed-early"}
+    yield "events", event_row(place, "crashed", line.reason, line.step)
 
 
 RUN_KINDS: dict[str, Maker] = {
@@ -180,3 +161,8 @@ RUN_KINDS: dict[str, Maker] = {
 
 def only(place: Row, *columns: str) -> Row:
     return {column: place[column] for column in columns}
+
+
+def taken(said: Said, *names: str) -> Row:
+    """Fields that are columns of the same name."""
+    return {name: getattr(said, name) for name in names}

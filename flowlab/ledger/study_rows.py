@@ -1,92 +1,79 @@
 """What a line of the study's journal becomes: caches, rules, amendments, bases, stacks and verdicts as rows."""
 
 from collections.abc import Iterator
-from typing import Any
-
-from pydantic import ValidationError
 
 from flowlab.core.digest import base_id, canonical_json, digest_json
 from flowlab.core.types import split_slice
-from flowlab.ledger.fields import BadLine, Fields, as_whole
-from flowlab.ledger.rows import Maker, Row, event_row, only
-from flowlab.study.problems import sentence
-from flowlab.study.rule import Rule
+from flowlab.journal.study_lines import (
+    Amend,
+    Base,
+    Cache,
+    Encoder,
+    Measured,
+    Planned,
+    RuleHead,
+    Seal,
+    Stack,
+    Stage,
+    Verdicts,
+)
+from flowlab.ledger.rows import Maker, Row, event_row, taken
 
 
-def _cache(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    row = only(place, "time_us") | {name: line.text(name) for name in ("cache_id", "val_drives_digest")}
-    row |= {name: line.whole(name) for name in ("num_train", "num_val")}
-    yield "caches", row | {"identity_json": canonical_json(line.table("identity"))}
+def _cache(line: Cache, _: Row) -> Iterator[tuple[str, Row]]:
+    row = taken(line, "time_us", "cache_id", "val_drives_digest", "num_train", "num_val")
+    yield "caches", row | {"identity_json": canonical_json(line.identity)}
 
 
-def _seal(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    document = line.table("rule")
-    rule, digest = Fields(document), {"rule_digest": line.text("digest")}
-    if digest_json(document) != digest["rule_digest"]:
-        raise BadLine(f"the rule's digest is {digest_json(document)}, the seal says {digest['rule_digest']}")
-    try:
-        Rule.model_validate_json(canonical_json(document))
-    except ValidationError as error:
-        raise BadLine(f"this is no rule: {sentence(error, Rule, document)}") from None
-    yield (
-        "rules",
-        digest
-        | {"name": rule.text("name"), "rule_json": canonical_json(document), "time_us": place["time_us"]}
-        | _number_of_a_run(Fields(rule.table("primary")))
-        | _evaluation(rule)
-        | {"simulated_json": canonical_json(line.table("simulated")) if line.has("simulated") else None},
-    )
-    for position, item in enumerate(rule.items("stages"), start=1):
-        yield "rule_stages", digest | {"position": position} | _stage(Fields(item))
-    for position, item in enumerate(rule.items("guardrails"), start=1):
-        guard = Fields(item)
-        row = digest | {"position": position} | _number_of_a_run(guard) | {"margin": guard.number("margin")}
-        yield "rule_guardrails", row
-    for role in ("panel", "judged"):
-        for position, seed in enumerate(rule.items(f"{role}_seeds"), start=1):
-            yield "rule_seeds", digest | {"role": role, "position": position, "seed": as_whole(seed, "seed")}
+def _seal(line: Seal | Amend, _: Row) -> Iterator[tuple[str, Row]]:
+    digest, head, body = {"rule_digest": line.digest}, line.head, line.body
+    row = digest | {"name": head.name, "rule_json": canonical_json(line.rule), "time_us": line.time_us}
+    row |= _number_of_a_run(head.primary) | _evaluation(head)
+    yield "rules", row | {"simulated_json": None if line.simulated is None else canonical_json(line.simulated)}
+    for position, stage in enumerate(body.stages, start=1):
+        yield "rule_stages", digest | {"position": position} | _stage(stage)
+    for position, guard in enumerate(body.guardrails, start=1):
+        yield "rule_guardrails", digest | {"position": position} | _number_of_a_run(guard) | taken(guard, "margin")
+    for role, seeds in (("panel", body.panel_seeds), ("judged", body.judged_seeds)):
+        for position, seed in enumerate(seeds, start=1):
+            yield "rule_seeds", digest | {"role": role, "position": position, "seed": seed}
 
 
-def _amend(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
+def _amend(line: Amend, place: Row) -> Iterator[tuple[str, Row]]:
     yield from _seal(line, place)
-    names = {"rule_digest": line.text("digest"), "amended_digest": line.text("amended_digest")}
-    yield "amendments", names | {"reason": line.text("reason"), "time_us": place["time_us"]}
+    yield "amendments", {"rule_digest": line.digest} | taken(line, "amended_digest", "reason", "time_us")
 
 
-def _base(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    row: Row = {name: line.text(name) for name in ("control_digest", "cache_id", "evaluation_id")}
-    row |= {"stacked": line.texts("stacked"), "recipe_json": canonical_json(line.table("recipe"))}
-    row |= {"thresholds_json": canonical_json(line.table("thresholds")) if line.has("thresholds") else None}
-    yield "bases", row | {"base_id": base_id(row["control_digest"], row["evaluation_id"])} | only(place, "time_us")
+def _base(line: Base, _: Row) -> Iterator[tuple[str, Row]]:
+    row = taken(line, "control_digest", "cache_id", "evaluation_id", "stacked")
+    row |= {"recipe_json": canonical_json(line.recipe)}
+    row |= {"thresholds_json": None if line.thresholds is None else canonical_json(line.thresholds)}
+    yield "bases", row | {"base_id": base_id(line.control_digest, line.evaluation_id), "time_us": line.time_us}
 
 
-def _stack(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    names = ("lever", "recipe_digest", "rule_digest", "control_digest", "cache_id", "evaluation_id")
-    row: Row = {name: line.text(name) for name in (*names, "new_control_digest")}
-    row |= {"changes_json": canonical_json(line.table("changes")), "effect": line.number("effect")}
-    row |= {"base_id": base_id(row["control_digest"], row["evaluation_id"])}
-    row |= {"new_base_id": base_id(row["new_control_digest"], row["evaluation_id"])}
-    yield "stacks", row | {"replicate_seed": line.whole("replicate_seed")} | only(place, "time_us")
+def _stack(line: Stack, _: Row) -> Iterator[tuple[str, Row]]:
+    row = taken(line, "lever", "recipe_digest", "rule_digest", "control_digest", "cache_id", "evaluation_id")
+    row |= taken(line, "new_control_digest") | {"changes_json": canonical_json(line.changes)} | taken(line, "effect")
+    row |= {"base_id": base_id(line.control_digest, line.evaluation_id)}
+    row |= {"new_base_id": base_id(line.new_control_digest, line.evaluation_id)}
+    yield "stacks", row | taken(line, "replicate_seed", "time_us")
 
 
-def _verdicts(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
+def _verdicts(line: Verdicts, _: Row) -> Iterator[tuple[str, Row]]:
     names = ("rule_digest", "control_digest", "cache_id", "evaluation_id", "lever", "recipe_digest")
-    for item in line.items("rows"):
-        verdict = Fields(item)
-        row: Row = {name: verdict.text(name) for name in (*names, "decision", "reason")}
-        row |= {"effect": verdict.number("effect") if verdict.has("effect") else None}
-        row |= {"base_id": base_id(row["control_digest"], row["evaluation_id"])}
-        yield "recorded_verdicts", row | only(place, "time_us")
+    for decided in line.rows:
+        row = taken(decided, *names, "decision", "reason", "effect")
+        row |= {"base_id": base_id(decided.control_digest, decided.evaluation_id)}
+        yield "recorded_verdicts", row | {"time_us": line.time_us}
 
 
-def _encoder(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    row: Row = {name: line.text(name) for name in ("encoder_key", "encoder_digest", "file_name")}
-    row |= {"train_drives": line.texts("train_drives"), "settings_json": canonical_json(line.table("settings"))}
-    yield "encoders", row | only(place, "time_us")
+def _encoder(line: Encoder, _: Row) -> Iterator[tuple[str, Row]]:
+    row = taken(line, "encoder_key", "encoder_digest", "file_name", "train_drives")
+    yield "encoders", row | {"settings_json": canonical_json(line.settings), "time_us": line.time_us}
 
 
-def _planned(line: Fields, place: Row) -> Iterator[tuple[str, Row]]:
-    for run_id in line.texts("run_ids"):
+def _planned(line: Planned, place: Row) -> Iterator[tuple[str, Row]]:
+    for run_id in line.run_ids:
         yield "events", event_row(place, "planned", run_id)
 
 
@@ -102,29 +89,23 @@ STUDY_KINDS: dict[str, Maker] = {
 }
 
 
-def _stage(stage: Fields) -> Row:
+def _stage(stage: Stage) -> Row:
     """A stage as a row. Rules that were sealed before there were first seeds and bar units began at the first seed."""
-    return (
-        {name: stage.text(name) for name in ("name", "statistic")}
-        | {"num_seeds": stage.whole("num_seeds"), "bar": stage.number("bar")}
-        | {"first_seed": stage.whole("first_seed") if stage.has("first_seed") else 1}
-        | {"bar_unit": stage.text("bar_unit") if stage.has("bar_unit") else "metric"}
-    )
+    return taken(stage, "name", "statistic", "num_seeds", "bar") | {
+        "first_seed": 1 if stage.first_seed is None else stage.first_seed,
+        "bar_unit": "metric" if stage.bar_unit is None else stage.bar_unit,
+    }
 
 
-def _number_of_a_run(key: Fields) -> Row:
+def _number_of_a_run(key: Measured) -> Row:
     """Which number of a run a rule looks at, and which way is better: lower where nothing is said."""
-    names: dict[str, Any] = {name: key.text(name) for name in ("metric", "channel", "slice", "readout")}
-    if key.has("drive"):
-        names |= {"drive": key.text("drive")}
-    else:
-        names |= dict(zip(("slice", "drive"), split_slice(names["slice"]), strict=True))
-    return names | {"direction": key.text("direction") if key.has("direction") else "lower"}
+    where, drive = split_slice(key.slice) if key.drive is None else (key.slice, key.drive)
+    row = taken(key, "metric", "channel") | {"slice": where, "readout": key.readout, "drive": drive}
+    return row | {"direction": "lower" if key.direction is None else key.direction}
 
 
-def _evaluation(rule: Fields) -> Row:
+def _evaluation(head: RuleHead) -> Row:
     """The evaluation identity that the rule judges; NULL, any, for rules that were sealed before they named one."""
-    if not rule.has("evaluation"):
+    if head.evaluation is None:
         return {"evaluation_id": None, "evaluation_json": None}
-    evaluation = rule.table("evaluation")
-    return {"evaluation_id": digest_json(evaluation), "evaluation_json": canonical_json(evaluation)}
+    return {"evaluation_id": digest_json(head.evaluation), "evaluation_json": canonical_json(head.evaluation)}

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flowlab.core.errors import ChainBrokenError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.journal.journal import STUDY_JOURNAL, digest_part, read_lines
+from flowlab.journal.values import BadLine
 from flowlab.ledger.chain import ADOPTED, ENTRIES_AT_ONCE, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
 from flowlab.ledger.connection import open_ledger
 from flowlab.ledger.entry import INGESTED, Part, parse_order
-from flowlab.ledger.fields import BadLine
 from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema
 from flowlab.ledger.replay import replayed_digests
 from flowlab.ledger.tables import DERIVED, base_id_sql

@@ -262,7 +262,7 @@ def test_a_run_cannot_say_that_its_own_journal_is_lost(ledger: Path, runs: Path)
     """What is lost is not compared with the ledger: its lines could be changed afterwards."""
     path = write_run(runs, "r1", 0.3)
     with RunJournal.of(runs, "r1") as journal:
-        journal.event("missing_part", "so they say")
+        journal.append("event", what="missing_part", detail="so they say")
     (problem,) = ingest(ledger, runs).problems
     assert "what is 'missing_part', which is for the reader of a journal to say" in problem
     verify(ledger, runs)
