@@ -39,20 +39,20 @@ class ReadoutConformance:
 
     def _frames(self) -> ValidationFrames:
         """Two drives of 10 Hz, one after the other."""
-        random, num_channels = numpy_stream(0, "conformance", "frames"), len(self.channels())
+        stream, num_channels = numpy_stream(0, "conformance", "frames"), len(self.channels())
         half = NUM_FRAMES // 2
         frame_index = np.arange(NUM_FRAMES)[:, None] % half + np.arange(HISTORY)
         return ValidationFrames(
             channels=self.channels(),
-            truth=random.uniform(-1, 1, (NUM_FRAMES, HORIZON, num_channels)).astype(np.float32),
+            truth=stream.uniform(-1, 1, (NUM_FRAMES, HORIZON, num_channels)).astype(np.float32),
             drive=np.repeat([0, 1], half),
             drive_ids=("one", "two"),
             frame_index=frame_index,
             time_us=frame_index * 100_000,
-            history_action=random.uniform(-1, 1, (NUM_FRAMES, HISTORY, num_channels)).astype(np.float32),
-            speed_mps=random.uniform(0, 20, (NUM_FRAMES, HISTORY)).astype(np.float32),
-            waypoints=random.uniform(0, 40, (NUM_FRAMES, 10, 2)).astype(np.float32),
-            condition=torch.from_numpy(random.standard_normal((NUM_FRAMES, 12, 8)).astype(np.float16)),
+            history_action=stream.uniform(-1, 1, (NUM_FRAMES, HISTORY, num_channels)).astype(np.float32),
+            speed_mps=stream.uniform(0, 20, (NUM_FRAMES, HISTORY)).astype(np.float32),
+            waypoints=stream.uniform(0, 40, (NUM_FRAMES, 10, 2)).astype(np.float32),
+            condition=torch.from_numpy(stream.standard_normal((NUM_FRAMES, 12, 8)).astype(np.float16)),
         )
 
     def test_is_a_readout_with_a_name_that_metric_rows_can_have(self) -> None:
