@@ -7,7 +7,7 @@ import pytest
 
 from flowlab.core.errors import FlowlabError, LedgerError, UnknownNameError
 from flowlab.interop.import_runs import Imported, import_runs
-from flowlab.interop.metric_map import MetricMap, Place
+from flowlab.interop.metric_map import MetricMap, MetricName
 from flowlab.interop.mlflow_store import read_store
 from flowlab.interop.wandb_export import read_exports
 from flowlab.ledger.ingest import ingest
@@ -240,7 +240,7 @@ def test_a_store_that_was_cut_is_one_sentence_and_nothing_is_imported(runs: Path
 
 def test_maps_are_checked(runs: Path, tmp_path: Path) -> None:
     store = pilot(tmp_path / "mlflow.db")
-    for text in ("loss", "loss=l1", "=l1:a:b:c", "loss=l1:a:b", "loss=:a:b:c", "loss=l1:a::c"):
+    for text in ("loss", "loss=l1", "=l1:a:b:c", "loss=l1:a:b", "loss=:a:b:c", "loss=l1:a::c", "loss=l1:a:drive::c"):
         with pytest.raises(LedgerError, match="expected KEY=metric:channel:slice:readout"):
             MetricMap.parse([text])
     with pytest.raises(LedgerError, match="names 'a' twice"):
@@ -254,11 +254,26 @@ def test_maps_are_checked(runs: Path, tmp_path: Path) -> None:
 
 def test_a_slice_may_have_a_colon_and_final_keeps_the_end_alone(ledger: Path, runs: Path, tmp_path: Path) -> None:
     parsed = MetricMap.parse(["a=b=l1:steering:slot:1:meank:final"])
-    assert (parsed.place("a=b"), parsed.is_final("a=b")) == (Place("l1", "steering", "slot:1", "meank"), True)
+    assert (parsed.name("a=b"), parsed.is_final("a=b")) == (MetricName("l1", "steering", "slot:1", "meank"), True)
     store = pilot(tmp_path / "mlflow.db")
     from_mlflow(store.path, runs, f"{STEERING[1]}:final")
     by_lever(ledger, runs)
     assert {row["step"] for row in table(ledger, "metrics") if row["metric"] == "l1"} == {-1}
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("drive:d1", ("overall", "d1")),
+        ("spike_frame:drive:d:2", ("spike_frame", "d:2")),
+        ("slot:1", ("slot:1", "")),
+    ],
+)
+def test_a_slice_may_name_a_drive(ledger: Path, runs: Path, tmp_path: Path, where: str, found: tuple) -> None:
+    from_mlflow(pilot(tmp_path / "mlflow.db").path, runs, f"{KEY}=l1:steering:{where}:meank:final")
+    by_lever(ledger, runs)
+    rows = [row for row in table(ledger, "metrics") if row["metric"] == "l1"]
+    assert {(row["slice"], row["drive"], row["readout"]) for row in rows} == {(*found, "meank")}
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
