@@ -49,6 +49,7 @@ class Foreign:
     runs: list[ForeignRun]
     notes: list[str] = field(default_factory=list)  # what was left out already
     are_recipes_known: bool = True  # whether the tracker wrote down what the runs' settings were
+    seed_from: str = SEED  # the param that is the seed
 
 
 def shown(value: Any) -> str:

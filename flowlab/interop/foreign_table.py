@@ -150,13 +150,12 @@ class _Parquet:
 
     @cached_property
     def _heading(self) -> tuple[list[str], int]:
-        import pyarrow
         import pyarrow.parquet
 
         try:
             with pyarrow.parquet.ParquetFile(self.path) as file:
                 return list(file.schema_arrow.names), file.metadata.num_rows
-        except (pyarrow.ArrowException, OSError) as error:
+        except _unfit_errors() as error:
             raise self._unreadable(error) from None
 
     def where(self, row: int) -> str:
@@ -186,18 +185,17 @@ class _Parquet:
         )
 
     def _column(self, column: str) -> "pyarrow.ChunkedArray":
-        import pyarrow
         import pyarrow.parquet
 
         if column not in self._read:
             try:
                 with pyarrow.parquet.ParquetFile(self.path) as file:
                     found = file.read(columns=[column]).column(column)
-            except (pyarrow.ArrowException, OSError, LookupError) as error:
+            except _unfit_errors() as error:
                 raise self._unreadable(error) from None
             if len(found) != self.num_rows:
                 raise LedgerError(
-                    f"{self.path} has {len(found)} cells in {shown(column)}, expected {self.num_rows}: the file is torn."
+                    f"{self.path} has {len(found)} cells of {shown(column)}, expected {self.num_rows}: it is torn."
                 )
             self._read[column] = found
         return self._read[column]

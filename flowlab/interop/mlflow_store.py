@@ -26,7 +26,7 @@ RUN_NAME = "mlflow.runName"
 OF_EXPERIMENT = "where run_uuid in (select run_uuid from runs where experiment_id = ?)"
 
 
-def read_store(path: Path, experiment: str | None, lever_from: str | None) -> Foreign:
+def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_from: str = SEED) -> Foreign:
     """The runs of one experiment of the store at `path`; deleted ones are left out.
 
     Raises LedgerError for a file that is no such store, has several experiments and none is named, or holds what MLflow
@@ -36,17 +36,19 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None) -> Fo
         chosen = _experiment(store, experiment, path)
         alive, deleted = _runs(store, chosen["experiment_id"], path)
         params = _params(store, chosen["experiment_id"], alive, path)
-        tags = _tags(store, chosen["experiment_id"], alive, path, {RUN_NAME, SEED, lever_from})
+        tags = _tags(store, chosen["experiment_id"], alive, path, {RUN_NAME, seed_from, lever_from})
         keys = _keys(store, chosen["experiment_id"], alive, path)
     known = {name for table in (params, tags) for pairs in table.values() for name in pairs}
     if lever_from is not None and lever_from not in known:
         raise unknown_name("param or tag", lever_from, known, "--lever-from")
-    runs = [
-        _run(path, row, params.get(run_id, {}), tags.get(run_id, {}), tuple(keys.get(run_id, [])), lever_from)
-        for run_id, row in alive.items()
-    ]
+    runs = []
+    for run_id, row in alive.items():
+        settings, tagged = params.get(run_id, {}), tags.get(run_id, {})
+        if seed_from not in settings and seed_from in tagged:
+            settings[seed_from] = tagged[seed_from]
+        runs.append(_run(path, row, settings, tagged, tuple(keys.get(run_id, [])), lever_from))
     notes = [f"runs that were deleted in MLflow, left out: {deleted}"] if deleted else []
-    return Foreign(TOOL, path.name, chosen["name"], dict(chosen), runs, notes)
+    return Foreign(TOOL, path.name, chosen["name"], dict(chosen), runs, notes, seed_from=seed_from)
 
 
 def _run(
@@ -54,14 +56,13 @@ def _run(
 ) -> ForeignRun:
     run_id = row["run_uuid"]
     name = row["name"] or tags.get(RUN_NAME) or run_id
-    settings = params if SEED in params or SEED not in tags else params | {SEED: tags[SEED]}
     return ForeignRun(
         run_id=run_id,
         name=name,
         label=name if lever_from is None else params.get(lever_from, tags.get(lever_from)),
         status=STATUSES.get(row["status"], UNFINISHED),
         said=str(row["status"]),
-        params=settings,
+        params=params,
         keys=keys,
         read=lambda: _points(path, run_id),
         started_us=_microseconds(row["start_time"]),

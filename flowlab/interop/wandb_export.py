@@ -41,7 +41,7 @@ class _Run:
     ended_us: int | None = None
 
 
-def read_exports(paths: Sequence[Path], project: str | None, lever_from: str | None) -> Foreign:
+def read_exports(paths: Sequence[Path], project: str | None, lever_from: str | None, seed_from: str = SEED) -> Foreign:
     """The runs in these files, which are of one project: the one named, else that of the file's (the folder's) name.
 
     Raises LedgerError for a file that is no such export, UnknownNameError for a column that none has.
@@ -55,7 +55,7 @@ def read_exports(paths: Sequence[Path], project: str | None, lever_from: str | N
         if "_step" not in table.columns and any(BETWEEN in column for column in table.columns):
             found = _read_plot(table, step)
         elif step is not None:
-            found = _read_history(table, step, lever_from)
+            found = _read_history(table, step, lever_from, seed_from)
         else:
             raise LedgerError(
                 f"{path} has no column {' or '.join(STEPS)}: expected what run.history() gives, or the csv of a line "
@@ -71,8 +71,8 @@ def read_exports(paths: Sequence[Path], project: str | None, lever_from: str | N
     file_name = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
     made = [_foreign(run_id, run, lever_from) for run_id, run in runs.items()]
     made.sort(key=lambda run: run.started_us or 0)  # stable: in the order of the files where no time is known
-    known = any(run.params.keys() - {SEED} for run in made)
-    return Foreign(TOOL, file_name, name, {"project": name}, made, are_recipes_known=known)
+    known = any(run.params.keys() - {SEED, seed_from} for run in made)
+    return Foreign(TOOL, file_name, name, {"project": name}, made, are_recipes_known=known, seed_from=seed_from)
 
 
 def _foreign(run_id: str, run: _Run, lever_from: str | None) -> ForeignRun:
@@ -91,13 +91,13 @@ def _foreign(run_id: str, run: _Run, lever_from: str | None) -> ForeignRun:
     )
 
 
-def _read_history(table: ForeignTable, step_column: str, lever_from: str | None) -> dict[str, _Run]:
+def _read_history(table: ForeignTable, step_column: str, lever_from: str | None, seed_from: str) -> dict[str, _Run]:
     """Runs by id: those that a column tells apart, else one that is named after the file."""
     import polars
 
     id_column = next((name for name in RUN_IDS if name in table.columns), None)
     name_column = next((name for name in RUN_NAMES if name in table.columns), None)
-    settings = {column: name for column in table.columns if (name := _setting(column)) is not None}
+    settings = {column: name for column in table.columns if (name := _setting(column, seed_from)) is not None}
     skipped = {step_column, id_column, name_column, lever_from, *settings}
     metrics = [
         column
@@ -213,8 +213,8 @@ def _is_extreme(column: str, table: ForeignTable) -> bool:
     return any(column.endswith(end) and column.removesuffix(end) in table.columns for end in EXTREMES)
 
 
-def _setting(column: str) -> str | None:
+def _setting(column: str, seed_from: str) -> str | None:
     """The param that a column holds, if it does."""
-    if column == SEED:
+    if column in (SEED, seed_from):
         return column
     return next((column.removeprefix(prefix) for prefix in CONFIG if column.startswith(prefix)), None)

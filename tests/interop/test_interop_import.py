@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,6 +171,48 @@ def test_the_control_must_be_one_recipe(runs: Path, tmp_path: Path) -> None:
         from_mlflow(store.path, runs, ignore=("outt",))
     done = from_mlflow(store.path, runs, ignore=("out",))
     assert [run.recipe for run in done.added] == [{"lr": "0.1"}] * 2
+
+
+@pytest.mark.parametrize("name", ["random_seed", "cfg/seed", "seed_everything"])
+@pytest.mark.parametrize("kind", ["params", "tags"])
+def test_a_seed_of_another_name_pairs_runs(ledger: Path, runs: Path, tmp_path: Path, name: str, kind: str) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    for lever, seeds, gain in (("baseline", (1, 2, 3), 0.0), ("wide", (3, 1, 2), 0.001)):
+        for seed in seeds:
+            settings: Any = {kind: {name: str(seed)}}
+            store.run(f"{lever}{seed}", lever, {"loss": [(0, seed / 10 - gain)]}, **settings)
+    import_runs(read_store(store.path, None, None, name), runs, "test", "baseline", MetricMap.parse([]))
+    by_lever(ledger, runs)
+    found = {(row["seed"], round(row["delta"], 6)) for row in table(ledger, "pairs")}
+    assert found == {(1, -0.001), (2, -0.001), (3, -0.001)}
+
+
+def test_seeds_are_not_thrown_away(runs: Path, tmp_path: Path) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    for seed in (1, 2):
+        params = {"random_seed": str(seed), "out": f"run{seed}"}
+        store.run(str(seed) * 32, "baseline", {"loss": [(0, 1.0)]}, params=params)
+    with pytest.raises(LedgerError, match=r"If random_seed is the seed: --seed-from random_seed\. .*: --ignore out$"):
+        from_mlflow(store.path, runs)
+    with pytest.raises(LedgerError, match=r"--ignore random_seed would throw the seeds away.*--seed-from random_seed"):
+        from_mlflow(store.path, runs, ignore=("random_seed", "out"))
+    with pytest.raises(UnknownNameError, match="unknown param 'rnd_seed' in --seed-from: did you mean 'random_seed'"):
+        import_runs(read_store(store.path, None, None, "rnd_seed"), runs, "test", "baseline", MetricMap.parse([]))
+    assert not runs.exists()
+
+
+def test_a_seed_that_is_one_for_all_may_be_ignored(runs: Path, tmp_path: Path) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    store.run("a" * 32, "baseline", {"loss": [(0, 1.0)]}, params={"data_seed": "7"})
+    assert [run.recipe for run in from_mlflow(store.path, runs, ignore=("data_seed",)).added] == [{}]
+
+
+def test_a_column_of_wandb_may_be_the_seed(runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("run,_step,rng,config.lr,loss\na,0,7,1,1.0\n")
+    foreign = read_exports([path], None, None, "rng")
+    done = import_runs(foreign, runs, "test", "a", MetricMap.parse([]))
+    assert [(run.seed, run.recipe, run.foreign.keys) for run in done.added] == [(7, {"lr": "1"}, ("loss",))]
 
 
 def test_a_lever_of_several_recipes_and_one_like_the_control_are_named(runs: Path, tmp_path: Path) -> None:
