@@ -62,6 +62,9 @@ def ledger_import(
         str | None,
         typer.Option(metavar="NAME", help="The param, tag or column that names a run's lever, instead of its name."),
     ] = None,
+    seed_from: Annotated[
+        str, typer.Option(metavar="NAME", help="The param, tag or column that is a run's seed.")
+    ] = "seed",
     ignore: Annotated[
         list[str] | None,
         typer.Option(metavar="PARAM", help="A param that is no part of the recipe, like an output folder. Repeatable."),
@@ -75,7 +78,7 @@ def ledger_import(
 
     found = open_study(study)
     metrics = MetricMap.parse(mapped or [])
-    foreign = _read(tool, files, experiment, lever_from)
+    foreign = _read(tool, files, experiment, lever_from, seed_from)
     done = import_runs(foreign, found.runs, found.name, control, metrics, set(ignore or []), Bars())
     ingest_all(found)
     records: list[dict[str, Any]] = [
@@ -102,15 +105,15 @@ def ledger_import(
     say(f"{len(done.added)} runs imported{known}" if done.added else f"nothing to import{known}")
 
 
-def _read(tool: Tool, files: list[Path], experiment: str | None, lever_from: str | None) -> Any:
+def _read(tool: Tool, files: list[Path], experiment: str | None, lever_from: str | None, seed_from: str) -> Any:
     from flowlab.interop.mlflow_store import read_store
     from flowlab.interop.wandb_export import read_exports
 
     if tool is Tool.wandb:
-        return read_exports(files, experiment, lever_from)
+        return read_exports(files, experiment, lever_from, seed_from)
     if len(files) > 1:
         raise LedgerError(f"--from mlflow reads one SQLite file, got {len(files)}. Import one after the other.")
-    return read_store(files[0], experiment, lever_from)
+    return read_store(files[0], experiment, lever_from, seed_from)
 
 
 def ledger_tensorboard(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,15 +46,27 @@ def verdict(
 
 def sql(
     question: Annotated[str, typer.Argument(metavar="SQL", help='One SELECT, such as "select * from verdicts".')],
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the answer to FILE.csv or FILE.parquet instead.")
+    ] = None,
     study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."""
+    from flowlab.interop.answer import require_ending, write_answer
     from flowlab.ledger.connection import read
 
+    if file is not None:
+        require_ending(file)
     found = open_study(study)
     ingest_all(found)
     answer = read(found.ledger, question)
+    if file is not None:
+        write_answer(answer, file)
+        say(f"{len(answer.rows):,} rows, {len(answer.columns)} columns: {file}")
+        if as_json:
+            print_json({"file": str(file), "rows": len(answer.rows)})
+        return
     if as_json:
         print_json(answer.records())
     else:

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from flowlab.core.errors import MissingError, unknown_name
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.types import MetricRow
+from flowlab.core.vocabulary import FINAL_STEP
+from flowlab.interop.metric_map import MetricName
 from flowlab.ledger.connection import read
 
 FILE_NAME = "events.out.tfevents.0.flowlab"  # TensorBoard looks for "tfevents" in the name
 FINAL = "final"
-END = -1  # the step of a run's final values
 
 
 class EventFiles(NamedTuple):
@@ -79,10 +79,10 @@ def scalars_of(records: Sequence[dict[str, Any]]) -> list[Scalar]:
     last = max(0, *(row["step"] for row in records))
     tags = _Tags()
     scalars = []
-    for row in sorted(records, key=lambda row: (row["step"] == END, row["step"], row["time_us"])):
-        final, step = (True, last) if row["step"] == END else (False, row["step"])
-        key = MetricRow(row["metric"], row["channel"], row["slice"], row["readout"], 0.0)
-        scalars.append(Scalar(step, row["time_us"], tags.of(key, final), row["value"]))
+    for row in sorted(records, key=lambda row: (row["step"] == FINAL_STEP, row["step"], row["time_us"])):
+        final, step = (True, last) if row["step"] == FINAL_STEP else (False, row["step"])
+        name = MetricName(row["metric"], row["channel"], row["slice"], row["readout"], row["drive"])
+        scalars.append(Scalar(step, row["time_us"], tags.of(name, final), row["value"]))
     return scalars
 
 
@@ -90,13 +90,13 @@ class _Tags:
     """Names numbers; two that would have one name are told apart by a hyphen for each part that is empty."""
 
     def __init__(self) -> None:
-        self._owners: dict[str, tuple[MetricRow, bool]] = {}
+        self._owners: dict[str, tuple[MetricName, bool]] = {}
 
-    def of(self, key: MetricRow, final: bool) -> str:
-        parts = [key.metric, key.slice, key.readout, key.channel]
+    def of(self, name: MetricName, final: bool) -> str:
+        parts = [name.metric, name.frames, name.readout, name.channel]
         head = [FINAL] if final else []
         tag = "/".join(head + [part for part in parts if part])
-        if self._owners.setdefault(tag, (key, final)) == (key, final):
+        if self._owners.setdefault(tag, (name, final)) == (name, final):
             return tag
         return "/".join(head + [part or "-" for part in parts])
 

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 
 FINISHED, CRASHED, UNFINISHED = "finished", "crashed", "unfinished"
 SEED = "seed"
+SHOWN_CHARS = 40
+LAST_US = 253_402_300_799_999_999
+"""The end of the year 9999, in microseconds since 1970: what a time of a run may be at most."""
 
 
 class Points(NamedTuple):
@@ -31,7 +34,7 @@ class ForeignRun:
     params: dict[str, Any]  # with the seed, if there is one
     keys: tuple[str, ...]  # of its metrics
     read: Callable[[], Points] = field(repr=False)
-    started_us: int | None = None
+    started_us: int | None = None  # both from 0 to LAST_US
     ended_us: int | None = None
 
 
@@ -46,6 +49,13 @@ class Foreign:
     runs: list[ForeignRun]
     notes: list[str] = field(default_factory=list)  # what was left out already
     are_recipes_known: bool = True  # whether the tracker wrote down what the runs' settings were
+    seed_from: str = SEED  # the param that is the seed
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut if it is long."""
+    told = repr(value)
+    return told if len(told) <= SHOWN_CHARS else f"{told[:SHOWN_CHARS]}..."
 
 
 def whole_number(value: Any) -> int | None:

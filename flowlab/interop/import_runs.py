@@ -5,7 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from flowlab.core.digest import digest_json
 from flowlab.core.errors import LedgerError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
+from flowlab.core.vocabulary import FINAL_STEP
 from flowlab.interop.foreign import FINISHED, Foreign, Points
 from flowlab.interop.imported import CACHE, ImportedRun, name_runs
 from flowlab.interop.metric_map import MetricMap
@@ -20,7 +21,7 @@ from flowlab.journal.journal import RUN_JOURNAL, read_journal
 from flowlab.journal.lines import RunJournal
 
 ROWS_PER_LINE = 2000
-END = -1
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WHEN_AND_WHENCE = {"time_us", "origin"}  # may differ when a run is imported again, from a file that was renamed
 
 
@@ -111,8 +112,8 @@ def _rows(
     """The finite values at their steps; then, of a run that finished, the last value of each key once more."""
     finals = []
     for key, at in sorted(points.values.items()):
-        place = metrics.place(key)
-        rows = [MetricRow(*place, value, step) for step, value in at.items()]
+        name = metrics.name(key)
+        rows = [name.row(value, step) for step, value in at.items()]
         finite = [row for row in rows if abs(row.value) < float("inf")]
         if len(finite) < len(rows):
             left_out[key, "that are NaN or infinite"] += len(rows) - len(finite)
@@ -120,14 +121,10 @@ def _rows(
             yield from finite
         if run.foreign.status == FINISHED and rows:
             if finite and finite[-1] is rows[-1]:
-                finals.append(rows[-1]._replace(step=END))
+                finals.append(rows[-1]._replace(step=FINAL_STEP))
             else:
                 left_out[key, "that would be final, where the last one is NaN or infinite"] += 1
     yield from finals
-
-
-LAST_US = 253_402_300_799_000_000
-"""The end of the year 9999, in microseconds since 1970."""
 
 
 def _history(run: ImportedRun) -> str:
@@ -135,12 +132,7 @@ def _history(run: ImportedRun) -> str:
     told = [f"{run.origin.partition(':')[0]} run {foreign.run_id}, {foreign.name!r}", foreign.said]
     for what, time_us in (("started", foreign.started_us), ("ended", foreign.ended_us)):
         if time_us is not None:
-            if not 0 <= time_us <= LAST_US:
-                raise LedgerError(
-                    f"run {foreign.run_id} of {run.origin.partition('#')[0]} {what} {time_us / 1e6:g} s after 1970, "
-                    f"expected a time up to the year 9999. Are these milliseconds? Give seconds, or leave times out."
-                )
-            told.append(f"{what} {datetime.fromtimestamp(time_us / 1e6, UTC).isoformat(timespec='seconds')}")
+            told.append(f"{what} {(EPOCH + timedelta(microseconds=time_us)).isoformat(timespec='seconds')}")
     return "; ".join(told)
 
 
@@ -160,11 +152,11 @@ def _said(path: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in WHEN_AND_WHENCE} for line in lines]
 
 
-def _move(made: Path, place: Path) -> bool:
+def _move(made: Path, folder: Path) -> bool:
     """Whether the run was not there before."""
-    if place.exists():
+    if folder.exists():
         return False
-    made.rename(place)
+    made.rename(folder)
     return True
 
 

@@ -38,20 +38,22 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
     """The runs to import, and what is worth knowing of how they were named and which were left out.
 
     `control` is the name (label) of the control's runs, `ignore` the params that are no part of a recipe. Raises
-    UnknownNameError for a control that is not there, LedgerError if its runs differ in their params.
+    UnknownNameError for a control that is not there, LedgerError if its runs differ in their params or would lose
+    their seeds.
     """
     notes = list(foreign.notes)
     labelled = [run for run in foreign.runs if run.label]
     _note(notes, [run for run in foreign.runs if not run.label], "lack what --lever-from names, left out")
     levers = _levers([run.label or "" for run in labelled], control, notes)
-    _require_ignored(labelled, ignore)
-    recipes = {run.run_id: _recipe(run, ignore, foreign.are_recipes_known) for run in labelled}
+    _require_known(labelled, ignore, foreign.seed_from)
+    controls = [run for run in labelled if levers[run.label or ""] == CONTROL]
+    _require_seeds_kept(controls, ignore, foreign.seed_from)
+    recipes = {run.run_id: _recipe(run, {*ignore, foreign.seed_from}, foreign.are_recipes_known) for run in labelled}
     reference = _control_recipe(
-        {run.name: recipes[run.run_id] for run in labelled if levers[run.label or ""] == CONTROL},
-        [recipes[run.run_id] for run in labelled if levers[run.label or ""] == CONTROL],
+        {run.name: recipes[run.run_id] for run in controls}, [recipes[run.run_id] for run in controls]
     )
     evaluation = {"imported": foreign.tool, "file": digest_json({"tool": foreign.tool} | foreign.identity)}
-    seeds = _seeds([(run, levers[run.label or ""]) for run in labelled], notes)
+    seeds = _seeds([(run, levers[run.label or ""]) for run in labelled], foreign.seed_from, notes)
     replicates: Counter[tuple[str, int, str]] = Counter()
     named = []
     for run in labelled:
@@ -117,11 +119,11 @@ def _slug(name: str) -> str:
     return _lever(name)[:SLUG_CHARS].strip("-")
 
 
-def _recipe(run: ForeignRun, ignore: Collection[str], are_known: bool) -> dict[str, Any]:
-    """The run's params without its seed. Where nobody wrote params down, its name is all that is known."""
+def _recipe(run: ForeignRun, left_out: Collection[str], are_known: bool) -> dict[str, Any]:
+    """The run's params but those. Where nobody wrote params down, its name is all that is known."""
     if not are_known:
         return {"imported.name": _lever(run.label or "")}
-    return {key: _json(value) for key, value in run.params.items() if key != SEED and key not in ignore}
+    return {key: _json(value) for key, value in run.params.items() if key not in left_out}
 
 
 def _json(value: Any) -> Any:
@@ -135,21 +137,43 @@ def _json(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _require_ignored(runs: list[ForeignRun], ignore: Collection[str]) -> None:
+def _require_known(runs: list[ForeignRun], ignore: Collection[str], seed_from: str) -> None:
     known = {key for run in runs for key in run.params}
     for key in ignore:
         if key not in known:
             raise unknown_name("param", key, known, "--ignore")
+    if seed_from != SEED and seed_from not in known:
+        raise unknown_name("param", seed_from, known, "--seed-from")
+
+
+def _require_seeds_kept(controls: list[ForeignRun], ignore: Collection[str], seed_from: str) -> None:
+    """Raises LedgerError where what is ignored is the seed: runs would pair in the order in which they started."""
+    if any(whole_number(run.params.get(seed_from)) is not None for run in controls):
+        return
+    for key in ignore:
+        seeds = {whole_number(run.params.get(key)) for run in controls}
+        if _sounds_like_seed(key) and len(seeds) > 1 and None not in seeds:
+            raise LedgerError(
+                f"--ignore {key} would throw the seeds away, and runs would pair by the order in which they started. "
+                f"Pair them by it: --seed-from {key}"
+            )
+
+
+def _sounds_like_seed(key: str) -> bool:
+    return "seed" in key.lower()
 
 
 def _control_recipe(names: dict[str, dict], recipes: list[dict]) -> dict[str, Any]:
     """The one recipe that all runs of the control have."""
     differing = _differing(recipes)
     if differing:
-        options = " ".join(f"--ignore {key}" for key in differing)
+        seeds = [key for key in differing if _sounds_like_seed(key)]
+        is_seed = f"If {seeds[0]} is the seed: --seed-from {seeds[0]}. " if seeds else ""
+        options = " ".join(f"--ignore {key}" for key in differing if key not in seeds)
+        rest = f"If these say nothing of the recipe, leave them out: {options}" if options else ""
         raise LedgerError(
             f"the control's runs ({', '.join(names)}) differ in {', '.join(differing)}: they are of several recipes. "
-            f"If these say nothing of the recipe, leave them out: {options}"
+            f"{is_seed}{rest}".rstrip()
         )
     return recipes[0]
 
@@ -160,12 +184,12 @@ def _differing(recipes: list[dict[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(recipe.get(key)) for recipe in recipes}) > 1]
 
 
-def _seeds(runs: list[tuple[ForeignRun, str]], notes: list[str]) -> dict[str, int]:
+def _seeds(runs: list[tuple[ForeignRun, str]], seed_from: str, notes: list[str]) -> dict[str, int]:
     """The seed of each run: its param, else 0, 1, 2, ... in each lever in the order of start."""
     seeds: dict[str, int] = {}
     counted: Counter[str] = Counter()
     for run, lever in runs:
-        seed = whole_number(run.params.get(SEED))
+        seed = whole_number(run.params.get(seed_from))
         if seed is None:
             seed = counted[lever]
             counted[lever] += 1

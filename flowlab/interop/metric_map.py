@@ -1,37 +1,53 @@
-"""How the keys of another tracker's metrics become flowlab's (metric, channel, slice, readout)."""
+"""How the keys of another tracker's metrics become flowlab's (metric, channel, slice, readout, drive)."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 from flowlab.core.errors import LedgerError, unknown_name
+from flowlab.core.types import MetricRow, join_slice, split_slice
+from flowlab.core.vocabulary import OVERALL
 
 EXAMPLE = "--map val/steering_l1=l1:steering:spike_frame:meank"
 FINAL = "final"
 
 
-class Place(NamedTuple):
-    """Where the values of a key go."""
+class MetricName(NamedTuple):
+    """Of what a number is, in flowlab's words: all that a metric row says but its value and its step."""
 
     metric: str
     channel: str
     slice: str
     readout: str
+    drive: str = ""
+
+    @property
+    def frames(self) -> str:
+        """The slice and the drive as one text."""
+        return join_slice(self.slice, self.drive)
+
+    def row(self, value: float, step: int) -> MetricRow:
+        return MetricRow(self.metric, self.channel, self.slice, self.readout, value, step, self.drive)
+
+    def __str__(self) -> str:
+        """As --map takes it."""
+        return ":".join((self.metric, self.channel, self.frames, self.readout))
 
 
 class MetricMap:
-    """Places by key. A key without one keeps its name as the metric, over all channels and the slice overall."""
+    """Names by key. A key without one keeps its own as the metric, over all channels and the slice overall."""
 
-    def __init__(self, places: dict[str, Place], finals: frozenset[str]) -> None:
-        self._places = places
+    def __init__(self, names: dict[str, MetricName], finals: frozenset[str]) -> None:
+        self._names = names
         self._finals = finals
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Self:
         """From "KEY=metric:channel:slice:readout", with ":final" for a key of which the last value alone counts.
 
-        A slice may have a colon in it (slot:1). Raises LedgerError for anything else, and for a key given twice.
+        A slice may have a colon in it (slot:1), and may name a drive (drive:ID, SLICE:drive:ID). Raises LedgerError
+        for anything else, and for a key given twice.
         """
-        places: dict[str, Place] = {}
+        names: dict[str, MetricName] = {}
         finals = set()
         for text in texts:
             key, equals, told = text.rpartition("=")
@@ -40,28 +56,29 @@ class MetricMap:
             parts = parts[:-1] if is_final else parts
             if not equals or not key or len(parts) < 4 or not parts[0] or not all(parts[2:-1]):
                 raise LedgerError(f"--map got {text!r}, expected KEY=metric:channel:slice:readout. Example: {EXAMPLE}")
-            if key in places:
+            if key in names:
                 raise LedgerError(f"--map names {key!r} twice. Keep one of them.")
-            places[key] = Place(parts[0], parts[1], ":".join(parts[2:-1]), parts[-1])
+            where, drive = split_slice(":".join(parts[2:-1]))
+            names[key] = MetricName(parts[0], parts[1], where, parts[-1], drive)
             finals |= {key} if is_final else set()
-        return cls(places, frozenset(finals))
+        return cls(names, frozenset(finals))
 
-    def place(self, key: str) -> Place:
-        return self._places.get(key, Place(key, "", "overall", ""))
+    def name(self, key: str) -> MetricName:
+        return self._names.get(key, MetricName(key, "", OVERALL, ""))
 
     def is_final(self, key: str) -> bool:
         """Whether the last value of `key` alone is kept, as what the run ended with."""
         return key in self._finals
 
     def require_fits(self, keys: Sequence[str]) -> None:
-        """Raises UnknownNameError for a mapped key that is not there, LedgerError if two keys go to one place."""
-        for key in self._places:
+        """Raises UnknownNameError for a mapped key that is not there, LedgerError if two keys have one name."""
+        for key in self._names:
             if key not in keys:
                 raise unknown_name("metric", key, keys, "--map")
-        owners: dict[Place, str] = {}
+        owners: dict[MetricName, str] = {}
         for key in keys:
-            first = owners.setdefault(self.place(key), key)
+            first = owners.setdefault(self.name(key), key)
             if first != key:
                 raise LedgerError(
-                    f"metrics {first!r} and {key!r} would both become {':'.join(self.place(key))}. Map one elsewhere."
+                    f"metrics {first!r} and {key!r} would both become {self.name(key)}. Map one to another name."
                 )

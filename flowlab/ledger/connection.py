@@ -17,6 +17,7 @@ from flowlab.core.locks import hold
 
 if TYPE_CHECKING:
     import duckdb
+    import polars
 
 PATIENCE_S = 10.0
 BUSY_SIGNS = ("set lock on file", "different configuration", "Conflicting lock", "being used by another process")
@@ -33,6 +34,18 @@ class Table(NamedTuple):
     def records(self) -> list[dict[str, Any]]:
         """The rows as one dict each, keyed by column."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def frame(self) -> "polars.DataFrame":
+        """The rows as a data frame of polars.
+
+        Whole numbers are Int64, and Decimal(38, 0) where a HUGEINT or UBIGINT is beyond 64 bits; FLOAT and DOUBLE are
+        Float64, a DECIMAL the Decimal of its digits, timestamps Datetime in microseconds (in UTC where they have a
+        zone), lists Lists of these, NULL is null. UUIDs, enums and JSON are text; structs and maps are it as JSON.
+        Raises LedgerError for a value that does not fit, such as a date beyond the year 9999.
+        """
+        from flowlab.ledger.frame import frame_of
+
+        return frame_of(self.columns, self.types, self.rows)
 
 
 def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
@@ -62,12 +75,14 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
 
 
 def _told_apart(columns: list[str]) -> list[str]:
-    """Names of columns, each once: the second "a" is called "a_2"."""
-    counted: dict[str, int] = {}
-    named = []
-    for name in columns:
-        counted[name] = counted.get(name, 0) + 1
-        named.append(name if counted[name] == 1 else f"{name}_{counted[name]}")
+    """Names of columns, each once: the second "a" is called "a_2"; if there is one, "a_3"."""
+    named: list[str] = []
+    for position, name in enumerate(columns):
+        number, own = 1, name
+        while own in named or (number > 1 and own in columns[position:]):
+            number += 1
+            own = f"{name}_{number}"
+        named.append(own)
     return named
 
 

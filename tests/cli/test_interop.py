@@ -89,6 +89,33 @@ def test_event_files_of_one_run(study: Path) -> None:
     assert wrong.startswith("error: unknown run 'nothing': ")
 
 
+def test_an_answer_goes_into_a_file(study: Path) -> None:
+    told = flowlab(study, "sql", "select lever, seed, changed_keys from runs order by lever", "--out", "answer.csv")
+    assert (told.stdout, told.stderr) == ("", "2 rows, 3 columns: answer.csv\n")
+    assert (
+        study / "answer.csv"
+    ).read_text() == 'lever,seed,changed_keys\ncontrol,1001,[]\ndelta-off,1001,"[""delta""]"\n'
+    done = flowlab(study, "sql", "select seed from runs", "--out", "answer.parquet", "--json")
+    assert json.loads(done.stdout) == {"file": "answer.parquet", "rows": 2}
+    assert duckdb.sql(f"select sum(seed) from '{study / 'answer.parquet'}'").fetchall() == [(2002,)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("select 1", "--out", "a.xlsx"), "--out got 'a.xlsx', expected a file that ends in .csv or .parquet"),
+        (("select nothing", "--out", "never.csv"), "DuckDB cannot answer this"),
+        (("select 1", "--out", "experiments.toml/a.csv"), "experiments.toml"),
+    ],
+)
+def test_an_answer_that_cannot_be_written_is_one_sentence(study: Path, arguments: tuple[str, ...], words: str) -> None:
+    before = sorted(study.iterdir())
+    told = flowlab(study, "sql", *arguments, code=2).stderr
+    assert words in told
+    assert told.count("\n") == 1
+    assert sorted(study.iterdir()) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -91,6 +91,21 @@ def test_two_numbers_never_share_a_tag(ledger: Path, runs: Path, tmp_path: Path)
     }
 
 
+def test_a_drive_is_told_with_its_slice(ledger: Path, runs: Path, tmp_path: Path) -> None:
+    with RunJournal.of(runs, "r1") as journal:
+        register(journal, "r1")
+        rows = [("overall", "", 1.0), ("overall", "d1", 2.0), ("spike_frame", "d1", 3.0), ("spike_frame", "d2", 4.0)]
+        journal.metrics([MetricRow("l1", "steering", where, "meank", value, 0, drive) for where, drive, value in rows])
+    ingest(ledger, runs)
+    write_event_files(ledger, tmp_path / "events")
+    assert values(tmp_path / "events" / "r1") == {
+        "l1/overall/meank/steering": [(0, 1.0)],
+        "l1/drive:d1/meank/steering": [(0, 2.0)],
+        "l1/spike_frame:drive:d1/meank/steering": [(0, 3.0)],
+        "l1/spike_frame:drive:d2/meank/steering": [(0, 4.0)],
+    }
+
+
 def test_an_unknown_run_is_named_with_the_nearest(ledger: Path, runs: Path, tmp_path: Path) -> None:
     make_judged(ledger, runs)
     with pytest.raises(UnknownNameError, match=r"unknown run 'wide-1003': did you mean 'wide-100[12]'"):

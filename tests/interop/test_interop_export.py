@@ -67,8 +67,9 @@ def test_what_was_made_from_it_is_a_ledger_again(judged: Path, runs: Path, tmp_p
     found = verify(new, runs)
     assert (found.head, found.num_journals, found.gone) == (exported.head, 4, [])
     for name, count in exported.rows.items():
-        assert len(table(new, name)) == count
-        assert sorted(map(repr, table(new, name))) == sorted(map(repr, table(judged, name)))
+        rows = sorted(map(repr, table(new, name)))
+        assert len(rows) == count
+        assert rows == sorted(map(repr, table(judged, name)))
 
 
 def test_a_table_is_one_file_and_the_readme_says_how(judged: Path, tmp_path: Path) -> None:
@@ -82,7 +83,11 @@ def test_a_table_is_one_file_and_the_readme_says_how(judged: Path, tmp_path: Pat
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert set(exported.rows) == set(tables)
     assert (exported.rows["runs"], exported.rows["metrics"]) == (4, 20)
-    assert "duckdb new.duckdb < schema.sql" in (tmp_path / "out" / "README.txt").read_text()
+    told = (tmp_path / "out" / "README.txt").read_text()
+    assert "duckdb new.duckdb < schema.sql" in told
+    assert "Runs of one base_id" in told
+    bases = duckdb.sql(f"select count(base_id), count(distinct base_id) from '{tmp_path / 'out' / 'runs.parquet'}'")
+    assert bases.fetchall() == [(4, 1)]
     codec = duckdb.sql(f"select distinct compression from parquet_metadata('{tmp_path / 'out' / 'metrics.parquet'}')")
     assert codec.fetchall() == [("ZSTD",)]
 
@@ -117,6 +122,6 @@ def test_what_breaks_off_leaves_nothing(judged: Path, tmp_path: Path, monkeypatc
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
-def test_a_folder_that_cannot_be_made_is_named_as_it_was_given(judged: Path):
+def test_a_folder_that_cannot_be_made_is_named_as_it_was_given(judged: Path) -> None:
     with pytest.raises(StudyError, match=r"^/proc/x cannot be made: .*\. Name another folder\.$"):
         export_ledger(judged, Path("/proc/x"))

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flowlab.core.errors import FlowlabError, LedgerError, UnknownNameError
 from flowlab.interop.import_runs import Imported, import_runs
-from flowlab.interop.metric_map import MetricMap, Place
+from flowlab.interop.metric_map import MetricMap, MetricName
 from flowlab.interop.mlflow_store import read_store
 from flowlab.interop.wandb_export import read_exports
 from flowlab.ledger.ingest import ingest
@@ -172,6 +173,48 @@ def test_the_control_must_be_one_recipe(runs: Path, tmp_path: Path) -> None:
     assert [run.recipe for run in done.added] == [{"lr": "0.1"}] * 2
 
 
+@pytest.mark.parametrize("name", ["random_seed", "cfg/seed", "seed_everything"])
+@pytest.mark.parametrize("kind", ["params", "tags"])
+def test_a_seed_of_another_name_pairs_runs(ledger: Path, runs: Path, tmp_path: Path, name: str, kind: str) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    for lever, seeds, gain in (("baseline", (1, 2, 3), 0.0), ("wide", (3, 1, 2), 0.001)):
+        for seed in seeds:
+            settings: Any = {kind: {name: str(seed)}}
+            store.run(f"{lever}{seed}", lever, {"loss": [(0, seed / 10 - gain)]}, **settings)
+    import_runs(read_store(store.path, None, None, name), runs, "test", "baseline", MetricMap.parse([]))
+    by_lever(ledger, runs)
+    found = {(row["seed"], round(row["delta"], 6)) for row in table(ledger, "pairs")}
+    assert found == {(1, -0.001), (2, -0.001), (3, -0.001)}
+
+
+def test_seeds_are_not_thrown_away(runs: Path, tmp_path: Path) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    for seed in (1, 2):
+        params = {"random_seed": str(seed), "out": f"run{seed}"}
+        store.run(str(seed) * 32, "baseline", {"loss": [(0, 1.0)]}, params=params)
+    with pytest.raises(LedgerError, match=r"If random_seed is the seed: --seed-from random_seed\. .*: --ignore out$"):
+        from_mlflow(store.path, runs)
+    with pytest.raises(LedgerError, match=r"--ignore random_seed would throw the seeds away.*--seed-from random_seed"):
+        from_mlflow(store.path, runs, ignore=("random_seed", "out"))
+    with pytest.raises(UnknownNameError, match="unknown param 'rnd_seed' in --seed-from: did you mean 'random_seed'"):
+        import_runs(read_store(store.path, None, None, "rnd_seed"), runs, "test", "baseline", MetricMap.parse([]))
+    assert not runs.exists()
+
+
+def test_a_seed_that_is_one_for_all_may_be_ignored(runs: Path, tmp_path: Path) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    store.run("a" * 32, "baseline", {"loss": [(0, 1.0)]}, params={"data_seed": "7"})
+    assert [run.recipe for run in from_mlflow(store.path, runs, ignore=("data_seed",)).added] == [{}]
+
+
+def test_a_column_of_wandb_may_be_the_seed(runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("run,_step,rng,config.lr,loss\na,0,7,1,1.0\n")
+    foreign = read_exports([path], None, None, "rng")
+    done = import_runs(foreign, runs, "test", "a", MetricMap.parse([]))
+    assert [(run.seed, run.recipe, run.foreign.keys) for run in done.added] == [(7, {"lr": "1"}, ("loss",))]
+
+
 def test_a_lever_of_several_recipes_and_one_like_the_control_are_named(runs: Path, tmp_path: Path) -> None:
     store = MlflowStore(tmp_path / "mlflow.db")
     for run_id, name, rate in (("1", "baseline", "1"), ("2", "same", "1"), ("3", "two", "2"), ("4", "two", "3")):
@@ -240,7 +283,7 @@ def test_a_store_that_was_cut_is_one_sentence_and_nothing_is_imported(runs: Path
 
 def test_maps_are_checked(runs: Path, tmp_path: Path) -> None:
     store = pilot(tmp_path / "mlflow.db")
-    for text in ("loss", "loss=l1", "=l1:a:b:c", "loss=l1:a:b", "loss=:a:b:c", "loss=l1:a::c"):
+    for text in ("loss", "loss=l1", "=l1:a:b:c", "loss=l1:a:b", "loss=:a:b:c", "loss=l1:a::c", "loss=l1:a:drive::c"):
         with pytest.raises(LedgerError, match="expected KEY=metric:channel:slice:readout"):
             MetricMap.parse([text])
     with pytest.raises(LedgerError, match="names 'a' twice"):
@@ -254,11 +297,26 @@ def test_maps_are_checked(runs: Path, tmp_path: Path) -> None:
 
 def test_a_slice_may_have_a_colon_and_final_keeps_the_end_alone(ledger: Path, runs: Path, tmp_path: Path) -> None:
     parsed = MetricMap.parse(["a=b=l1:steering:slot:1:meank:final"])
-    assert (parsed.place("a=b"), parsed.is_final("a=b")) == (Place("l1", "steering", "slot:1", "meank"), True)
+    assert (parsed.name("a=b"), parsed.is_final("a=b")) == (MetricName("l1", "steering", "slot:1", "meank"), True)
     store = pilot(tmp_path / "mlflow.db")
     from_mlflow(store.path, runs, f"{STEERING[1]}:final")
     by_lever(ledger, runs)
     assert {row["step"] for row in table(ledger, "metrics") if row["metric"] == "l1"} == {-1}
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ("drive:d1", ("overall", "d1")),
+        ("spike_frame:drive:d:2", ("spike_frame", "d:2")),
+        ("slot:1", ("slot:1", "")),
+    ],
+)
+def test_a_slice_may_name_a_drive(ledger: Path, runs: Path, tmp_path: Path, where: str, found: tuple) -> None:
+    from_mlflow(pilot(tmp_path / "mlflow.db").path, runs, f"{KEY}=l1:steering:{where}:meank:final")
+    by_lever(ledger, runs)
+    rows = [row for row in table(ledger, "metrics") if row["metric"] == "l1"]
+    assert {(row["slice"], row["drive"], row["readout"]) for row in rows} == {(*found, "meank")}
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
