@@ -14,7 +14,7 @@ import torch
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import Cache, open_cache
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import FlowlabError, MissingError
+from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError
 from flowlab.core.files import write_json_atomic
 from flowlab.core.plugins import Source
 from flowlab.core.progress import SILENT, Progress
@@ -43,6 +43,11 @@ class Wanted:
         """The digest under which the cache of these inputs is noted."""
         return digest_json({"inputs": self.inputs.to_json(), "val": self.val})
 
+    @property
+    def whose(self) -> str:
+        """Who needs it, for a message."""
+        return f"lever {self.levers[0]!r}" if self.levers and CONTROL not in self.levers else "the control"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -53,22 +58,28 @@ class Prepared:
     levers: tuple[str, ...]
 
 
-def open_drives(
-    study: Study, inputs: Inputs, val: tuple[str, ...] | None, progress: Progress = SILENT
-) -> tuple[Source, Split]:
+def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tuple[Source, Split]:
     """The source, recorded first if it is a simulator's, and which drives train and which validate.
 
-    `val` are the validation drives of the study, where the inputs are a lever's: it may move its train side alone.
+    Raises CacheMismatchError if the drives of a lever lack some of the study's validation drives: it may move its train
+    side alone.
     """
-    settings = inputs.drives
+    settings, val = wanted.inputs.drives, wanted.val
     if isinstance(settings, CarRacingDrives):
         record(settings, study.root, progress)
     source = open_source(settings, study.root)
-    drives = [source.load(drive_id) for drive_id in source.drive_ids()]
+    names = source.drive_ids()
+    lacking = [name for name in val or () if name not in names]
+    if lacking:
+        raise CacheMismatchError(
+            f"{wanted.whose} has no drive {', '.join(lacking)}, which validates: every run is scored on the control's "
+            f"validation frames. Keep it among the lever's drives."
+        )
+    drives = [source.load(drive_id) for drive_id in names]
     skipped = sum(len(drive.skipped) for drive in drives)
     if skipped:
         progress.say(f"{skipped} rows of the recordings cannot be used; flowlab drives show names them")
-    split = inputs.split
+    split = wanted.inputs.split
     if val is not None and split.scale != "overfit":
         split = split.model_copy(update={"val": val, "num_val": None})
     return source, choose_split(drives, split)
@@ -85,7 +96,7 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
         progress.say(f"{changed}: cache {found.stem} is of before, another is built. Its runs and verdicts stay.")
     elif CONTROL in wanted.levers:
         _tell_changed_tables(study, wanted, progress)
-    source, split = open_drives(study, wanted.inputs, wanted.val, progress)
+    source, split = open_drives(study, wanted, progress)
     encoder = open_encoder(study, wanted.inputs, source, split, device, progress)
     pin = find_pin(study, wanted.inputs, source)
     if pin is not None and set(split.train) != set(pin.train_drives):
