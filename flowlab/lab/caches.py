@@ -87,7 +87,7 @@ def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tu
 
 def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: Progress = SILENT) -> Prepared:
     """The cache for these inputs, built unless it is there; says why it is built where there was one."""
-    note = _read_note(_note_path(study, wanted))
+    note = _note_of(study, wanted)
     found = _noted_cache(study, note)
     if found is not None:
         changed = _what_changed(study, wanted, note)
@@ -115,21 +115,22 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
         progress,
         device,
     )
-    written = {
+    note = {
+        "name": wanted.name,
         "cache_id": path.stem,
         "encoder": pin.digest if pin else None,
         "drives": source.drive_ids(),
         "inputs": wanted.inputs.to_json(),
     }
-    write_json_atomic(_note_path(study, wanted), written)
-    if CONTROL in wanted.levers:
-        write_json_atomic(study.caches / "inputs" / LATEST, written)
+    for place in (_note_path(study, wanted), study.caches / "inputs" / LATEST):
+        if place.name != LATEST or CONTROL in wanted.levers:
+            write_json_atomic(place, {"digest": digest_json(note), "note": note})
     return Prepared(path, path.name not in before, wanted.levers)
 
 
 def find_cache(study: Study, wanted: Wanted) -> Path | None:
     """The cache noted for these inputs; None if none was built, or it is gone."""
-    return _noted_cache(study, _read_note(_note_path(study, wanted)))
+    return _noted_cache(study, _note_of(study, wanted))
 
 
 def require_cache(study: Study, wanted: Wanted) -> Cache:
@@ -161,11 +162,15 @@ def cache_users(study: Study) -> tuple[dict[str, tuple[str, ...]], tuple[str, ..
     """By the id of a cache, who needs it (control and levers); and the levers whose cache is not built yet."""
     frames = frames_wanted(study)
     path = find_cache(study, frames)
-    if path is None:
+    try:
+        val = val_drives(open_cache(path)) if path is not None else None
+    except FlowlabError:  # a list of caches names a corrupt one like any other
+        val = None
+    if val is None:
         return {}, (CONTROL, *study.open_levers)
     users: dict[str, tuple[str, ...]] = {}
     missing: tuple[str, ...] = ()
-    for wanted in wanted_caches(study, val_drives(open_cache(path)), study.open_levers):
+    for wanted in wanted_caches(study, val, study.open_levers):
         found = find_cache(study, wanted)
         if found is None:
             missing += wanted.levers
@@ -212,10 +217,17 @@ def _note_path(study: Study, wanted: Wanted) -> Path:
     return study.caches / "inputs" / f"{wanted.name}.json"
 
 
+def _note_of(study: Study, wanted: Wanted) -> dict[str, Any] | None:
+    """The note of these inputs; None if there is none, or it is that of others."""
+    note = _read_note(_note_path(study, wanted))
+    return note if note is not None and note["name"] == wanted.name else None
+
+
 def _read_note(path: Path) -> dict[str, Any] | None:
+    """The note at `path`, or None if there is none yet or it is not as written: its cache is then looked for anew."""
     try:
-        note = json.loads(path.read_text())
-        return note if isinstance(note["cache_id"], str) else None
+        content = json.loads(path.read_text())
+        return content["note"] if digest_json(content["note"]) == content["digest"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
