@@ -85,14 +85,14 @@ def test_a_new_encoder_makes_the_control_another_cache_and_says_so(copy: Study) 
 
 def test_an_encoder_that_was_shown_what_now_validates_is_not_used(copy: Study) -> None:
     before, said = pin_of(copy), Said()
-    study = edited(copy, 'val = ["drive_03"]', 'val = ["drive_01"]')
+    study = edited(copy, 'val = ["drive_03"]', 'val = ["drive_02"]')
     path = encoder_of(study, said)
     assert said.lines[0] == (
-        f"the study's encoder {before.digest} was pretrained on drive_01, which now validate: another is trained on "
+        f"the study's encoder {before.digest} was pretrained on drive_02, which now validate: another is trained on "
         f"the present train drives"
     )
     assert path.name != before.file_name
-    assert pin_of(study).train_drives == ("drive_00", "drive_02", "drive_03")
+    assert pin_of(study).train_drives == ("drive_00", "drive_01", "drive_03")
 
 
 def test_a_missing_file_is_trained_anew_and_told(copy: Study) -> None:
@@ -110,7 +110,19 @@ def test_a_file_that_was_replaced_is_refused(copy: Study) -> None:
     shutil.copy(other, folder / pin.file_name)
     with pytest.raises(EncoderError, match=rf"and the study has pinned {pin.digest}: the file was replaced\. Put the"):
         encoder_of(copy, Said())
-    encoder_of(copy, Said(), again=True)  # the way out that the message names
+    said = Said()
+    encoder_of(copy, said, again=True)  # the way out that the message names
+    assert said.lines[0] == "pretraining the encoder on 3 train drives"
+    assert pin_of(copy) == pin, "from the same drives, and not the file that somebody put there"
+
+
+def test_a_file_that_cannot_be_read_is_trained_over_when_another_is_asked_for(copy: Study) -> None:
+    pin = pin_of(copy)
+    (copy.caches / "encoders" / pin.file_name).write_bytes(b"nonsense")
+    with pytest.raises(EncoderError):
+        encoder_of(copy, Said())
+    encoder_of(copy, Said(), again=True)
+    assert pin_of(copy) == pin
 
 
 def test_a_pin_outlives_the_ledger(copy: Study) -> None:
