@@ -57,7 +57,7 @@ def encoder_train(
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain the encoder on the train drives and freeze it, unless the study has one."""
-    from flowlab.lab.caches import open_drives
+    from flowlab.lab.caches import control_wanted, open_drives
     from flowlab.lab.encoders import prepare_encoder
     from flowlab.lab.environment import choose_device
 
@@ -65,7 +65,7 @@ def encoder_train(
     inputs = found.base.inputs
     _require_own_encoder(inputs)
     bars = Bars()
-    source, split = open_drives(found, inputs, None, bars)
+    source, split = open_drives(found, control_wanted(found), bars)
     path = prepare_encoder(found, inputs, source, split, choose_device(device.value), bars, again)
     say(f"the frozen encoder is {path.relative_to(found.root)}")
     if as_json:
@@ -77,9 +77,11 @@ def encoder_show(study: StudyOption = None, as_json: JsonOption = False) -> None
     from flowlab.drives.source import open_source
     from flowlab.encoder.weights import describe_encoder
     from flowlab.lab.encoders import find_pin
+    from flowlab.ledger.ingest import ingest
 
     found = open_study(study)
     inputs = found.base.inputs
+    ingest(found.ledger, found.runs)
     _require_own_encoder(inputs)
     pin = find_pin(found, inputs, open_source(inputs.drives, found.root))
     if pin is None:
@@ -111,6 +113,8 @@ def cache_build(
     levers = found.open_levers if lever is None else tuple(parse_levers(lever, found))
     for name in levers:
         tell_idle_keys(found, name)
+    for name, reason in found.overtaken.items() if lever is None else ():
+        say(f"note: lever {name} is left out, it does not go with what is stacked: {reason}")
     done = prepare_caches(found, levers, choose_device(device.value), Bars())
     facts = [describe_cache(one.path) | {"levers": list(one.levers)} for one in done]
     if as_json:

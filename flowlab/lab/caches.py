@@ -14,7 +14,7 @@ import torch
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import Cache, open_cache
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import FlowlabError, MissingError
+from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError
 from flowlab.core.files import write_json_atomic
 from flowlab.core.plugins import Source
 from flowlab.core.progress import SILENT, Progress
@@ -43,6 +43,11 @@ class Wanted:
         """The digest under which the cache of these inputs is noted."""
         return digest_json({"inputs": self.inputs.to_json(), "val": self.val})
 
+    @property
+    def whose(self) -> str:
+        """Who needs it, for a message."""
+        return f"lever {self.levers[0]!r}" if self.levers and CONTROL not in self.levers else "the control"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -53,22 +58,28 @@ class Prepared:
     levers: tuple[str, ...]
 
 
-def open_drives(
-    study: Study, inputs: Inputs, val: tuple[str, ...] | None, progress: Progress = SILENT
-) -> tuple[Source, Split]:
+def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tuple[Source, Split]:
     """The source, recorded first if it is a simulator's, and which drives train and which validate.
 
-    `val` are the validation drives of the study, where the inputs are a lever's: it may move its train side alone.
+    Raises CacheMismatchError if the drives of a lever lack some of the study's validation drives: it may move its train
+    side alone.
     """
-    settings = inputs.drives
+    settings, val = wanted.inputs.drives, wanted.val
     if isinstance(settings, CarRacingDrives):
         record(settings, study.root, progress)
     source = open_source(settings, study.root)
-    drives = [source.load(drive_id) for drive_id in source.drive_ids()]
+    names = source.drive_ids()
+    lacking = [name for name in val or () if name not in names]
+    if lacking:
+        raise CacheMismatchError(
+            f"{wanted.whose} has no drive {', '.join(lacking)}, which validates: every run is scored on the control's "
+            f"validation frames. Keep it among the lever's drives."
+        )
+    drives = [source.load(drive_id) for drive_id in names]
     skipped = sum(len(drive.skipped) for drive in drives)
     if skipped:
         progress.say(f"{skipped} rows of the recordings cannot be used; flowlab drives show names them")
-    split = inputs.split
+    split = wanted.inputs.split
     if val is not None and split.scale != "overfit":
         split = split.model_copy(update={"val": val, "num_val": None})
     return source, choose_split(drives, split)
@@ -76,7 +87,7 @@ def open_drives(
 
 def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: Progress = SILENT) -> Prepared:
     """The cache for these inputs, built unless it is there; says why it is built where there was one."""
-    note = _read_note(_note_path(study, wanted))
+    note = _note_of(study, wanted)
     found = _noted_cache(study, note)
     if found is not None:
         changed = _what_changed(study, wanted, note)
@@ -85,7 +96,7 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
         progress.say(f"{changed}: cache {found.stem} is of before, another is built. Its runs and verdicts stay.")
     elif CONTROL in wanted.levers:
         _tell_changed_tables(study, wanted, progress)
-    source, split = open_drives(study, wanted.inputs, wanted.val, progress)
+    source, split = open_drives(study, wanted, progress)
     encoder = open_encoder(study, wanted.inputs, source, split, device, progress)
     pin = find_pin(study, wanted.inputs, source)
     if pin is not None and set(split.train) != set(pin.train_drives):
@@ -104,21 +115,22 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
         progress,
         device,
     )
-    written = {
+    note = {
+        "name": wanted.name,
         "cache_id": path.stem,
         "encoder": pin.digest if pin else None,
         "drives": source.drive_ids(),
         "inputs": wanted.inputs.to_json(),
     }
-    write_json_atomic(_note_path(study, wanted), written)
-    if CONTROL in wanted.levers:
-        write_json_atomic(study.caches / "inputs" / LATEST, written)
+    for place in (_note_path(study, wanted), study.caches / "inputs" / LATEST):
+        if place.name != LATEST or CONTROL in wanted.levers:
+            write_json_atomic(place, {"digest": digest_json(note), "note": note})
     return Prepared(path, path.name not in before, wanted.levers)
 
 
 def find_cache(study: Study, wanted: Wanted) -> Path | None:
     """The cache noted for these inputs; None if none was built, or it is gone."""
-    return _noted_cache(study, _read_note(_note_path(study, wanted)))
+    return _noted_cache(study, _note_of(study, wanted))
 
 
 def require_cache(study: Study, wanted: Wanted) -> Cache:
@@ -150,11 +162,15 @@ def cache_users(study: Study) -> tuple[dict[str, tuple[str, ...]], tuple[str, ..
     """By the id of a cache, who needs it (control and levers); and the levers whose cache is not built yet."""
     frames = frames_wanted(study)
     path = find_cache(study, frames)
-    if path is None:
+    try:
+        val = val_drives(open_cache(path)) if path is not None else None
+    except FlowlabError:  # a list of caches names a corrupt one like any other
+        val = None
+    if val is None:
         return {}, (CONTROL, *study.open_levers)
     users: dict[str, tuple[str, ...]] = {}
     missing: tuple[str, ...] = ()
-    for wanted in wanted_caches(study, val_drives(open_cache(path)), study.open_levers):
+    for wanted in wanted_caches(study, val, study.open_levers):
         found = find_cache(study, wanted)
         if found is None:
             missing += wanted.levers
@@ -201,10 +217,17 @@ def _note_path(study: Study, wanted: Wanted) -> Path:
     return study.caches / "inputs" / f"{wanted.name}.json"
 
 
+def _note_of(study: Study, wanted: Wanted) -> dict[str, Any] | None:
+    """The note of these inputs; None if there is none, or it is that of others."""
+    note = _read_note(_note_path(study, wanted))
+    return note if note is not None and note["name"] == wanted.name else None
+
+
 def _read_note(path: Path) -> dict[str, Any] | None:
+    """The note at `path`, or None if there is none yet or it is not as written: its cache is then looked for anew."""
     try:
-        note = json.loads(path.read_text())
-        return note if isinstance(note["cache_id"], str) else None
+        content = json.loads(path.read_text())
+        return content["note"] if digest_json(content["note"]) == content["digest"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

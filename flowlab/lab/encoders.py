@@ -98,6 +98,8 @@ def prepare_encoder(
             _require_pinned(folder / pin.file_name, pin)
             return folder / pin.file_name
         progress.say(why)
+    if pin is not None and not _is_pinned(folder / pin.file_name, pin):
+        (folder / pin.file_name).unlink(missing_ok=True)  # whatever it is, nobody trained it here
     path = _trained(inputs, source, split, folder, device, progress)
     encoder = load_encoder(path)
     if pin is None or (pin.digest, pin.file_name) != (encoder.digest, path.name):
@@ -147,6 +149,13 @@ def _why_not(pin: Pin, folder: Path, split: Split) -> str:
 def _shown(train_drives: Collection[str], split: Split) -> list[str]:
     """The validation drives that an encoder was shown; one that trains as well (scale overfit) may be."""
     return sorted(set(train_drives) & set(split.val) - set(split.train))
+
+
+def _is_pinned(path: Path, pin: Pin) -> bool:
+    try:
+        return load_encoder(path).digest == pin.digest
+    except EncoderError:
+        return False
 
 
 def _require_pinned(path: Path, pin: Pin) -> None:

@@ -60,10 +60,11 @@ def run_all(
 ) -> None:
     """Train and evaluate `runs` in this process, in as few cohorts as shapes, caches and their progress allow.
 
-    A cohort that fails does not keep the others from their end; then RunFailedError is raised for the first that did.
+    A cohort that fails does not keep the others from their end; then the first one's FlowlabError is raised, a
+    RunFailedError for what nobody foresaw.
     """
     planned = {item.run.run_id: item for item in runs}
-    failed: list[RunFailedError] = []
+    failed: list[FlowlabError] = []
     with ExitStack() as stack:
         folders = {run_id: stack.enter_context(RunDir(study.runs / run_id)) for run_id in planned}
         alike: dict[tuple[int, str, str], list[Run]] = {}
@@ -78,8 +79,8 @@ def run_all(
                 outs = [folders[run.run_id] for run in cohort.runs]
                 try:
                     run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
-                except FlowlabError:
-                    raise
+                except FlowlabError as error:
+                    failed.append(error)
                 except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
                     failed.append(outs[0].failed(error, [run.run_id for run in cohort.runs]))
     if failed:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from flowlab.core.errors import StudyError, unknown_name
 from flowlab.study.problems import sentence, shown
 from flowlab.study.recipe import Recipe
-from flowlab.study.settings import Inputs, LeverSettings
+from flowlab.study.settings import Inputs, LeverSettings, drives_model, encoder_model
 from flowlab.study.setup import Setup
 from flowlab.study.unused import why_unused
 
@@ -39,6 +39,7 @@ def pull(name: str, control: Setup, lever: LeverSettings) -> Setup:
     """
     settings = control.to_json()
     leaves = flat_keys(lever.set)
+    _begin_anew(settings, dict(leaves))
     for position, (key, value) in enumerate(leaves):
         if key in [earlier for earlier, _ in leaves[:position]]:
             raise StudyError(f"levers.{name} sets {key} twice. Keep one of them.")
@@ -50,6 +51,15 @@ def pull(name: str, control: Setup, lever: LeverSettings) -> Setup:
     if unused is not None:
         raise StudyError(f"levers.{name} sets {unused[0]}, which does nothing here: {unused[1]}. Leave it out.")
     return Setup(recipe=recipe, inputs=inputs, stats=lever.stats)
+
+
+def _begin_anew(settings: dict[str, Any], changes: dict[str, Any]) -> None:
+    """Where the lever takes another source of drives or kind of encoder, that table has the keys of the new one."""
+    for table, word, model_of in (("drives", "source", drives_model), ("encoder", "kind", encoder_model)):
+        given = changes.get(f"{table}.{word}")
+        if isinstance(given, str) and given != settings[table][word]:
+            fields = model_of({word: given}).model_fields
+            settings[table] = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
 
 
 def idle_keys(control: Setup, setup: Setup, lever: LeverSettings) -> list[str]:

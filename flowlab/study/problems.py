@@ -115,8 +115,7 @@ def _chosen(kind: Any, given: Any) -> Any:
 
 def _fits(model: type[BaseModel], given: dict[str, Any]) -> bool:
     for name, field in model.model_fields.items():
-        if typing.get_origin(field.annotation) is typing.Literal and given.get(name) not in typing.get_args(
-            field.annotation
-        ):
+        words = typing.get_args(field.annotation) if typing.get_origin(field.annotation) is typing.Literal else None
+        if words is not None and given.get(name, field.default) not in words:
             return False
     return True

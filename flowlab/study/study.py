@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flowlab.core.errors import MissingError, StudyError, unknown_name
+from flowlab.core.errors import FlowlabError, MissingError, StudyError, unknown_name
 from flowlab.core.plugins import locate
 from flowlab.core.vocabulary import CONTROL, MERGED_FROM
 from flowlab.study.document import FILE_NAME, read_document
@@ -95,8 +95,23 @@ class Study:
 
     @cached_property
     def open_levers(self) -> tuple[str, ...]:
-        """The levers that are not stacked, in the file's order."""
-        return tuple(lever for lever in self.levers if lever not in self.stacked)
+        """The levers that the control may yet take in, in the file's order: not stacked, and not overtaken."""
+        return tuple(lever for lever in self.levers if lever not in self.stacked and lever not in self.overtaken)
+
+    @cached_property
+    def overtaken(self) -> dict[str, str]:
+        """The levers that make no sense on the control as it is now, each with the reason in one sentence.
+
+        The file was sound without `study.stacked`, so what stands in their way is a lever that was stacked.
+        """
+        reasons = {}
+        for lever in self.levers:
+            if lever not in self.stacked:
+                try:
+                    _require_sound(f"levers.{lever}", self.changed(lever, self.base))
+                except FlowlabError as error:
+                    reasons[lever] = str(error)
+        return reasons
 
     def idle_keys(self, lever: str) -> list[str]:
         """What `lever` sets to a value that the control has already, perhaps since the control has moved on."""

@@ -67,3 +67,18 @@ def test_the_space_is_fitted_on_the_slots_that_are_predicted_and_the_labels_on_a
     before, after = (fit_stats(settings, 2, CHANNELS, of) for of in (raw, later))
     assert torch.equal(before.space.to_model(raw), after.space.to_model(raw))
     assert after.density.top[1] == 2.0 > before.density.top[1]
+
+
+def test_labels_that_the_control_never_had_weigh_as_its_rarest_and_stay_finite() -> None:
+    """A lever may train on drives with maneuvers that the control's train side lacks: those bins were never filled."""
+    raw = torch.zeros(40, HORIZON, 3)
+    raw[0, :, 2] = 1.0  # steering: 39 straights, one full turn
+    density = fit_stats(ActionSpaceSettings(), HORIZON, CHANNELS, raw).density
+    other = torch.zeros(40, HORIZON, 3)
+    other[:2, :, 2] = torch.tensor([0.5, 3.0])[:, None]  # half a turn, and more than there ever was
+    weights = density.weights(torch.stack([other[..., 0], other[..., 2]], dim=-1), [0.5, 0.5], cap=15.0)
+    assert torch.isfinite(weights).all()
+    assert (weights > 0).all()
+    half, beyond, straight = weights[:3, 1].tolist()
+    assert half >= beyond > straight, "a bin that held none is as rare as can be; beyond the last is the last"
+    assert weights[:, 0].tolist() == [1.0] * 40, "gas and brake are as they were"

@@ -312,11 +312,6 @@ EDITS = [
     # levers that are none
     (
         '"objective.delta_weight" = 0.0',
-        '"objective.delta_weight" = 10',
-        "to 10, which the control has already: it changes",
-    ),
-    (
-        '"objective.delta_weight" = 0.0',
         '"objective.delta_weight" = "off"',
         "sets objective.delta_weight: got the text 'off'",
     ),
@@ -341,11 +336,44 @@ EDITS = [
         '"objective.delta_weight" = 0.0, objective = { delta_weight = 1.0 }',
         "levers.delta-off sets objective.delta_weight twice. Keep one of them.",
     ),
+    # levers on what a cache is computed from
+    ('"objective.delta_weight" = 0.0', '"encoder.widht" = 64', "did you mean 'encoder.width'?"),
+    ('"objective.delta_weight" = 0.0', '"drives.cuont" = 5', "did you mean 'drives.count'?"),
+    ('"objective.delta_weight" = 0.0', '"split.choise" = "first"', "did you mean 'split.choice'?"),
+    ('"objective.delta_weight" = 0.0', '"windows.histroy" = 4', "did you mean 'windows.history'?"),
+    ('"objective.delta_weight" = 0.0', '"cache.variant" = ["normal"]', "did you mean 'cache.variants'?"),
     (
         '"objective.delta_weight" = 0.0',
-        '"decoder.layers" = 2, "decoder.width" = 256',
-        "sets decoder.width to 256, which the",
+        '"split.choice" = "stratifed"',
+        "levers.delta-off sets split.choice: got the text 'stratifed': did you mean 'stratified'?",
     ),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"encoder.options.depth" = 2',
+        "levers.delta-off sets unknown key 'options' in [encoder]: ",
+    ),
+    (
+        '"objective.delta_weight" = 0.0',
+        '"cache.variants" = ["normal"], "train.history_dropout" = 0.1',
+        "levers.delta-off has train.history_dropout, which needs the variant 'no-history'.",
+    ),
+    ("num_val = 1", 'num_val = 1\nwithout = ["a", "a"]', "split: without names a twice."),
+    ("num_val = 1", 'val = ["a"]\nwithout = ["a"]', "split: 'a' is in val and in without; a drive that validates"),
+    (
+        "[split]",
+        '[encoder]\nkind = "my_module:Encoder"\nwidth = 6\n[split]',
+        "unknown key 'width' in [encoder]: Known: kind, options.",
+    ),
+    ("[split]", "[encoder]\nkind = 3\n[split]", 'encoder: kind must be a text in quotes, such as "drive-vit"'),
+    ('set = { "objective.delta_weight" = 0.0 }', 'set = {}\nstats = "mine"', "levers.delta-off.stats: got the text 'mine'"),
+    (
+        'source = "carracing"\ncount = 4',
+        'source = "udacity"\nroot = "a"\nroots = ["b"]',
+        "drives: give either root (one folder) or roots (a list), and not both.",
+    ),
+    ('source = "carracing"\ncount = 4', 'source = "udacity"\nroot = ""', "drives: root must be a text in quotes, got ''."),
+    ('source = "carracing"\ncount = 4', 'source = "udacity"\nroots = []', "drives.roots: got [], expected a list of at least 1."),
+    ('source = "carracing"\ncount = 4', 'source = "udacity"\nroots = ["a", "a"]', "drives: roots names a twice."),
     # missing tables
     ('[drives]\nsource = "carracing"\ncount = 4', "", "the table [drives] is missing."),
     ("[split]\nnum_val = 1", "", "the table [split] is missing."),
@@ -375,7 +403,7 @@ def test_an_unknown_key_comes_before_the_missing_one_it_stands_for(tmp_path):
 
 
 def test_an_empty_file_lacks_its_first_table(tmp_path):
-    assert problem(tmp_path, "") == "experiments.toml: the table [study] is missing."
+    assert problem(tmp_path, "") == "experiments.toml: the table [drives] is missing."
 
 
 def test_bytes_that_are_not_utf8_are_named_with_their_line(tmp_path, good_text):

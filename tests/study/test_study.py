@@ -6,9 +6,24 @@ from hypothesis import strategies as st
 
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import MissingError, StudyError, UnknownNameError
-from flowlab.study.lever import OPEN_TABLES, changed_keys, flat_keys, pull
+from flowlab.study.lever import FIXED, OPEN_TABLES, changed_keys, flat_keys, idle_keys
+from flowlab.study.lever import pull as pull_lever
 from flowlab.study.recipe import ObjectiveSettings, Recipe
+from flowlab.study.settings import Inputs, LeverSettings
+from flowlab.study.setup import Setup
 from flowlab.study.study import find_study, load_study
+
+INPUTS = Inputs.model_validate({"drives": {"source": "carracing"}, "split": {"num_val": 1}})
+PLAIN = Setup(recipe=Recipe(), inputs=INPUTS)
+
+
+def pull(name, control, changes):
+    return pull_lever(name, control, LeverSettings(set=changes))
+
+
+def digest(setup):
+    """A name of all that a run is made from."""
+    return canonical_json(setup.to_json())
 
 
 @pytest.fixture
@@ -62,7 +77,7 @@ def test_the_control_is_a_recipe_by_name(study_of):
 
 def test_a_lever_changes_what_it_names_and_nothing_else(study_of):
     study = study_of()
-    assert changed_keys(study.control, study.recipe("delta-off")) == ["objective.delta_weight"]
+    assert changed_keys(study.base, study.setup("delta-off")) == ["objective.delta_weight"]
 
 
 def test_an_empty_set_is_a_placebo_with_the_controls_digest(study_of):
@@ -71,15 +86,15 @@ def test_an_empty_set_is_a_placebo_with_the_controls_digest(study_of):
 
 
 def test_a_lever_on_one_key_of_a_table_leaves_its_other_keys_as_the_control_has_them():
-    control = pull("base", Recipe(), {"objective.lds.cap": 7.0})
+    control = pull("base", PLAIN, {"objective.lds.cap": 7.0})
     lever = pull("lds-off", control, {"objective": {"lds": {"alpha": 0.0}}})
     assert changed_keys(control, lever) == ["objective.lds.alpha"]
-    assert lever.objective.lds.cap == 7.0
+    assert lever.recipe.objective.lds.cap == 7.0
 
 
 def test_a_list_is_set_whole():
-    lever = pull("betas", Recipe(), {"train.betas": [0.9, 0.99]})
-    assert lever.train.betas == (0.9, 0.99)
+    lever = pull("betas", PLAIN, {"train.betas": [0.9, 0.99]})
+    assert lever.recipe.train.betas == (0.9, 0.99)
 
 
 def test_an_integer_is_accepted_where_a_number_is_expected(study_of):
@@ -136,6 +151,8 @@ NEEDED = {
     "action_space.sigma_floor": {"action_space.transform": "chunk-dct"},
     "decoder.options": {"decoder.kind": "my_module:Decoder"},
     "decoder.rotary_base": {"decoder.rotary_slots": True},
+    "drives.options": {"drives.source": "my_module:Source"},
+    "encoder.options": {"encoder.kind": "my_module:Encoder"},
     "objective.flow_time.alpha": {"objective.flow_time.kind": "beta"},
     "objective.flow_time.end": {"objective.flow_time.kind": "beta"},
     "objective.options": {"objective.kind": "my_module:Objective"},
@@ -150,41 +167,46 @@ def another(key, old):
 
 @pytest.mark.parametrize("key", [key for key, _ in flat_keys(Recipe().to_json())])
 def test_every_key_is_part_of_the_digest(key):
-    control = pull("control", Recipe(), NEEDED.get(key, {}))
-    lever = pull("lever", control, {key: another(key, dict(flat_keys(control.to_json()))[key])})
-    assert lever.digest("cache") != control.digest("cache")
+    control = pull("control", PLAIN, NEEDED.get(key, {}))
+    tables = control.recipe.to_json()
+    *above, last = key.split(".")
+    place = tables
+    for name in above:
+        place = place[name]
+    place[last] = another(key, place[last])
+    assert Recipe.model_validate(tables).digest("cache") != control.recipe.digest("cache")
 
 
 @pytest.mark.parametrize("table", OPEN_TABLES)
 def test_every_key_of_an_open_table_is_part_of_the_digest(table):
-    control = pull("control", Recipe(), NEEDED.get(table, {}) | {table: {"first": 1.0, "second": 1.0}})
+    control = pull("control", PLAIN, NEEDED.get(table, {}) | {table: {"first": 1.0, "second": 1.0}})
     levers = [pull("lever", control, {f"{table}.{name}": 2.0}) for name in ("first", "second", "third")]
-    assert len({recipe.digest("cache") for recipe in (control, *levers)}) == 4
+    assert len({digest(setup) for setup in (control, *levers)}) == 4
 
 
 @pytest.mark.parametrize("table", OPEN_TABLES)
 def test_a_lever_adds_to_an_open_table_and_keeps_what_is_in_it(table):
-    control = pull("control", Recipe(), NEEDED.get(table, {}) | {table: {"first": 1.0}})
+    control = pull("control", PLAIN, NEEDED.get(table, {}) | {table: {"first": 1.0}})
     lever = pull("lever", control, {table: {"second": 2.0}})
     assert changed_keys(control, lever) == [f"{table}.second"]
 
 
-@pytest.mark.parametrize("key", sorted(NEEDED))
+@pytest.mark.parametrize("key", sorted(key for key in NEEDED if not key.startswith(("drives", "encoder"))))
 def test_a_lever_on_a_key_that_does_nothing_is_refused(key):
     with pytest.raises(StudyError, match=rf"^levers\.lever sets {key}.*, which does nothing here: .* Leave it out\.$"):
-        pull("lever", Recipe(), {key: another(key, dict(flat_keys(Recipe().to_json()))[key])})
+        pull("lever", PLAIN, {key: another(key, dict(flat_keys(Recipe().to_json()))[key])})
 
 
 @pytest.mark.parametrize("table", OPEN_TABLES)
 def test_a_lever_empties_an_open_table(table):
-    control = pull("control", Recipe(), NEEDED.get(table, {}) | {table: {"first": 1.0}})
+    control = pull("control", PLAIN, NEEDED.get(table, {}) | {table: {"first": 1.0}})
     assert changed_keys(control, pull("lever", control, {table: {}})) == [f"{table}.first"]
 
 
 def test_the_options_of_a_plug_in_may_be_nested():
-    lever = pull("lever", Recipe(), {"decoder.kind": "my_module:build", "decoder.options": {"mlp": {"hidden": 8}}})
-    assert lever.decoder.options == {"mlp": {"hidden": 8}}
-    assert changed_keys(Recipe(), lever) == ["decoder.kind", "decoder.options.mlp.hidden"]
+    lever = pull("lever", PLAIN, {"decoder.kind": "my_module:build", "decoder.options": {"mlp": {"hidden": 8}}})
+    assert lever.recipe.decoder.options == {"mlp": {"hidden": 8}}
+    assert changed_keys(PLAIN, lever) == ["decoder.kind", "decoder.options.mlp.hidden"]
 
 
 def test_the_cache_is_part_of_the_digest():
@@ -224,3 +246,134 @@ def test_flat_keys_hold_every_leaf_once(tables):
             place = place.setdefault(name, {})
         place[last] = value
     assert canonical_json(rebuilt) == canonical_json(tables)
+
+
+REFUSED = {
+    "evaluation.draws": (7, "must be evaluated in one way to be compared. Change control.evaluation.draws instead"),
+    "windows.horizon": (4, "the chunk is what all runs predict. Change decoder.horizon"),
+    "split.val": (["drive_00"], "scored on the control's validation frames. Leave it out"),
+    "split.num_val": (2, "scored on the control's validation frames. Leave it out"),
+    "split.scale": ("overfit", "scored on the control's validation frames. Leave 'overfit' out"),
+}
+
+
+def test_every_fixed_key_has_a_case():
+    assert {key.split(".")[0] if key.startswith("evaluation") else key for key in REFUSED} == set(FIXED)
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_what_no_lever_may_change_is_refused_with_the_reason(key):
+    value, why = REFUSED[key]
+    with pytest.raises(StudyError, match=rf"^levers\.lever sets {key}: .*{why}"):
+        pull("lever", PLAIN, {key: value})
+
+
+def test_a_whole_table_of_what_no_lever_may_change_is_refused_too():
+    with pytest.raises(StudyError, match=r"^levers\.lever sets evaluation\.draws: "):
+        pull("lever", PLAIN, {"evaluation": {"draws": 7}})
+
+
+def test_the_scale_is_a_levers_to_change_unless_one_drive_does_both():
+    assert pull("lever", PLAIN, {"split.scale": "pilot"}).inputs.split.scale == "pilot"
+    overfit = PLAIN.model_copy(
+        update={"inputs": Inputs.model_validate({"drives": {"source": "carracing"}, "split": {"scale": "overfit"}})}
+    )
+    with pytest.raises(StudyError, match=r"^levers\.lever sets split\.scale: "):
+        pull("lever", overfit, {"split.scale": "pilot"})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("drives.count", 5),
+        ("split.choice", "stratified"),
+        ("split.without", ["drive_00"]),
+        ("windows.history", 4),
+        ("windows.max_gap_s", 1.0),
+        ("encoder.width", 64),
+        ("cache.variants", ["normal"]),
+    ],
+)
+def test_a_lever_on_an_input_changes_that_input_and_leaves_the_recipe_alone(key, value):
+    lever = pull("lever", PLAIN, {key: value})
+    assert changed_keys(PLAIN, lever) == [key]
+    assert lever.recipe == PLAIN.recipe
+    assert lever.inputs != PLAIN.inputs
+
+
+def test_a_lever_may_change_recipe_and_inputs_at_once():
+    lever = pull("lever", PLAIN, {"encoder.width": 64, "train.lr": 0.5})
+    assert changed_keys(PLAIN, lever) == ["encoder.width", "train.lr"]
+
+
+def test_a_lever_may_take_another_kind_of_encoder_whose_table_then_begins_anew():
+    lever = pull("lever", PLAIN, {"encoder.options.depth": 2, "encoder.kind": "my_module:Encoder"})
+    assert lever.inputs.encoder.model_dump() == {"kind": "my_module:Encoder", "options": {"depth": 2}}
+
+
+def test_a_lever_may_take_another_source_of_drives():
+    lever = pull("lever", PLAIN, {"drives": {"source": "udacity", "roots": ["a", "b"]}})
+    assert lever.inputs.drives.roots == ("a", "b")
+    lever = pull("lever", PLAIN, {"drives.source": "synthetic"})
+    assert lever.inputs.drives.model_dump()["frames"] == 200
+
+
+def test_another_source_needs_what_it_needs():
+    with pytest.raises(StudyError, match=r"^levers\.lever sets drives\.roots"):
+        pull("lever", PLAIN, {"drives.source": "udacity"})
+
+
+def test_a_lever_that_sets_what_the_control_has_is_idle_and_no_error():
+    lever = LeverSettings(set={"encoder.width": 384, "train.lr": 0.5, "windows": {"history": 6}})
+    setup = pull_lever("lever", PLAIN, lever)
+    assert idle_keys(PLAIN, setup, lever) == ["encoder.width", "windows.history"]
+    assert changed_keys(PLAIN, setup) == ["train.lr"]
+
+
+def test_a_table_that_is_emptied_of_something_is_not_idle():
+    control = pull("control", PLAIN, {"objective.kind": "a:b", "objective.options": {"first": 1}})
+    lever = LeverSettings(set={"objective.options": {}})
+    assert idle_keys(control, pull_lever("lever", control, lever), lever) == []
+    assert idle_keys(PLAIN, PLAIN, LeverSettings(set={})) == []
+
+
+def test_a_root_is_the_same_as_a_list_of_one_root():
+    one, other = (
+        Inputs.model_validate({"drives": {"source": "udacity"} | roots, "split": {"num_val": 1}})
+        for roots in ({"root": "rec"}, {"roots": ["rec"]})
+    )
+    assert one.to_json() == other.to_json()
+    assert one.to_json()["drives"] == {"source": "udacity", "roots": ["rec"]}
+
+
+STACKED = 'stacked = ["uniform"]\n'
+UNIFORM = """
+[levers.uniform]
+set = { "objective.flow_time.kind" = "uniform", "encoder.width" = 64 }
+[levers.narrow]
+set = { "encoder.width" = 64 }
+"""
+
+
+def test_the_base_has_the_inputs_and_the_recipe_of_what_is_stacked_and_the_file_setup_has_not(study_of):
+    study = study_of('rule = "panel"\n', f'rule = "panel"\n{STACKED}', UNIFORM)
+    assert (study.base.inputs.encoder.width, study.file_setup.inputs.encoder.width) == (64, 384)
+    assert study.control.objective.flow_time.kind == "uniform"
+    assert study.idle_keys("narrow") == ["encoder.width"]
+
+
+def test_a_lever_that_the_base_has_made_pointless_is_left_out_of_the_open_ones_and_told(study_of):
+    """With a uniform flow time there is no std to set: the file was sound before that lever was stacked."""
+    more = UNIFORM + '[levers.std]\nset = { "objective.flow_time.std" = 2.0 }\n'
+    study = study_of('rule = "panel"\n', 'rule = "panel"\n', more)
+    assert study.open_levers == ("delta-off", "uniform", "narrow", "std")
+    study = study_of('rule = "panel"\n', f'rule = "panel"\n{STACKED}', more)
+    assert study.open_levers == ("delta-off", "narrow")
+    assert list(study.overtaken) == ["std"]
+    assert "levers.std sets objective.flow_time.std, which does nothing here" in study.overtaken["std"]
+
+
+def test_an_own_fit_of_stats_is_the_controls_once_it_is_stacked(study_of):
+    own = '\n[levers.own]\nset = { "split.without" = ["a"] }\nstats = "own"\n'
+    assert study_of(more=own).setup("own").stats == "own"
+    assert study_of('rule = "panel"\n', 'rule = "panel"\nstacked = ["own"]\n', own).base.stats == "control"

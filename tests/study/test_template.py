@@ -96,14 +96,14 @@ def test_a_relative_root_is_rewritten_for_the_study(tmp_path, monkeypatch, given
     (tmp_path / "studies").mkdir()
     monkeypatch.chdir(tmp_path)
     path = write_study(Path("studies/one"), "udacity", given, None)
-    root = load_study(path.parent).file.drives.root
+    (root,) = load_study(path.parent).file.drives.roots
     assert root == written
     assert study_path(path.parent.resolve(), root).resolve() == (tmp_path / "rec").resolve()
 
 
 def test_an_absolute_root_stays_absolute(tmp_path):
     path = write_study(tmp_path / "study", "udacity", str(recordings(tmp_path / "rec")), None)
-    assert load_study(path.parent).file.drives.root == str(tmp_path / "rec")
+    assert load_study(path.parent).file.drives.roots == (str(tmp_path / "rec"),)
 
 
 def test_a_study_is_never_overwritten(tmp_path):
