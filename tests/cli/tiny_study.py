@@ -8,6 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 TINY = """
 [study]
@@ -86,14 +87,23 @@ def flowlab(folder: Path, *arguments: str, code: int = 0) -> subprocess.Complete
 
 
 def flowlab_here(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """The same within this process, for tests of many commands: it spares them importing torch each time."""
+    """The same within this process, for tests of many commands: it spares them importing torch each time.
+
+    Runs are trained in this process too, unless an executor is named, and a rule is simulated on fewer levers before it
+    is sealed: neither changes what a run or a rule says.
+    """
     from flowlab.cli.main import run_command
 
+    inline = ["--executor", "inline"] if arguments[0] == "run" and "--executor" not in arguments else []
     here = Path.cwd()
-    with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+    with (
+        redirect_stdout(StringIO()) as out,
+        redirect_stderr(StringIO()) as err,
+        patch("flowlab.lab.sealing.NUM_LEVERS", 1000),
+    ):
         os.chdir(folder)
         try:
-            found = run_command(list(arguments))
+            found = run_command([*arguments, *inline])
         finally:
             os.chdir(here)
     assert found == code, f"{arguments}: {found}\n{out.getvalue()}\n{err.getvalue()}"
