@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.core.plugins import Readout
+from flowlab.core.seeds import numpy_stream
 from flowlab.evaluate.frames import ValidationFrames
 
 NUM_FRAMES, NUM_DRAWS, HORIZON, HISTORY = 40, 5, 4, 3
@@ -34,24 +35,24 @@ class ReadoutConformance:
 
     def _draws(self, num_draws: int = NUM_DRAWS) -> NDArray[np.float32]:
         shape = (NUM_FRAMES, num_draws, HORIZON, len(self.channels()))
-        return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+        return numpy_stream(0, "conformance", "draws").uniform(-1, 1, shape).astype(np.float32)
 
     def _frames(self) -> ValidationFrames:
         """Two drives of 10 Hz, one after the other."""
-        random, num_channels = np.random.default_rng(1), len(self.channels())
+        stream, num_channels = numpy_stream(0, "conformance", "frames"), len(self.channels())
         half = NUM_FRAMES // 2
         frame_index = np.arange(NUM_FRAMES)[:, None] % half + np.arange(HISTORY)
         return ValidationFrames(
             channels=self.channels(),
-            truth=random.uniform(-1, 1, (NUM_FRAMES, HORIZON, num_channels)).astype(np.float32),
+            truth=stream.uniform(-1, 1, (NUM_FRAMES, HORIZON, num_channels)).astype(np.float32),
             drive=np.repeat([0, 1], half),
             drive_ids=("one", "two"),
             frame_index=frame_index,
             time_us=frame_index * 100_000,
-            history_action=random.uniform(-1, 1, (NUM_FRAMES, HISTORY, num_channels)).astype(np.float32),
-            speed_mps=random.uniform(0, 20, (NUM_FRAMES, HISTORY)).astype(np.float32),
-            waypoints=random.uniform(0, 40, (NUM_FRAMES, 10, 2)).astype(np.float32),
-            condition=torch.from_numpy(random.standard_normal((NUM_FRAMES, 12, 8)).astype(np.float16)),
+            history_action=stream.uniform(-1, 1, (NUM_FRAMES, HISTORY, num_channels)).astype(np.float32),
+            speed_mps=stream.uniform(0, 20, (NUM_FRAMES, HISTORY)).astype(np.float32),
+            waypoints=stream.uniform(0, 40, (NUM_FRAMES, 10, 2)).astype(np.float32),
+            condition=torch.from_numpy(stream.standard_normal((NUM_FRAMES, 12, 8)).astype(np.float16)),
         )
 
     def test_is_a_readout_with_a_name_that_metric_rows_can_have(self) -> None:
@@ -86,7 +87,7 @@ class ReadoutConformance:
 
     def test_the_order_of_frames_does_not_matter(self) -> None:
         draws, frames = self._draws(), self._frames()
-        order = np.random.default_rng(2).permutation(NUM_FRAMES)
+        order = numpy_stream(0, "conformance", "order").permutation(NUM_FRAMES)
         shuffled = self.readout()(draws[order], frames.take(order))
         np.testing.assert_allclose(shuffled, self.readout()(draws, frames)[order], atol=1e-6)
 
