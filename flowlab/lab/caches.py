@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from flowlab.cache.build import build_cache
-from flowlab.cache.cache import Cache, open_cache
+from flowlab.cache.cache import Cache, has_old_layout, open_cache
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError
 from flowlab.core.files import write_json_atomic
@@ -96,6 +96,7 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
         progress.say(f"{changed}: cache {found.stem} is of before, another is built. Its runs and verdicts stay.")
     elif CONTROL in wanted.levers:
         _tell_changed_tables(study, wanted, progress)
+        _tell_old_caches(study, progress)
     source, split = open_drives(study, wanted, progress)
     encoder = open_encoder(study, wanted.inputs, source, split, device, progress)
     pin = find_pin(study, wanted.inputs, source)
@@ -234,7 +235,7 @@ def _read_note(path: Path) -> dict[str, Any] | None:
 
 def _noted_cache(study: Study, note: dict[str, Any] | None) -> Path | None:
     path = study.caches / f"{note['cache_id']}.zarr" if note else None
-    return path if path is not None and path.is_dir() else None
+    return path if path is not None and path.is_dir() and not has_old_layout(path) else None
 
 
 def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None) -> str:
@@ -253,6 +254,16 @@ def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None) -> 
     if pin is not None and pin.digest != (note or {}).get("encoder"):
         return f"the study's encoder is now {pin.digest}"
     return ""
+
+
+def _tell_old_caches(study: Study, progress: Progress) -> None:
+    """Name the caches that an earlier flowlab wrote, and that no run can be trained from any more."""
+    old = [path.stem for path in sorted(study.caches.glob("*.zarr")) if has_old_layout(path)]
+    if old:
+        progress.say(
+            f"of an earlier flowlab, without the speeds that a cache now keeps: {', '.join(old)}. Another cache is built "
+            f"beside; remove what you no longer need."
+        )
 
 
 def _tell_changed_tables(study: Study, wanted: Wanted, progress: Progress) -> None:

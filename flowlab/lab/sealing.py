@@ -107,7 +107,9 @@ def known_sigma(study: Study) -> float | None:
         select sigma
         from pooled_sigma join rules using (rule_digest)
         where role = 'primary' and df >= ? and sigma > 0
-            and metric = ? and channel = ? and slice = ? and readout = ?
+            and metric = ? and channel = ? and slice = ? and drive = ? and readout = ?
         order by df desc limit 1"""
-    rows = read(study.ledger, question, [LEAST_DEGREES, key.metric, key.channel, key.slice, key.readout]).rows
+    rows = read(
+        study.ledger, question, [LEAST_DEGREES, key.metric, key.channel, key.slice, key.drive or "", key.readout]
+    ).rows
     return rows[0][0] if rows else None
