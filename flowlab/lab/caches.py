@@ -261,8 +261,8 @@ def _tell_old_caches(study: Study, progress: Progress) -> None:
     old = [path.stem for path in sorted(study.caches.glob("*.zarr")) if has_old_layout(path)]
     if old:
         progress.say(
-            f"of an earlier flowlab, without the speeds that a cache now keeps: {', '.join(old)}. Another cache is built "
-            f"beside; remove what you no longer need."
+            f"of an earlier flowlab, without the speeds that a cache now keeps: {', '.join(old)}. Another cache is "
+            f"built beside; remove what you no longer need."
         )
 
 
