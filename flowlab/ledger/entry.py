@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, parse_lines, place
-from flowlab.journal.study_lines import Ingested
 from flowlab.journal.values import BadLine
 from flowlab.ledger.rows import RUN_KINDS, Maker, Row, event_row, rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
@@ -62,6 +61,8 @@ def make_entry(runs_dir: Path, line: Line, offsets: dict[str, int]) -> Entry:
 
 def parse_order(line: Line) -> Part:
     """The part of a journal that a line `ingested` names. Raises BadLine."""
+    from flowlab.journal.study_lines import Ingested
+
     order = Ingested.read(line.fields | {"kind": INGESTED, "time_us": time_or_zero(line.fields.get("time_us"))})
     part = Part(order.journal, order.from_offset, order.to_offset, order.digest)
     folder, slash, name = part.journal.partition("/")

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from flowlab.core.errors import BusyError, LedgerError
 from flowlab.core.locks import hold
 from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, read_lines, read_whole_lines
-from flowlab.journal.lines import StudyJournal
 from flowlab.journal.values import BadLine
 from flowlab.ledger.chain import ADOPTED
 from flowlab.ledger.connection import one_line, open_ledger
@@ -139,6 +138,8 @@ def ingest_batch(ledger_path: Path, runs_dir: Path, done: Ingested) -> Batch:
     if len(waiting) < BATCH_ENTRIES:
         parts = list(_unread_parts(runs_dir, offsets | _ordered(waiting), done, BATCH_ENTRIES - len(waiting)))
         if parts:
+            from flowlab.journal.lines import StudyJournal
+
             with StudyJournal(study) as journal:
                 for part in parts:
                     journal.ingested(**part._asdict())

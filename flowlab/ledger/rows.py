@@ -1,16 +1,18 @@
 """What a line of a run's journal becomes: rows of the ledger's tables. Nothing here touches the database."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from flowlab.core.digest import base_id, canonical_json
 from flowlab.core.types import join_slice
 from flowlab.journal.journal import Line
-from flowlab.journal.lines import KINDS
-from flowlab.journal.run_lines import Artifact, Crashed, Event, Finished, Metrics, Registered, Started, WallTime
-from flowlab.journal.said import Said
 from flowlab.journal.values import BadLine
 from flowlab.study.lever import flat_keys
+
+if TYPE_CHECKING:
+    from flowlab.journal.run_lines import Artifact, Crashed, Event, Finished, Metrics, Registered, Started, WallTime
+    from flowlab.journal.said import JournalLine, Said
 
 Row = dict[str, Any]
 
@@ -49,8 +51,16 @@ def rows_of(line: Line, place: Row, makers: Mapping[str, Maker]) -> list[tuple[s
     kind = line.fields["kind"]
     if kind not in makers:
         raise BadLine(f"unknown kind {kind!r}, expected one of {', '.join(sorted(makers.keys() - SINCE_0004))}")
-    said = KINDS[kind].read(line.fields, place.get("run_id"))
+    said = _models()[kind].read(line.fields, place.get("run_id"))
     return list(makers[kind](said, place | {"time_us": said.time_us, "position": line.position}))
+
+
+@cache
+def _models() -> "dict[str, type[JournalLine]]":
+    """The models of lines. They take a while to make, and most commands read no line."""
+    from flowlab.journal.lines import KINDS
+
+    return KINDS
 
 
 def event_row(place: Row, what: str, detail: str, step: int | None = None) -> Row:
@@ -78,7 +88,7 @@ def spelled_key(table: str, row: Row) -> tuple[Any, ...]:
     return (*key_of(table, row | {"slice": join_slice(row["slice"], row["drive"])})[:-1],)
 
 
-def _registered(line: Registered, place: Row) -> Iterator[tuple[str, Row]]:
+def _registered(line: "Registered", place: Row) -> Iterator[tuple[str, Row]]:
     run = only(place, "run_id")
     row = run | {"time_us": line.time_us}
     row |= taken(line, "study", "lever", "recipe_digest", "control_digest", "cache_id", "evaluation_id", "hypothesis")
@@ -93,7 +103,7 @@ def _registered(line: Registered, place: Row) -> Iterator[tuple[str, Row]]:
     yield "events", event_row(place, "registered", "")
 
 
-def _started(line: Started, place: Row) -> Iterator[tuple[str, Row]]:
+def _started(line: "Started", place: Row) -> Iterator[tuple[str, Row]]:
     attempt = only(place, "run_id") | taken(line, "attempt")
     row = attempt | {"time_us": line.time_us}
     yield "attempts", row | taken(line, "device", "git_revision", "cohort_size", "threads", "pid")
@@ -103,7 +113,7 @@ def _started(line: Started, place: Row) -> Iterator[tuple[str, Row]]:
     yield "events", event_row(place, "started", f"attempt {line.attempt}")
 
 
-def _metrics(line: Metrics, place: Row) -> list[tuple[str, Row]]:
+def _metrics(line: "Metrics", place: Row) -> list[tuple[str, Row]]:
     run_id, time_us = place["run_id"], line.time_us
     return [
         (
@@ -124,25 +134,25 @@ def _metrics(line: Metrics, place: Row) -> list[tuple[str, Row]]:
     ]
 
 
-def _wall_time(line: WallTime, place: Row) -> Iterator[tuple[str, Row]]:
+def _wall_time(line: "WallTime", place: Row) -> Iterator[tuple[str, Row]]:
     for phase, seconds in line.phases.items():
         yield "wall_times", only(place, "run_id", "position") | {"phase": phase, "seconds": seconds}
 
 
-def _artifact(line: Artifact, place: Row) -> Iterator[tuple[str, Row]]:
+def _artifact(line: "Artifact", place: Row) -> Iterator[tuple[str, Row]]:
     row = only(place, "run_id", "position", "time_us") | taken(line, "name", "digest")
     yield "artifacts", row | {"num_bytes": line.bytes}
 
 
-def _event(line: Event, place: Row) -> Iterator[tuple[str, Row]]:
+def _event(line: "Event", place: Row) -> Iterator[tuple[str, Row]]:
     yield "events", event_row(place, line.what, line.detail)
 
 
-def _finished(_: Finished, place: Row) -> Iterator[tuple[str, Row]]:
+def _finished(_: "Finished", place: Row) -> Iterator[tuple[str, Row]]:
     yield "events", event_row(place, "finished", "")
 
 
-def _crashed(line: Crashed, place: Row) -> Iterator[tuple[str, Row]]:
+def _crashed(line: "Crashed", place: Row) -> Iterator[tuple[str, Row]]:
     yield "tags", only(place, "run_id") | {"taxonomy": "outcome", "value": "crashed-early"}
     yield "events", event_row(place, "crashed", line.reason, line.step)
 
@@ -163,6 +173,6 @@ def only(place: Row, *columns: str) -> Row:
     return {column: place[column] for column in columns}
 
 
-def taken(said: Said, *names: str) -> Row:
+def taken(said: "Said", *names: str) -> Row:
     """Fields that are columns of the same name."""
     return {name: getattr(said, name) for name in names}

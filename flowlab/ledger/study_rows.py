@@ -1,31 +1,34 @@
 """What a line of the study's journal becomes: caches, rules, amendments, bases, stacks and verdicts as rows."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from flowlab.core.digest import base_id, canonical_json, digest_json
 from flowlab.core.types import split_slice
-from flowlab.journal.study_lines import (
-    Amend,
-    Base,
-    Cache,
-    Encoder,
-    Measured,
-    Planned,
-    RuleHead,
-    Seal,
-    Stack,
-    Stage,
-    Verdicts,
-)
 from flowlab.ledger.rows import Maker, Row, event_row, taken
 
+if TYPE_CHECKING:
+    from flowlab.journal.study_lines import (
+        Amend,
+        Base,
+        Cache,
+        Encoder,
+        Measured,
+        Planned,
+        RuleHead,
+        Seal,
+        Stack,
+        Stage,
+        Verdicts,
+    )
 
-def _cache(line: Cache, _: Row) -> Iterator[tuple[str, Row]]:
+
+def _cache(line: "Cache", _: Row) -> Iterator[tuple[str, Row]]:
     row = taken(line, "time_us", "cache_id", "val_drives_digest", "num_train", "num_val")
     yield "caches", row | {"identity_json": canonical_json(line.identity)}
 
 
-def _seal(line: Seal | Amend, _: Row) -> Iterator[tuple[str, Row]]:
+def _seal(line: "Seal | Amend", _: Row) -> Iterator[tuple[str, Row]]:
     digest, head, body = {"rule_digest": line.digest}, line.head, line.body
     row = digest | {"name": head.name, "rule_json": canonical_json(line.rule), "time_us": line.time_us}
     row |= _number_of_a_run(head.primary) | _evaluation(head)
@@ -39,19 +42,19 @@ def _seal(line: Seal | Amend, _: Row) -> Iterator[tuple[str, Row]]:
             yield "rule_seeds", digest | {"role": role, "position": position, "seed": seed}
 
 
-def _amend(line: Amend, place: Row) -> Iterator[tuple[str, Row]]:
+def _amend(line: "Amend", place: Row) -> Iterator[tuple[str, Row]]:
     yield from _seal(line, place)
     yield "amendments", {"rule_digest": line.digest} | taken(line, "amended_digest", "reason", "time_us")
 
 
-def _base(line: Base, _: Row) -> Iterator[tuple[str, Row]]:
+def _base(line: "Base", _: Row) -> Iterator[tuple[str, Row]]:
     row = taken(line, "control_digest", "cache_id", "evaluation_id", "stacked")
     row |= {"recipe_json": canonical_json(line.recipe)}
     row |= {"thresholds_json": None if line.thresholds is None else canonical_json(line.thresholds)}
     yield "bases", row | {"base_id": base_id(line.control_digest, line.evaluation_id), "time_us": line.time_us}
 
 
-def _stack(line: Stack, _: Row) -> Iterator[tuple[str, Row]]:
+def _stack(line: "Stack", _: Row) -> Iterator[tuple[str, Row]]:
     row = taken(line, "lever", "recipe_digest", "rule_digest", "control_digest", "cache_id", "evaluation_id")
     row |= taken(line, "new_control_digest") | {"changes_json": canonical_json(line.changes)} | taken(line, "effect")
     row |= {"base_id": base_id(line.control_digest, line.evaluation_id)}
@@ -59,7 +62,7 @@ def _stack(line: Stack, _: Row) -> Iterator[tuple[str, Row]]:
     yield "stacks", row | taken(line, "replicate_seed", "time_us")
 
 
-def _verdicts(line: Verdicts, _: Row) -> Iterator[tuple[str, Row]]:
+def _verdicts(line: "Verdicts", _: Row) -> Iterator[tuple[str, Row]]:
     names = ("rule_digest", "control_digest", "cache_id", "evaluation_id", "lever", "recipe_digest")
     for decided in line.rows:
         row = taken(decided, *names, "decision", "reason", "effect")
@@ -67,12 +70,12 @@ def _verdicts(line: Verdicts, _: Row) -> Iterator[tuple[str, Row]]:
         yield "recorded_verdicts", row | {"time_us": line.time_us}
 
 
-def _encoder(line: Encoder, _: Row) -> Iterator[tuple[str, Row]]:
+def _encoder(line: "Encoder", _: Row) -> Iterator[tuple[str, Row]]:
     row = taken(line, "encoder_key", "encoder_digest", "file_name", "train_drives")
     yield "encoders", row | {"settings_json": canonical_json(line.settings), "time_us": line.time_us}
 
 
-def _planned(line: Planned, place: Row) -> Iterator[tuple[str, Row]]:
+def _planned(line: "Planned", place: Row) -> Iterator[tuple[str, Row]]:
     for run_id in line.run_ids:
         yield "events", event_row(place, "planned", run_id)
 
@@ -89,7 +92,7 @@ STUDY_KINDS: dict[str, Maker] = {
 }
 
 
-def _stage(stage: Stage) -> Row:
+def _stage(stage: "Stage") -> Row:
     """A stage as a row. Rules that were sealed before there were first seeds and bar units began at the first seed."""
     return taken(stage, "name", "statistic", "num_seeds", "bar") | {
         "first_seed": 1 if stage.first_seed is None else stage.first_seed,
@@ -97,14 +100,14 @@ def _stage(stage: Stage) -> Row:
     }
 
 
-def _number_of_a_run(key: Measured) -> Row:
+def _number_of_a_run(key: "Measured") -> Row:
     """Which number of a run a rule looks at, and which way is better: lower where nothing is said."""
     where, drive = split_slice(key.slice) if key.drive is None else (key.slice, key.drive)
     row = taken(key, "metric", "channel") | {"slice": where, "readout": key.readout, "drive": drive}
     return row | {"direction": "lower" if key.direction is None else key.direction}
 
 
-def _evaluation(head: RuleHead) -> Row:
+def _evaluation(head: "RuleHead") -> Row:
     """The evaluation identity that the rule judges; NULL, any, for rules that were sealed before they named one."""
     if head.evaluation is None:
         return {"evaluation_id": None, "evaluation_json": None}

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowlab.journal.lines import StudyJournal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.verdict.judge import Verdict
@@ -34,6 +33,8 @@ def record_verdicts(verdicts: Iterable[Verdict], runs_dir: Path, ledger_path: Pa
             recorded = _recorded(ledger_path)
             news = [row for row in rows if _is_news(row, recorded)]
             if news:
+                from flowlab.journal.lines import StudyJournal
+
                 with StudyJournal.of(runs_dir) as journal:
                     journal.verdicts(
                         {name: getattr(row, name) for name in (*COLUMNS, "decision", "effect", "reason")}

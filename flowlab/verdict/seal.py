@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from flowlab.core.errors import RuleChangedError, RuleRefusedError
 from flowlab.core.locks import hold
-from flowlab.journal.lines import StudyJournal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import Rule, require_sealable
@@ -29,6 +28,8 @@ def seal_rule(rule: Rule, runs_dir: Path, ledger_path: Path, simulated: Mapping[
     `simulated`: the error rates that were shown before. Raises RuleRefusedError for a rule that must not be sealed,
     RuleChangedError if another rule is in force.
     """
+    from flowlab.journal.lines import StudyJournal
+
     require_sealable(rule)
     with one_at_a_time(runs_dir):
         ingest(ledger_path, runs_dir)
@@ -48,6 +49,8 @@ def amend_rule(
     Raises RuleRefusedError for a rule that must not be sealed or that drops a guardrail, without a reason, and where
     there is nothing to amend.
     """
+    from flowlab.journal.lines import StudyJournal
+
     require_sealable(rule)
     with one_at_a_time(runs_dir):
         ingest(ledger_path, runs_dir)
