@@ -31,8 +31,10 @@ or in Python:
     connection.sql("select lever, decision, reason from verdicts")
 
 Everything that is concluded is a view, each with a comment that says what it is. Runs of one base_id have one control
-and were evaluated in one way: only those are compared. Table chain holds a digest of the
-rows of each entry and a hash that takes in the one before; its last hash here, of entry {num_entries}, is
+and were evaluated in one way: only those are compared.
+
+Table chain holds a digest of the rows of each entry and a hash that takes in the one before; its last hash here, of
+entry {num_entries}, is
 {head}.
 """
 
