@@ -3,10 +3,14 @@
 import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowlab.core.errors import LedgerError
 from flowlab.core.files import write_atomic
 from flowlab.ledger.connection import Table
+
+if TYPE_CHECKING:
+    import polars
 
 ENDINGS = (".csv", ".parquet")
 
@@ -32,17 +36,16 @@ def write_answer(answer: Table, path: Path) -> None:
             frame.write_parquet(buffer)
         else:
             lists = [name for name, dtype in frame.schema.items() if isinstance(dtype, polars.List)]
-            told = [
-                polars.Series(
-                    name,
-                    [None if cell is None else json.dumps(cell, default=str) for cell in frame[name].to_list()],
-                    polars.String,
-                )
-                for name in lists
-            ]
-            frame.with_columns(told).write_csv(buffer)
+            frame.with_columns(_as_json(frame[name]) for name in lists).write_csv(buffer)
     except polars.exceptions.PolarsError as error:
         raise LedgerError(
             f"{path} cannot be written: {str(error).splitlines()[0]}. Make it text in the question."
         ) from None
     write_atomic(path, buffer.getvalue())
+
+
+def _as_json(lists: "polars.Series") -> "polars.Series":
+    import polars
+
+    texts = [None if cell is None else json.dumps(cell, default=str) for cell in lists.to_list()]
+    return polars.Series(lists.name, texts, dtype=polars.String)

@@ -12,7 +12,7 @@ from flowlab.ledger.connection import open_ledger
 from flowlab.ledger.migrate import migrations_dir, schema_of
 
 if TYPE_CHECKING:
-    import duckdb
+    from flowlab.ledger.connection import Connection
 
 BATCH_ROWS = 100_000
 SCHEMA_FILE = "schema.sql"
@@ -31,8 +31,10 @@ or in Python:
     connection.sql("select lever, decision, reason from verdicts")
 
 Everything that is concluded is a view, each with a comment that says what it is. Runs of one base_id have one control
-and were evaluated in one way: only those are compared. Table chain holds a digest of the
-rows of each entry and a hash that takes in the one before; its last hash here, of entry {num_entries}, is
+and were evaluated in one way: only those are compared.
+
+Table chain holds a digest of the rows of each entry and a hash that takes in the one before; its last hash here, of
+entry {num_entries}, is
 {head}.
 """
 
@@ -72,7 +74,7 @@ def export_ledger(ledger_path: Path, folder: Path, progress: Progress = SILENT) 
     return Exported(counts, len(views), head)
 
 
-def _view_texts(connection: "duckdb.DuckDBPyConnection", ledger_path: Path) -> list[str]:
+def _view_texts(connection: "Connection", ledger_path: Path) -> list[str]:
     """The views' statements in the order in which they build on each other: flowlab's files, with their comments."""
     files = sorted((migrations_dir() / "views").glob("[0-9]*.sql"))
     if digest_files(files) != schema_of(connection).views_digest:
@@ -83,12 +85,12 @@ def _view_texts(connection: "duckdb.DuckDBPyConnection", ledger_path: Path) -> l
     return [file.read_text(encoding="utf-8").strip() for file in files]
 
 
-def _count(connection: "duckdb.DuckDBPyConnection", table: str) -> int:
+def _count(connection: "Connection", table: str) -> int:
     ((count,),) = connection.execute(f'select count(*) from "{table}"').fetchall()
     return count
 
 
-def _write_table(connection: "duckdb.DuckDBPyConnection", table: str, path: Path, task: Task) -> None:
+def _write_table(connection: "Connection", table: str, path: Path, task: Task) -> None:
     """A ledger that is only read may not write files, so Arrow does."""
     import pyarrow.parquet
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import duckdb
     import polars
 
+    Connection = duckdb.DuckDBPyConnection
+
 PATIENCE_S = 10.0
 BUSY_SIGNS = ("set lock on file", "different configuration", "Conflicting lock", "being used by another process")
 READING = ("SELECT", "EXPLAIN")

@@ -54,13 +54,13 @@ QUESTION = """
         ("""'{"a": 1}'::json""", polars.String, '{"a": 1}'),
     ],
 )
-def test_each_type_has_its_dtype(ledger: Path, asked: str, dtype: Any, value: Any) -> None:
-    column = read(ledger, f"select {asked} as v").frame()["v"]
+def test_each_type_has_its_dtype(template: Path, asked: str, dtype: Any, value: Any) -> None:
+    column = read(template, f"select {asked} as v").frame()["v"]
     assert (column.dtype, column.to_list()) == (dtype, [value])
 
 
-def test_a_column_without_rows_has_its_dtype_too(ledger: Path) -> None:
-    frame = read(ledger, "select run_id, seed, changed_keys from runs").frame()
+def test_a_column_without_rows_has_its_dtype_too(template: Path) -> None:
+    frame = read(template, "select run_id, seed, changed_keys from runs").frame()
     assert frame.schema == {"run_id": polars.String, "seed": polars.Int64, "changed_keys": polars.List(polars.String)}
     assert frame.height == 0
 
@@ -70,18 +70,18 @@ def test_a_number_that_comes_late_keeps_its_digits() -> None:
     assert answer.frame()["v"][-1] == 1.5
 
 
-def test_columns_of_one_name_are_told_apart(ledger: Path) -> None:
-    assert read(ledger, "select 1 as a, 2 as a, 3 as a_2").frame().to_dicts() == [{"a": 1, "a_3": 2, "a_2": 3}]
+def test_columns_of_one_name_are_told_apart(template: Path) -> None:
+    assert read(template, "select 1 as a, 2 as a, 3 as a_2").frame().to_dicts() == [{"a": 1, "a_3": 2, "a_2": 3}]
 
 
 @pytest.mark.parametrize("asked", ["date '20000-01-01'", "340282366920938463463374607431768211455::uhugeint"])
-def test_what_a_frame_cannot_hold_is_one_sentence(ledger: Path, asked: str) -> None:
+def test_what_a_frame_cannot_hold_is_one_sentence(template: Path, asked: str) -> None:
     with pytest.raises(LedgerError, match=r'column \'v\' has a .* that a data frame cannot hold.*"v"::varchar'):
-        read(ledger, f"select {asked} as v").frame()
+        read(template, f"select {asked} as v").frame()
 
 
-def test_a_csv_file_tells_null_from_empty_text_and_keeps_every_digit(ledger: Path, tmp_path: Path) -> None:
-    write_answer(read(ledger, QUESTION), tmp_path / "a.csv")
+def test_a_csv_file_tells_null_from_empty_text_and_keeps_every_digit(template: Path, tmp_path: Path) -> None:
+    write_answer(read(template, QUESTION), tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text() == (
         "whole,number,text,empty,nothing,list\n"
         '3,0.1,"a, ""b""","",,"[1, null, 3]"\n'
@@ -89,8 +89,19 @@ def test_a_csv_file_tells_null_from_empty_text_and_keeps_every_digit(ledger: Pat
     )  # fmt: skip
 
 
-def test_a_parquet_file_comes_back_as_it_was(ledger: Path, tmp_path: Path) -> None:
-    answer = read(ledger, QUESTION)
+def test_times_in_a_csv_file_are_iso_8601(template: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    asked = "timestamp '2026-01-02 03:04:05.5' as a, date '2026-01-02' as b, time '01:02:03' as c"
+    write_answer(read(template, f"select {asked}, {{'k': [1]}} as d"), path)
+    assert path.read_text() == (
+        "a,b,c,d\n"
+        '2026-01-02T03:04:05.500000,2026-01-02,01:02:03.000000000,"{""k"": [1]}"\n'
+    )  # fmt: skip
+
+
+def test_a_parquet_file_comes_back_as_it_was(template: Path, tmp_path: Path) -> None:
+    answer = read(template, QUESTION)
     write_answer(answer, tmp_path / "a.parquet")
     assert polars.read_parquet(tmp_path / "a.parquet").equals(answer.frame())
     seen = duckdb.sql(f"select whole, list from '{tmp_path / 'a.parquet'}'")
@@ -100,11 +111,20 @@ def test_a_parquet_file_comes_back_as_it_was(ledger: Path, tmp_path: Path) -> No
     )
 
 
-def test_a_file_that_cannot_be_written_leaves_the_old_one(ledger: Path, tmp_path: Path) -> None:
+def test_whole_numbers_and_decimals_are_digits_in_a_csv_file(template: Path, tmp_path: Path) -> None:
+    question = "select 18446744073709551615::ubigint as a, 100::hugeint as b, 1.50 as c, 1e22::double as d"
+    write_answer(read(template, question), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "a,b,c,d\n18446744073709551615,100,1.50,1e+22\n"
+
+
+@pytest.mark.parametrize(("asked", "kind"), [("'a'::blob", "binary"), ("interval 90 second", "duration")])
+def test_a_file_that_cannot_be_written_leaves_the_old_one(
+    template: Path, tmp_path: Path, asked: str, kind: str
+) -> None:
     path = tmp_path / "a.csv"
     path.write_text("old")
-    with pytest.raises(LedgerError, match=r"a\.csv cannot be written: datatype binary cannot be written to CSV"):
-        write_answer(read(ledger, "select 'a'::blob as v"), path)
+    with pytest.raises(LedgerError, match=rf"a\.csv cannot be written: datatype {kind}.* cannot be written to CSV"):
+        write_answer(read(template, f"select {asked} as v"), path)
     assert path.read_text() == "old"
     assert sorted(file.name for file in tmp_path.iterdir() if "a.csv" in file.name) == ["a.csv"]
 

@@ -175,16 +175,17 @@ def test_the_control_must_be_one_recipe(runs: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["random_seed", "cfg/seed", "seed_everything"])
 @pytest.mark.parametrize("kind", ["params", "tags"])
-def test_a_seed_of_another_name_pairs_runs(ledger: Path, runs: Path, tmp_path: Path, name: str, kind: str) -> None:
+def test_a_seed_may_have_another_name(runs: Path, tmp_path: Path, name: str, kind: str) -> None:
     store = MlflowStore(tmp_path / "mlflow.db")
-    for lever, seeds, gain in (("baseline", (1, 2, 3), 0.0), ("wide", (3, 1, 2), 0.001)):
+    for lever, seeds in (("baseline", (1, 2, 3)), ("wide", (3, 1, 2))):
         for seed in seeds:
             settings: Any = {kind: {name: str(seed)}}
-            store.run(f"{lever}{seed}", lever, {"loss": [(0, seed / 10 - gain)]}, **settings)
-    import_runs(read_store(store.path, None, None, name), runs, "test", "baseline", MetricMap.parse([]))
-    by_lever(ledger, runs)
-    found = {(row["seed"], round(row["delta"], 6)) for row in table(ledger, "pairs")}
-    assert found == {(1, -0.001), (2, -0.001), (3, -0.001)}
+            store.run(f"{lever}{seed}", lever, {"loss": [(0, 1.0)]}, **settings)
+    done = import_runs(read_store(store.path, None, None, name), runs, "test", "baseline", MetricMap.parse([]))
+    assert [(run.foreign.run_id, run.recipe) for run in done.added] == [
+        (f"{run.foreign.name}{run.seed}", {}) for run in done.added
+    ]
+    assert [run.seed for run in done.added] == [1, 2, 3, 3, 1, 2]
 
 
 def test_seeds_are_not_thrown_away(runs: Path, tmp_path: Path) -> None:
@@ -308,15 +309,21 @@ def test_a_slice_may_have_a_colon_and_final_keeps_the_end_alone(ledger: Path, ru
     ("where", "found"),
     [
         ("drive:d1", ("overall", "d1")),
+        ("overall:drive:d1", ("overall", "d1")),
         ("spike_frame:drive:d:2", ("spike_frame", "d:2")),
         ("slot:1", ("slot:1", "")),
     ],
 )
-def test_a_slice_may_name_a_drive(ledger: Path, runs: Path, tmp_path: Path, where: str, found: tuple) -> None:
-    from_mlflow(pilot(tmp_path / "mlflow.db").path, runs, f"{KEY}=l1:steering:{where}:meank:final")
+def test_a_slice_may_name_a_drive(where: str, found: tuple[str, str]) -> None:
+    name = MetricMap.parse([f"a=l1:steering:{where}:meank"]).name("a")
+    assert name == MetricName("l1", "steering", found[0], "meank", found[1])
+
+
+def test_the_drive_of_a_map_is_a_column_of_the_row(ledger: Path, runs: Path, tmp_path: Path) -> None:
+    from_mlflow(pilot(tmp_path / "mlflow.db").path, runs, f"{KEY}=l1:steering:spike_frame:drive:d1:meank:final")
     by_lever(ledger, runs)
     rows = [row for row in table(ledger, "metrics") if row["metric"] == "l1"]
-    assert {(row["slice"], row["drive"], row["readout"]) for row in rows} == {(*found, "meank")}
+    assert {(row["slice"], row["drive"], row["readout"]) for row in rows} == {("spike_frame", "d1", "meank")}
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
