@@ -13,7 +13,7 @@ import torch
 
 from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.digest import canonical_json
-from flowlab.core.errors import DivergedError, FlowlabError, RunFailedError
+from flowlab.core.errors import DivergedError, FlowlabError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import ConditionSpec, MetricRow
 from flowlab.core.vocabulary import FRAME_SLICES

@@ -54,7 +54,6 @@ def caches(folder: Path) -> dict[str, list[str]]:
 
 def test_one_run_builds_what_it_lacks_and_trains_all(study: tuple[Path, str]) -> None:
     folder, told = study
-    assert "14 runs to train" not in told
     assert "12 runs to train" in told
     statuses = ask(folder, "select lever, status, count(*) as num from run_status group by all order by lever")
     assert [(row["lever"], row["status"], row["num"]) for row in statuses] == [
@@ -63,7 +62,9 @@ def test_one_run_builds_what_it_lacks_and_trains_all(study: tuple[Path, str]) ->
     assert "note: lever same sets encoder.width to what the control has already: it changes nothing" in told
 
 
-def test_cache_list_says_which_levers_need_which_cache(study: tuple[Path, str]) -> None:
+def test_cache_list_says_which_levers_need_which_cache(
+    study: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, _ = study
     assert sorted(caches(folder).values()) == [
         ["control", "delta-off", "placebo", "same"],
@@ -72,6 +73,7 @@ def test_cache_list_says_which_levers_need_which_cache(study: tuple[Path, str]) 
         ["stratified"],
         ["wide"],
     ]
+    monkeypatch.setenv("COLUMNS", "200")
     shown = flowlab(folder, "cache", "list").stdout
     assert "control, delta-off, placebo and 1 more" in shown
 
@@ -165,8 +167,9 @@ def test_a_lever_with_a_cache_of_its_own_is_stacked_and_the_next_ones_stand_on_i
     users = caches(folder)
     assert ["control", "delta-off", "placebo", "same"] in users.values()
     assert ["wide"] in users.values(), "the wide encoder on fewer drives"
-    newest = ask(folder, "select lever, changed_keys, recipe_digest from runs order by registered_us desc limit 1")
-    assert (newest[0]["lever"], newest[0]["changed_keys"]) == ("wide", ["encoder.width"])
+    wide = ask(folder, "select base_id, changed_keys from runs where lever = 'wide' and seed = 1001")
+    assert len({row["base_id"] for row in wide}) == 2
+    assert [row["changed_keys"] for row in wide] == [["encoder.width"]] * 2
     flowlab(folder, "ledger", "verify")
 
 

@@ -70,9 +70,7 @@ def test_a_lever_on_an_input_changes_that_part_of_its_cache_and_no_other(
 
 def test_more_and_fewer_drives_train_as_the_levers_say(whole: Study) -> None:
     ground = open_ground(whole, ["fewer", "more"])
-    train = {
-        name: supply.cache.attributes["identity"]["split"]["train"] for name, supply in ground.supplies.items()
-    }
+    train = {name: supply.cache.attributes["identity"]["split"]["train"] for name, supply in ground.supplies.items()}
     assert train == {
         "control": ["drive_00", "drive_01", "drive_02"],
         "fewer": ["drive_00", "drive_02"],
