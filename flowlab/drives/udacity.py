@@ -55,12 +55,19 @@ class UdacitySource:
     def _folders(self) -> dict[str, Path]:
         """The folder of each drive by its id."""
         folders: dict[str, Path] = {}
+        names: dict[Path, str] = {}
         for root in self._roots:
             for drive_id, folder in _find_drives(root).items():
                 if drive_id in folders:
                     raise DriveError(
                         f"{folders[drive_id]} and {folder} would both be drive {drive_id!r}. Rename one of the "
                         f"folders, or name one of them in drives.roots."
+                    )
+                other = names.setdefault(folder.resolve(), drive_id)
+                if other != drive_id:  # it could train under one name and validate under the other
+                    raise DriveError(
+                        f"{folder} is found twice, as {min(other, drive_id)!r} and {max(other, drive_id)!r}. Name roots "
+                        f"in drives.roots that do not hold each other."
                     )
                 folders[drive_id] = folder
         return folders

@@ -95,3 +95,22 @@ def test_validation_is_the_same_for_every_choice_of_train_and_apart_from_it(num,
             assert not set(split.train) & set(split.val)
             sides.append(split.val)
     assert len(set(sides)) <= 1
+
+
+def test_drives_that_are_left_out_neither_train_nor_validate_and_make_room_for_the_next_ones():
+    without = ("drive_00", "drive_07")
+    assert choose_split(listed(4), SplitSettings(num_val=1, without=without[:1])).train == ("drive_01", "drive_02")
+    pilot = choose_split(listed(50), SplitSettings(scale="pilot", num_val=5, without=without))
+    assert pilot.train == tuple(f"drive_{n:02d}" for n in range(1, 27) if n != 7)
+    assert len(pilot.train) == 25
+    overfit = choose_split(listed(3), SplitSettings(scale="overfit", without=without[:1]))
+    assert overfit.train == overfit.val == ("drive_01",)
+
+
+def test_what_is_left_out_must_be_there_and_must_not_validate():
+    with pytest.raises(UnknownNameError, match=r"drive in split\.without 'drive_9': did you mean"):
+        choose_split(listed(3), SplitSettings(num_val=1, without=("drive_9",)))
+    with pytest.raises(StudyError, match=r"^split\.without names 'drive_02', which validates"):
+        choose_split(listed(3), SplitSettings(num_val=1, without=("drive_02",)))
+    with pytest.raises(StudyError, match="none to train on"):
+        choose_split(listed(2), SplitSettings(num_val=1, without=("drive_00",)))

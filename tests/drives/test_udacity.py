@@ -78,6 +78,41 @@ def test_a_root_that_is_itself_a_drive_is_named_by_its_own_folder(tmp_path):
     assert make_source(tmp_path).drive_ids() == ["recordings"]
 
 
+def from_roots(study: Path, *roots: str) -> UdacitySource:
+    return UdacitySource(UdacityDrives(source="udacity", roots=roots), study)
+
+
+def test_drives_of_several_roots_are_one_list(tmp_path):
+    for name in ("old/jungle_a/one", "new/lake_b/one", "new/lake_b/two"):
+        write_drive(tmp_path / name, num=2)
+    source = from_roots(tmp_path, "old", "new")
+    assert source.drive_ids() == ["jungle_a/one", "lake_b/one", "lake_b/two"]
+    assert source.load("lake_b/two").driver == "lake_b"
+    assert source.digest("jungle_a/one") == from_roots(tmp_path, "new", "old").digest("jungle_a/one")
+
+
+def test_two_folders_of_one_name_are_told_apart_by_nobody(tmp_path):
+    for name in ("old/jungle_a/one", "new/jungle_a/one"):
+        write_drive(tmp_path / name, num=2)
+    with pytest.raises(DriveError, match=r"old/jungle_a/one and .*new/jungle_a/one would both be drive 'jungle_a/one'"):
+        from_roots(tmp_path, "old", "new").drive_ids()
+
+
+@pytest.mark.parametrize("roots", [("rec", "rec/jungle_a"), ("rec/jungle_a", "rec"), ("rec", "./rec"), ("rec", "link")])
+def test_one_recording_under_two_names_is_refused(tmp_path, roots):
+    """It could train under one name and validate under the other."""
+    write_drive(tmp_path / "rec" / "jungle_a" / "one", num=2)
+    (tmp_path / "link").symlink_to("rec/jungle_a")
+    with pytest.raises(DriveError, match=r"is found twice, as 'jungle_a/one' and 'one'|would both be drive"):
+        from_roots(tmp_path, *roots).drive_ids()
+
+
+def test_a_root_that_is_missing_is_named(tmp_path):
+    write_drive(tmp_path / "rec" / "one", num=2)
+    with pytest.raises(DriveError, match=r"^drives\.roots has .*/nowhere, which is not a folder"):
+        from_roots(tmp_path, "rec", "nowhere").drive_ids()
+
+
 def test_speed_is_converted_from_miles_per_hour(tmp_path, drive):
     assert make_source(tmp_path).load("jungle_a/drive_00").speed_mps[0] == pytest.approx(4.4704)
 

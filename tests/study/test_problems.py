@@ -375,16 +375,8 @@ EDITS = [
         'source = "udacity"\nroot = "a"\nroots = ["b"]',
         "drives: give either root (one folder) or roots (a list), and not both.",
     ),
-    (
-        'source = "carracing"\ncount = 4',
-        'source = "udacity"\nroot = ""',
-        "drives: root must be a text in quotes, got ''.",
-    ),
-    (
-        'source = "carracing"\ncount = 4',
-        'source = "udacity"\nroots = []',
-        "drives.roots: got [], expected a list of at least 1.",
-    ),
+    ('source = "carracing"\ncount = 4', 'source = "udacity"\nroot = ""', "root must be a text in quotes, got ''."),
+    ('source = "carracing"\ncount = 4', 'source = "udacity"\nroots = []', "got [], expected a list of at least 1."),
     ('source = "carracing"\ncount = 4', 'source = "udacity"\nroots = ["a", "a"]', "drives: roots names a twice."),
     # missing tables
     ('[drives]\nsource = "carracing"\ncount = 4', "", "the table [drives] is missing."),
