@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 
 from flowlab.cache.verify import verify_cache
+from flowlab.core.digest import base_id
 from flowlab.core.errors import LedgerError, NotStackedError
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
@@ -71,9 +72,9 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
                     lever=lever,
                     recipe_digest=verdict.recipe_digest,
                     rule_digest=verdict.rule_digest,
-                    control_digest=verdict.control_digest,
-                    cache_id=verdict.cache_id,
-                    evaluation_id=verdict.evaluation_id,
+                    control_digest=ground.base.recipe_digest(study.control),
+                    cache_id=ground.base.cache_id,
+                    evaluation_id=ground.base.evaluation_id(study.control),
                     changes=study.file.levers[lever].set,
                     new_control_digest=new_control_digest,
                     replicate_seed=choose_replicate_seed(rule, {seed for (seed,) in ran}),
@@ -120,8 +121,9 @@ def choose_replicate_seed(rule: Rule, taken: Collection[int]) -> int:
 
 def _require_stack(study: Study, base: Base, rule: Rule, lever: str) -> Verdict:
     """The verdict that lets `lever` in. Raises NotStackedError with what is missing."""
-    control_digest, recipe_digest = base.recipe_digest(study.control), base.recipe_digest(study.recipe(lever))
-    replicates = [run for run in read_owed(study.ledger, None, control_digest) if run.why == "replicate"]
+    here = base_id(base.recipe_digest(study.control), base.evaluation_id(study.control))
+    recipe_digest = base.recipe_digest(study.recipe(lever))
+    replicates = [run for run in read_owed(study.ledger, None, here) if run.why == "replicate"]
     if replicates:
         raise NotStackedError(
             f"the base {' -> '.join(study.stacked)} has not been replicated: control@{replicates[0].seed} is owed. "
@@ -129,8 +131,8 @@ def _require_stack(study: Study, base: Base, rule: Rule, lever: str) -> Verdict:
         )
     found = [
         row
-        for row in read_verdicts(study.ledger, rule.digest(), control_digest)
-        if (row.lever, row.recipe_digest, row.cache_id) == (lever, recipe_digest, base.cache_id)
+        for row in read_verdicts(study.ledger, rule.digest(), here)
+        if (row.lever, row.recipe_digest) == (lever, recipe_digest)
     ]
     if not found:
         seeds = ",".join(str(seed) for seed in rule.judged_seeds)

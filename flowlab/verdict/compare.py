@@ -16,6 +16,7 @@ class Compared:
     metric: str
     channel: str
     slice: str
+    drive: str
     readout: str
     value: float
     other_value: float
@@ -33,9 +34,9 @@ def compare_runs(ledger_path: Path, run_id: str, other_id: str) -> list[Compared
     """
     require_one_evaluation(ledger_path, [run_id, other_id])
     question = """
-        select metric, channel, slice, readout, mine.value, theirs.value
+        select metric, channel, slice, drive, readout, mine.value, theirs.value
         from (select * from final_metrics where run_id = ?) as mine
-        join (select * from final_metrics where run_id = ?) as theirs using (metric, channel, slice, readout)
+        join (select * from final_metrics where run_id = ?) as theirs using (metric, channel, slice, drive, readout)
         order by all"""
     return [Compared(*row) for row in read(ledger_path, question, [run_id, other_id]).rows]
 
