@@ -97,21 +97,25 @@ from (
 """
 
 FILL = """
-insert into runs
+insert into runs by name
 select
-    run_id, 'benchmark', lever, seed, 0, substr(md5(lever), 1, 16), substr(md5('control'), 1, 16),
-    substr(md5('cache'), 1, 16), (select evaluation_id from rules), '{}', [], '', number, number, null
+    run_id, 'benchmark' as study, lever, seed, 0 as replicate, substr(md5(lever), 1, 16) as recipe_digest,
+    substr(md5('control'), 1, 16) as control_digest, 'base' as base_id, substr(md5('cache'), 1, 16) as cache_id,
+    (select evaluation_id from rules) as evaluation_id, '{}' as evaluation_json, [] as changed_keys, '' as hypothesis,
+    number as time_us, number as entry
 from made order by number;
 
-insert into events
-select run_id || '/journal.jsonl', position, run_id, what, '', null, number, number
+insert into events by name
+select
+    run_id || '/journal.jsonl' as journal, position, run_id, what, '' as detail, number as time_us, number as entry
 from made cross join (values (0, 'registered'), (1, 'started'), (2, 'finished')) as lines(position, what)
 order by number, position;
 
-insert into metrics
+insert into metrics by name
 select
-    run_id, metric, channel, slice, readout, -1,
-    0.35 - 0.01 * quality + 0.05 * (hash(run_id, key) % 1000003 / 1000003 - 0.5), number, number
+    run_id, metric, channel, slice, '' as drive, readout, -1 as step,
+    0.35 - 0.01 * quality + 0.05 * (hash(run_id, key) % 1000003 / 1000003 - 0.5) as value,
+    number as time_us, number as entry
 from made cross join keys order by number, key;
 
 checkpoint;

@@ -1,5 +1,6 @@
 """`flowlab verdict` and `flowlab sql`: what the ledger says."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from flowlab.study.study import CONTROL, Study
 
 if TYPE_CHECKING:
     from flowlab.verdict.judge import Verdict
+
+MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def verdict(
@@ -101,11 +104,24 @@ def compare(
 
 
 def ingest_all(study: Study) -> None:
-    """Bring every unread journal into the ledger, and say what could not be read."""
-    from flowlab.ledger.ingest import ingest
+    """Bring every unread journal into the ledger, record what it decides by then, and say what could not be read.
 
-    for problem in ingest(study.ledger, study.runs).problems:
-        say(f"warning: {problem}")
+    Who may not write here is told so in one line, and asks what the ledger has.
+    """
+    from flowlab.ledger.ingest import ingest
+    from flowlab.verdict.record import record_decisions
+
+    try:
+        for problem in ingest(study.ledger, study.runs).problems:
+            say(f"warning: {problem}")
+        record_decisions(study.runs, study.ledger)
+    except OSError as error:
+        if error.errno not in MAY_NOT_WRITE:
+            raise
+        say(
+            f"note: you may not write {error.filename}, so journals that nobody has read yet could not be brought in: "
+            f"the answer is from what the ledger has"
+        )
 
 
 def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
@@ -117,16 +133,16 @@ def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def print_verdicts(study: Study, levers: Sequence[str]) -> None:
-    """One table per rule and control recipe, then each lever's reason. Which levers: as `read_for`."""
+    """One table per rule and base, then each lever's reason. Which levers: as `read_for`."""
     rows = _read(study, levers)
     if not rows:
         say("no lever has a run that the rule judges yet. Try one: flowlab run --lever NAME --seeds A,B")
         return
     console = out()
     rules = _sealed(study)
-    groups: dict[tuple[str, ...], list[Verdict]] = {}
+    groups: dict[tuple[str, str], list[Verdict]] = {}
     for row in sorted(rows, key=lambda row: list(rules).index(row.rule_digest)):
-        groups.setdefault((row.rule_digest, row.control_digest, row.cache_id, row.evaluation_id), []).append(row)
+        groups.setdefault((row.rule_digest, row.base_id), []).append(row)
     for number, together in enumerate(groups.values()):
         rule, is_in_force = rules[together[0].rule_digest]
         which = f" ({number + 1} of {len(groups)})" if len(groups) > 1 else ""
@@ -135,7 +151,7 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
         for row in together:
             console.print(Text.assemble((row.lever, "bold"), f": {row.reason}"), soft_wrap=True)
         _print_luck(study, together[0].rule_digest, console)
-        _print_baselines(study, rule, together[0].cache_id, console)
+        _print_baselines(study, rule, together[0].base_id, console)
     if study.rule.terms() not in [rule.terms() for rule, is_in_force in rules.values() if is_in_force]:
         say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
 
@@ -147,8 +163,8 @@ def read_effects(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
     question = """
         select effects.*, false_discoveries.q_value
         from effects
-        left join false_discoveries using (rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest)
-        order by rule, rule_digest, control_digest, lever"""
+        left join false_discoveries using (rule_digest, base_id, lever, recipe_digest)
+        order by rule, rule_digest, base_id, lever"""
     rows = read(study.ledger, question).records()
     return [row for row in rows if not levers or CONTROL in levers or row["lever"] in levers]
 
@@ -173,17 +189,22 @@ def _print_luck(study: Study, rule_digest: str, console: Console) -> None:
 def _read(study: Study, levers: Sequence[str]) -> "list[Verdict]":
     from flowlab.ledger.connection import read
     from flowlab.verdict.judge import read_verdicts
-    from flowlab.verdict.record import record_verdicts
 
     rows = read_verdicts(study.ledger)
-    for reversal in record_verdicts(rows, study.runs, study.ledger):
+    _warn_of_reversals(study)
+    if read(study.ledger, "select 1 from stacks limit 1").rows:
+        _warn_of_unfounded_stacks(study)
+    return [row for row in rows if not levers or CONTROL in levers or row.lever in levers]
+
+
+def _warn_of_reversals(study: Study) -> None:
+    from flowlab.verdict.record import read_reversals
+
+    for reversal in read_reversals(study.ledger):
         say(
             f"warning: {reversal.lever} was recorded as {reversal.recorded!r} on {when(reversal.recorded_us)}, and is "
             f"{reversal.decision!r} by the views as they are now. Look at what came in since: flowlab ledger verify"
         )
-    if read(study.ledger, "select 1 from stacks limit 1").rows:
-        _warn_of_unfounded_stacks(study)
-    return [row for row in rows if not levers or CONTROL in levers or row.lever in levers]
 
 
 def _warn_of_unfounded_stacks(study: Study) -> None:
@@ -221,16 +242,17 @@ def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Table:
     return table(["lever", "paired deltas (lever - control)", "mean", "stage", "decision", "owed"], cells, title)
 
 
-def _print_baselines(study: Study, rule: Rule, cache_id: str, console: Console) -> None:
+def _print_baselines(study: Study, rule: Rule, base_id: str, console: Console) -> None:
     """What the same slice gives without a policy: a policy that does not beat these has learnt nothing."""
     from flowlab.ledger.connection import read
 
-    rows = read(study.ledger, "select * from baselines where cache_id = ?", [cache_id]).records()
+    rows = read(study.ledger, "select * from baselines where base_id = ?", [base_id]).records()
     primary = rule.primary
     found = {
         row["readout"]: row["value"]
         for row in rows
-        if (row["metric"], row["channel"], row["slice"]) == (primary.metric, primary.channel, primary.slice)
+        if (row["metric"], row["channel"], row["slice"], row["drive"])
+        == (primary.metric, primary.channel, primary.slice, primary.drive or "")
     }
     if found:
         listed = ", ".join(f"{name} {value:.4f}" for name, value in sorted(found.items()))

@@ -11,7 +11,7 @@ from flowlab.study.rule import Rule
 if TYPE_CHECKING:
     from flowlab.lab.sealing import Foretold
     from flowlab.verdict.history import SealedRule
-    from flowlab.verdict.replay import Replayed
+    from flowlab.verdict.rejudged import Rejudged
 
 ERROR_RATES = {
     "null_stacked": "a lever without effect is stacked",
@@ -82,10 +82,10 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
             console.print(line, soft_wrap=True, markup=False)
 
 
-def print_replay(rows: "Sequence[Replayed]") -> None:
+def print_rejudged(rows: "Sequence[Rejudged]") -> None:
     """Past levers under the rule that goes and the one that comes, flips marked."""
     if not rows:
-        out().print("no lever was judged before: nothing to replay")
+        out().print("no lever was judged before: nothing to judge again")
         return
     names = (rows[0].amended_rule, next((row.rule for row in rows if row.rule), "the new rule"))
     cells = [

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowlab.cli.options import Device, JsonOption, StudyOption, open_study
-from flowlab.cli.rule_screen import ERROR_RATES, print_replay, print_rule, show_foretold
+from flowlab.cli.rule_screen import ERROR_RATES, print_rejudged, print_rule, show_foretold
 from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.errors import StudyError, unknown_name
 from flowlab.study.rule import PRESETS, Rule, preset_rule, write_out
@@ -105,6 +105,7 @@ def rule_amend(
     """Put the study's rule in the place of the one in force, on the record: past levers under both, flips marked."""
     from flowlab.lab.ground import open_ground
     from flowlab.lab.sealing import amend_study_rule, preview_amendment
+    from flowlab.verdict.record import record_decisions
 
     found = open_study(study)
     ground = open_ground(found)
@@ -113,17 +114,18 @@ def rule_amend(
     else:
         looked = []
         amend_study_rule(found, ground, reason, Bars(), show_foretold, looked.extend)
+        record_decisions(found.runs, found.ledger)
     if as_json:
         print_json(
             {
                 "rule": found.rule.name,
                 "reason": reason,
                 "amended": not dry_run,
-                "replay": [asdict(row) for row in looked],
+                "rejudged": [asdict(row) for row in looked],
             }
         )
         return
-    print_replay(looked)
+    print_rejudged(looked)
     if dry_run:
         say("nothing was changed (--dry-run)")
     else:

@@ -53,6 +53,7 @@ def run(
 
     from flowlab.cli.rule_screen import show_foretold
     from flowlab.lab.launch import Where, launch, launch_owed
+    from flowlab.verdict.record import record_decisions
 
     bars, where = Bars(), Where.chosen(device.value, executor.value)
     for chosen in levers:
@@ -72,6 +73,7 @@ def run(
         )
     for problem in result.problems:
         say(f"warning: {problem}")
+    record_decisions(found.runs, found.ledger)
     if as_json:
         verdicts = judge.read_for(found, levers)
         print_json({"levers": levers, "runs": result.run_ids, "trained": result.trained, "verdicts": verdicts})
@@ -86,9 +88,11 @@ def stack(
 ) -> None:
     """Put a lever into the control, if the rule says `stack` of it; otherwise say what is missing."""
     from flowlab.lab.stacking import stack as put_on_stack
+    from flowlab.verdict.record import record_decisions
 
     found = open_study(study)
     stacked = put_on_stack(found, lever, Bars())
+    record_decisions(found.runs, found.ledger)
     if as_json:
         print_json(asdict(stacked))
         return
@@ -117,6 +121,7 @@ def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
     from flowlab.lab.status import read_status
 
     found = open_study(study)
+    judge.ingest_all(found)
     runs = read_status(found)
     if as_json:
         print_json(runs)

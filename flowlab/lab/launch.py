@@ -207,7 +207,10 @@ def _require_stacked(study: Study, control_digest: str) -> None:
             f"the ledger has stacked {left[-1]!r} on this control, and study.stacked lacks it: complete it with "
             f"flowlab stack {left[-1]}, restore study.stacked, or {own_words}"
         )
-    unfounded = "select lever, decision from unfounded_stacks where new_control_digest = ?"
+    unfounded = """
+        select unfounded_stacks.lever, unfounded_stacks.decision
+        from unfounded_stacks join stacks using (entry)
+        where stacks.new_control_digest = ?"""
     for lever, decision in read(study.ledger, unfounded, [control_digest]).rows if study.stacked else []:
         raise NotStackedError(
             f"{lever!r} is stacked, and the rule that did so says {decision or 'nothing'} of it: the ledger or its "

@@ -10,7 +10,7 @@ from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import Rule, require_sealable
 from flowlab.study.study import Study
-from flowlab.verdict.replay import Replayed, replay
+from flowlab.verdict.rejudged import Rejudged, rejudge
 from flowlab.verdict.seal import amend_rule, is_in_force, require_amendable, seal_rule
 from flowlab.verdict.simulate import Campaigns, ErrorRates, simulate
 
@@ -58,7 +58,7 @@ def seal_study_rule(study: Study, ground: Ground, progress: Progress, show: Show
 
 
 def amend_study_rule(
-    study: Study, ground: Ground, reason: str, progress: Progress, show: Show, look: Callable[[list[Replayed]], None]
+    study: Study, ground: Ground, reason: str, progress: Progress, show: Show, look: Callable[[list[Rejudged]], None]
 ) -> None:
     """Put the study's rule in the place of the one in force, after showing error rates and every past lever under both.
 
@@ -70,17 +70,17 @@ def amend_study_rule(
     old = require_amendable(rule, reason, study.ledger)
     foretold = foretell(study, rule, progress)
     show(foretold)
-    look(replay(rule, old.digest, study.ledger))
+    look(rejudge(rule, old.digest, study.ledger))
     amend_rule(rule, reason, study.runs, study.ledger, foretold.to_json())
 
 
-def preview_amendment(study: Study, ground: Ground, reason: str) -> list[Replayed]:
+def preview_amendment(study: Study, ground: Ground, reason: str) -> list[Rejudged]:
     """Every past lever under the rule in force and under the study's; nothing is changed. Raises as amending does."""
     rule = rule_for(study, ground)
     require_sealable(rule)
     ingest(study.ledger, study.runs)
     old = require_amendable(rule, reason or "preview", study.ledger)
-    return replay(rule, old.digest, study.ledger)
+    return rejudge(rule, old.digest, study.ledger)
 
 
 def foretell(study: Study, rule: Rule, progress: Progress) -> Foretold:

@@ -4,7 +4,6 @@ from typing import Any
 
 from flowlab.core.locks import is_held
 from flowlab.ledger.connection import read
-from flowlab.ledger.ingest import ingest
 from flowlab.study.study import Study
 
 
@@ -13,7 +12,6 @@ def read_status(study: Study) -> list[dict[str, Any]]:
 
     A run that its journal calls running, and that no process holds, was interrupted.
     """
-    ingest(study.ledger, study.runs)
     runs = read(study.ledger, "select * from run_status order by registered_us, run_id").records()
     settings = read(study.ledger, "select * from run_settings where key = 'train.steps'").records()
     steps = {row["run_id"]: int(row["value_json"]) for row in settings}

@@ -35,7 +35,16 @@ class Table(NamedTuple):
 
     def records(self) -> list[dict[str, Any]]:
         """The rows as one dict each, keyed by column."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        return _keyed(self.columns, self.rows)
+
+
+def records(answer: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
+    """The rows of an answer as one dict each, keyed by column."""
+    return _keyed([column[0] for column in answer.description or []], answer.fetchall())
+
+
+def _keyed(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def frame(self) -> "polars.DataFrame":
         """The rows as a data frame of polars.

@@ -14,7 +14,7 @@ import flowlab
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import LedgerError
 from flowlab.ledger.chain import adopt
-from flowlab.ledger.connection import lock_door, one_line, open_ledger, open_new
+from flowlab.ledger.connection import lock_door, one_line, open_ledger, open_new, records
 
 if TYPE_CHECKING:
     import duckdb
@@ -185,8 +185,7 @@ def _newest(connection: "duckdb.DuckDBPyConnection", table: str, column: str) ->
         answer = connection.execute(f"select * from {table}")
     except duckdb.CatalogException:
         return ""
-    rows = [dict(zip([c[0] for c in answer.description or []], row, strict=True)) for row in answer.fetchall()]
-    newest = max(rows, key=lambda row: row.get("time_us", 0), default=None)  # before 0003, one row a change
+    newest = max(records(answer), key=lambda row: row.get("time_us", 0), default=None)  # before 0003, one row a change
     return str(newest[column]) if newest else ""
 
 

@@ -82,11 +82,12 @@ def scratch_ledger(rule: Rule) -> "Iterator[duckdb.DuckDBPyConnection]":
 @contextmanager
 def scratch_copy(ledger_path: Path, rule: Rule, amended_digest: str) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A ledger in memory with all that decisions rest on, in which `rule` has taken the place of a sealed one."""
-    with open_ledger(ledger_path, read_only=True) as ledger:
-        copied = {
-            table: ledger.execute(f"select * from {question}").to_arrow_table() for table, question in COPY.items()
-        }
     with scratch_ledger(rule) as connection:
+        with open_ledger(ledger_path, read_only=True) as ledger:
+            copied = {
+                table: ledger.execute(f"select {_columns(connection, table)} from {question}").to_arrow_table()
+                for table, question in COPY.items()
+            }
         for table, rows in copied.items():
             connection.register("arrived", rows)
             connection.execute(f"insert into {table} by name select * from arrived")
@@ -99,6 +100,11 @@ def scratch_copy(ledger_path: Path, rule: Rule, amended_digest: str) -> "Iterato
             [rule.digest(), amended_digest],
         )
         yield connection
+
+
+def _columns(connection: "duckdb.DuckDBPyConnection", table: str) -> str:
+    """The columns that flowlab gives a table, whatever somebody added to it in a ledger of their own."""
+    return ", ".join(f'"{row[0]}"' for row in connection.execute(f"describe {table}").fetchall())
 
 
 def fill(connection: "duckdb.DuckDBPyConnection", runs: "pyarrow.Table") -> None:

@@ -9,7 +9,7 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.journal.journal import STUDY_JOURNAL, digest_part, read_lines
 from flowlab.journal.values import BadLine
 from flowlab.ledger.chain import ADOPTED, ENTRIES_AT_ONCE, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
-from flowlab.ledger.connection import open_ledger
+from flowlab.ledger.connection import open_ledger, records
 from flowlab.ledger.entry import INGESTED, Part, parse_order
 from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema
 from flowlab.ledger.replay import replayed_digests
@@ -40,11 +40,11 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
     """
     with open_ledger(ledger_path, read_only=True) as connection:
         _require_schema(connection)
-        chain = _rows(connection, "select * from chain order by entry, hash")
+        chain = records(connection.execute("select * from chain order by entry, hash"))
         last = _require_links(connection, chain, progress)
         num_rows = _require_no_strays(connection, len(chain))
         _require_derived(connection)
-        lost = {row["entry"] for row in _rows(connection, "select entry from events where what = 'missing_part'")}
+        lost = {row[0] for row in connection.execute("select entry from events where what = 'missing_part'").fetchall()}
     if head and head != GENESIS and head not in {row["hash"] for row in chain}:
         raise ChainBrokenError(
             f"{ledger_path} has {len(chain)} entries, and none of them ends in {head}: it is another ledger, or it "
@@ -62,7 +62,7 @@ def _require_schema(connection: "duckdb.DuckDBPyConnection") -> None:
         ("alembic_version", "version_num", expected.revision),
         ("views_applied", "views_digest", expected.views_digest),
     ):
-        found = [row[column] for row in _rows(connection, f"select * from {table}")]
+        found = [row[column] for row in records(connection.execute(f"select * from {table}"))]
         if found != [value]:
             raise ChainBrokenError(
                 f"table {table} holds {found}, expected [{value!r}]: the ledger is of another flowlab (any command "
@@ -72,7 +72,16 @@ def _require_schema(connection: "duckdb.DuckDBPyConnection") -> None:
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             what = "is missing" if name not in theirs else "is not flowlab's" if name not in ours else "was changed"
+            what += _told_columns(ours.get(name), theirs.get(name))
             raise ChainBrokenError(f"{name} {what}: somebody altered the ledger's schema. {REBUILD}")
+
+
+def _told_columns(ours: Any, theirs: Any) -> str:
+    """Which columns of a table are not as they should be; "" for anything but two tables."""
+    if not isinstance(ours, list) or not isinstance(theirs, list):
+        return ""
+    changed = sorted({name for name, _ in set(ours) ^ set(theirs)})
+    return f" (column {', '.join(changed)})" if changed else " (the order of its columns)"
 
 
 def _require_links(connection: "duckdb.DuckDBPyConnection", chain: list[dict], progress: Progress) -> str:
@@ -172,9 +181,3 @@ def _require_replay(chain: list[dict], replayed: dict[int | None, str], gone: se
                 f"entry {row['entry']} ({row['kind']} {row['subject']}) has other rows than its journal says: the "
                 f"ledger was changed, and its chain made anew. {REBUILD}"
             )
-
-
-def _rows(connection: "duckdb.DuckDBPyConnection", question: str) -> list[dict[str, Any]]:
-    answer = connection.execute(question)
-    names = [column[0] for column in answer.description or []]
-    return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]

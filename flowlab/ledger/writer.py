@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowlab.journal.journal import STUDY_JOURNAL
 from flowlab.ledger.chain import Link, extend_chain
+from flowlab.ledger.connection import records
 from flowlab.ledger.entry import Entry
 from flowlab.ledger.rows import NATURAL_KEYS, Row, difference, event_row, key_of
 
@@ -54,9 +55,7 @@ class Writer:
     def existing(self, table: str, run_id: str | None) -> list[Row]:
         """The rows of `table` that a line of this run (or, for None, of the study's journal) could repeat."""
         where, params = ("", []) if run_id is None else (" where run_id = ?", [run_id])
-        answer = self._connection.execute(f"select * from {table}{where}", params)
-        names = [column[0] for column in answer.description or []]
-        return [dict(zip(names, row, strict=True)) for row in answer.fetchall()]
+        return records(self._connection.execute(f"select * from {table}{where}", params))
 
     def insert(self, table: str, rows: list[Row]) -> None:
         """Insert all rows in one statement, through one JSON parameter: 100 times faster than executemany.

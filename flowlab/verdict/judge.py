@@ -13,9 +13,7 @@ class Verdict:
 
     rule: str
     rule_digest: str
-    control_digest: str
-    cache_id: str
-    evaluation_id: str
+    base_id: str
     lever: str
     recipe_digest: str
     num_pairs: int
@@ -38,9 +36,7 @@ class OwedRun:
 
     rule: str
     rule_digest: str
-    control_digest: str
-    cache_id: str
-    evaluation_id: str
+    base_id: str
     lever: str
     recipe_digest: str
     seed: int
@@ -52,23 +48,21 @@ class OwedRun:
 Row = TypeVar("Row", Verdict, OwedRun)
 
 
-def read_verdicts(
-    ledger_path: Path, rule_digest: str | None = None, control_digest: str | None = None
-) -> list[Verdict]:
-    """Every verdict there is, by rule and lever; of one rule or one control recipe if given. Raises as `read` does."""
-    return _select(ledger_path, Verdict, "verdicts", rule_digest, control_digest, "rule, control_digest, lever")
+def read_verdicts(ledger_path: Path, rule_digest: str | None = None, base_id: str | None = None) -> list[Verdict]:
+    """Every verdict there is, by rule and lever; of one rule or on one base if given. Raises as `read` does."""
+    return _select(ledger_path, Verdict, "verdicts", rule_digest, base_id, "rule, base_id, lever, recipe_digest")
 
 
-def read_owed(ledger_path: Path, rule_digest: str | None = None, control_digest: str | None = None) -> list[OwedRun]:
-    """Every run that is owed, the panel's first; of one rule or one control recipe if given. Raises as `read` does."""
-    order = "rule, control_digest, why <> 'panel', lever, seed_position"
-    return _select(ledger_path, OwedRun, "owed_runs", rule_digest, control_digest, order)
+def read_owed(ledger_path: Path, rule_digest: str | None = None, base_id: str | None = None) -> list[OwedRun]:
+    """Every run that is owed, the panel's first; of one rule or on one base if given. Raises as `read` does."""
+    order = "rule, base_id, why <> 'panel', lever, seed_position"
+    return _select(ledger_path, OwedRun, "owed_runs", rule_digest, base_id, order)
 
 
 def _select(
-    ledger_path: Path, kind: type[Row], view: str, rule_digest: str | None, control_digest: str | None, order: str
+    ledger_path: Path, kind: type[Row], view: str, rule_digest: str | None, base_id: str | None, order: str
 ) -> list[Row]:
-    asked = {"rule_digest": rule_digest, "control_digest": control_digest}
+    asked = {"rule_digest": rule_digest, "base_id": base_id}
     given = {column: value for column, value in asked.items() if value is not None}
     where = f" where {' and '.join(f'{column} = ?' for column in given)}" if given else ""
     table = read(ledger_path, f"select * from {view}{where} order by {order}", list(given.values()))

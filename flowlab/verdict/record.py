@@ -1,16 +1,53 @@
 """Writes decisions down as they are made, so that nobody can change a view and have had another verdict all along."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.verdict.judge import Verdict
 from flowlab.verdict.seal import one_at_a_time
 
-COLUMNS = ("rule_digest", "control_digest", "cache_id", "evaluation_id", "lever", "recipe_digest")
-DECIDED = ("stack", "drop")
+RECORDED = "verdicts"
+"""The kind of a line of the study's journal that records decisions."""
+
+NEWS = """
+    with firsts as (
+        select
+            base_id, lever, recipe_digest,
+            any_value(control_digest) as control_digest,
+            any_value(evaluation_id) as evaluation_id,
+            arg_min(cache_id, entry) as cache_id
+        from runs
+        group by base_id, lever, recipe_digest
+    )
+    select
+        decided.rule_digest, firsts.control_digest, firsts.cache_id, firsts.evaluation_id,
+        decided.lever, decided.recipe_digest, decided.decision, decided.effect, decided.reason
+    from decisions as decided
+    join firsts using (base_id, lever, recipe_digest)
+    anti join recorded_verdicts as recorded
+        on recorded.rule_digest = decided.rule_digest
+        and recorded.base_id = decided.base_id
+        and recorded.lever = decided.lever
+        and recorded.recipe_digest = decided.recipe_digest
+    where decided.decision in ('stack', 'drop')
+    order by decided.rule, decided.base_id, decided.lever, decided.recipe_digest"""
+"""What is decided and not recorded, as a line of the study's journal says it; the cache is the lever's first run's."""
+
+REVERSED = """
+    with recorded as (
+        select
+            rule_digest, base_id, lever, recipe_digest,
+            arg_min(decision, entry) as decision, arg_min(time_us, entry) as time_us
+        from recorded_verdicts
+        group by rule_digest, base_id, lever, recipe_digest
+    )
+    select decided.lever, recorded.decision, recorded.time_us, decided.decision
+    from decisions as decided
+    join recorded using (rule_digest, base_id, lever, recipe_digest)
+    where recorded.decision <> decided.decision
+    order by decided.rule, decided.base_id, decided.lever, decided.recipe_digest"""
 
 
 @dataclass(frozen=True)
@@ -23,40 +60,37 @@ class Reversal:
     decision: str
 
 
-def record_verdicts(verdicts: Iterable[Verdict], runs_dir: Path, ledger_path: Path) -> list[Reversal]:
-    """Record decisions that the ledger has not recorded yet; returns those that are no longer what was recorded."""
-    rows = list(verdicts)
-    recorded = _recorded(ledger_path)
-    if any(_is_news(row, recorded) for row in rows):
-        with one_at_a_time(runs_dir):
+def record_decisions(runs_dir: Path, ledger_path: Path) -> int:
+    """How many decisions were recorded just now: those of the ledger that nobody has recorded yet.
+
+    The step after journals were brought in. Costs nothing where the last thing that came in is a recorded decision.
+    """
+    if _is_settled(ledger_path) or not _news(ledger_path):
+        return 0
+    with one_at_a_time(runs_dir):
+        ingest(ledger_path, runs_dir)
+        news = _news(ledger_path)  # of what another process has not recorded meanwhile
+        if news:
+            from flowlab.journal.lines import StudyJournal
+
+            with StudyJournal.of(runs_dir) as journal:
+                journal.verdicts(news)
             ingest(ledger_path, runs_dir)
-            recorded = _recorded(ledger_path)
-            news = [row for row in rows if _is_news(row, recorded)]
-            if news:
-                from flowlab.journal.lines import StudyJournal
-
-                with StudyJournal.of(runs_dir) as journal:
-                    journal.verdicts(
-                        {name: getattr(row, name) for name in (*COLUMNS, "decision", "effect", "reason")}
-                        for row in news
-                    )
-                ingest(ledger_path, runs_dir)
-    return [
-        Reversal(row.lever, recorded[key][0], recorded[key][1], row.decision)
-        for row in rows
-        if (key := _key(row)) in recorded and recorded[key][0] != row.decision
-    ]
+    return len(news)
 
 
-def _recorded(ledger_path: Path) -> dict[tuple[str, ...], tuple[str, int]]:
-    """The first decision on each lever under each rule, and when it was recorded."""
-    question = f"select {', '.join(COLUMNS)}, decision, time_us from recorded_verdicts order by entry desc"
-    return {tuple(row[:-2]): (row[-2], row[-1]) for row in read(ledger_path, question).rows}
+def read_reversals(ledger_path: Path) -> list[Reversal]:
+    """Decisions that are no longer what was recorded of them first; nothing is written. Raises as `read` does."""
+    if not read(ledger_path, "select 1 from recorded_verdicts limit 1").rows:
+        return []
+    return [Reversal(*row) for row in read(ledger_path, REVERSED).rows]
 
 
-def _is_news(row: Verdict, recorded: dict[tuple[str, ...], tuple[str, int]]) -> bool:
-    return row.decision in DECIDED and _key(row) not in recorded
+def _news(ledger_path: Path) -> list[dict[str, Any]]:
+    return read(ledger_path, NEWS).records()
 
 
-def _key(row: Verdict) -> tuple[str, ...]:
-    return tuple(getattr(row, name) for name in COLUMNS)
+def _is_settled(ledger_path: Path) -> bool:
+    """Whether nothing came in since the last decision was recorded, or no rule is there to decide anything."""
+    question = "select not exists (select 1 from rules) or coalesce((select arg_max(kind, entry) from chain) = ?, true)"
+    return read(ledger_path, question, [RECORDED]).rows[0][0]

@@ -1,3 +1,4 @@
+-- grain: one row per run_id
 -- The state of each run: what the last line of its journal that tells one says. A process that was killed could write nothing
 -- more, so its run stays 'running' until another attempt starts; run_status.last_seen_us tells how long ago it was heard of.
 create view run_states as

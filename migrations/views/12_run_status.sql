@@ -1,3 +1,4 @@
+-- grain: one row per run_id
 -- One row a run: its state, how often it was started, the last step seen, when it was last heard of.
 create view run_status as
 with

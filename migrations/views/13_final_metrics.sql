@@ -1,4 +1,6 @@
--- The numbers that finished runs ended with (step -1), each with the run that it is of.
+-- grain: one row per run_id, metric, channel, slice, drive, readout
+-- The numbers that finished runs ended with (step -1), each with the run that it is of. cache_id is what that run was trained from: a
+-- lever's may be another than its control's.
 create view final_metrics as
 select
     runs.run_id,
@@ -7,15 +9,15 @@ select
     runs.seed,
     runs.replicate,
     runs.recipe_digest,
-    runs.control_digest,
+    runs.base_id,
     runs.cache_id,
-    runs.evaluation_id,
     metrics.metric,
     metrics.channel,
     metrics.slice,
+    metrics.drive,
     metrics.readout,
     metrics.value
 from metrics
-join runs using (run_id)
-join run_states using (run_id)
+join runs on runs.run_id = metrics.run_id
+join run_states on run_states.run_id = runs.run_id
 where run_states.status = 'finished' and metrics.step = -1

@@ -1,3 +1,4 @@
+-- grain: one row per df
 -- The 0.025 and 0.975 quantiles of the chi-square distribution, to 8 digits, by degrees of freedom. DuckDB has no such
 -- function; above 100 degrees the formula of Wilson and Hilferty is close enough (pooled_sigma).
 create view chi_square_quantiles as

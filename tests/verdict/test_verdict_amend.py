@@ -8,7 +8,7 @@ import pytest
 from flowlab.core.errors import RuleChangedError, RuleRefusedError
 from flowlab.ledger.connection import read
 from flowlab.study.rule import Rule
-from flowlab.verdict.replay import read_replays, replay
+from flowlab.verdict.rejudged import read_rejudged, rejudge
 from flowlab.verdict.seal import amend_rule, is_in_force, rules_in_force, seal_rule
 from tests.verdict.campaign import FLAT, Campaign, panel_rule, preset, sealable
 
@@ -41,7 +41,7 @@ def published(ledger: Path, runs: Path) -> Campaign:
 def test_a_replay_shows_every_lever_under_both_rules_and_marks_flips(published: Campaign) -> None:
     """steady: 0.0115 and 0.0107 better than its controls, each more than 0.010; 0.0082 than the panel, not 0.015."""
     assert published.verdicts()["steady"].decision == "stack"
-    rows = {row.lever: row for row in replay(panel(), paired().digest(), published.ledger)}
+    rows = {row.lever: row for row in rejudge(panel(), paired().digest(), published.ledger)}
     assert set(rows) == {*PUBLISHED, "delta-off", "steady"}
     steady, delta_off = rows["steady"], rows["delta-off"]
     assert (steady.amended_outcome, steady.outcome, steady.flipped) == ("stack", "drop", True)
@@ -53,9 +53,9 @@ def test_a_replay_shows_every_lever_under_both_rules_and_marks_flips(published: 
 
 def test_an_amendment_is_on_the_record_and_its_replay_a_view(published: Campaign) -> None:
     published.verdicts()
-    foretold = replay(panel(), paired().digest(), published.ledger)
+    foretold = rejudge(panel(), paired().digest(), published.ledger)
     amend_rule(panel(), "paired fooled us", published.runs, published.ledger)
-    assert read_replays(published.ledger) == foretold
+    assert read_rejudged(published.ledger) == foretold
     assert read(published.ledger, "select reason from amendments").rows == [("paired fooled us",)]
     assert [sealed.rule.name for sealed in rules_in_force(published.ledger)] == ["panel"]
 
@@ -79,8 +79,8 @@ def test_a_lever_that_begins_after_an_amendment_is_judged_by_the_new_rule_alone(
     published.verdicts()
     rows = read(published.ledger, "select rule, decision from decisions where lever = 'late'").rows
     assert rows == [("panel", "stack")]
-    replayed = {row.lever for row in read_replays(published.ledger)}
-    assert "late" not in replayed
+    rejudged = {row.lever for row in read_rejudged(published.ledger)}
+    assert "late" not in rejudged
 
 
 def test_a_margin_may_change_and_may_not_disappear(published: Campaign) -> None:

@@ -54,12 +54,12 @@ def test_a_judged_seed_that_no_stage_looks_at_has_no_role():
     ]
 
 
-def test_cells_hold_all_seeds_and_no_placebo(ledger, runs):
+def test_seed_spread_holds_all_seeds_and_no_placebo(ledger, runs):
     campaign = campaign_of(ledger, runs)
     campaign.controls({1001: 0.40, 1002: 0.38, 7: 0.39})
     campaign.run("lever", 1001, 0.3)
     campaign.run("placebo", 1001, 0.40, recipe="base")
-    cells = {row["lever"]: row for row in campaign.ask("cells where role = 'primary'")}
+    cells = {row["lever"]: row for row in campaign.ask("seed_spread where role = 'primary'")}
     assert sorted(cells) == ["control", "lever"]
     assert (cells["control"]["num_seeds"], cells["control"]["df"]) == (3, 2)
     assert cells["control"]["mean"] == pytest.approx(0.39)
@@ -76,7 +76,7 @@ def test_sigma_is_pooled_for_each_metric_of_the_rule(ledger, runs):
         campaign.run("lever", seed, 0.30 + 0.02 * sign, flat=0.1)
     campaign.run("once", 1001, 0.9, flat=0.9)
     primary, flat = campaign.ask("pooled_sigma order by position")
-    assert (primary["role"], primary["df"], primary["num_cells"]) == ("primary", 2, 2)
+    assert (primary["role"], primary["df"], primary["num_levers"]) == ("primary", 2, 2)
     assert primary["sigma"] == pytest.approx(0.0005**0.5)
     assert primary["sigma_low"] == pytest.approx((0.001 / 7.3777589) ** 0.5)
     assert primary["sigma_high"] == pytest.approx((0.001 / 0.050635616) ** 0.5)
@@ -159,7 +159,7 @@ def test_a_side_that_never_varies_has_no_correlation(ground):
 
 def test_without_its_panel_nothing_is_adjusted(ground):
     control = {seed: RISING[seed] for seed in SEEDS[1:]}
-    ground.ask("cells", with_control(RISING, control))
+    ground.ask("seed_spread", with_control(RISING, control))
     assert {(row["panel_delta"], row["adjusted_delta"]) for row in ground.ask("adjusted_deltas")} == {(None, None)}
 
 
@@ -200,7 +200,7 @@ def spread(num: int, variance: float) -> dict[int, float]:
 )
 def test_the_score_is_near_that_of_the_f_distribution(ground, ratio, num, others, off):
     """By how much it is off at most: little, but for cells that hardly spread."""
-    ground.ask("cells", {"odd": spread(num, ratio), "control": spread(others, 1.0)})
+    ground.ask("seed_spread", {"odd": spread(num, ratio), "control": spread(others, 1.0)})
     (row,) = ground.ask("unequal_variance where lever = 'odd'")
     assert (row["df"], row["others_df"], row["variance_ratio"]) == (num - 1, others - 1, pytest.approx(ratio))
     exact = stats.norm.isf(stats.f.sf(ratio, num - 1, others - 1))
@@ -208,7 +208,7 @@ def test_the_score_is_near_that_of_the_f_distribution(ground, ratio, num, others
 
 
 def test_a_lever_that_spreads_ten_times_as_far_is_told(ground):
-    ground.ask("cells", {"wild": spread(4, 100.0), "calm": spread(4, 1.0), "control": spread(8, 1.0)})
+    ground.ask("seed_spread", {"wild": spread(4, 100.0), "calm": spread(4, 1.0), "control": spread(8, 1.0)})
     assert {row["lever"]: row["is_unequal"] for row in ground.ask("unequal_variance")}["wild"]
     assert ground.ask("unequal_variance where lever = 'calm'")[0]["others_df"] == 3 + 7
 

@@ -16,8 +16,7 @@ from flowlab.ledger.chain import GENESIS, Link, extend_chain, hash_of
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.migrate import migrate
 from flowlab.ledger.verify import verify
-from flowlab.verdict.judge import read_verdicts
-from flowlab.verdict.record import record_verdicts
+from flowlab.verdict.record import record_decisions
 from flowlab.verdict.seal import amend_rule
 from tests.verdict.campaign import EVALUATION, FLAT, Campaign, preset, sealable
 
@@ -63,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         journal.artifact("policy.safetensors", "d", 5)
         journal.crashed("loss is not finite", 3)
     ingest(ledger, runs)
-    record_verdicts(read_verdicts(ledger), runs, ledger)
+    record_decisions(runs, ledger)
     with StudyJournal.of(runs) as journal:
         journal.stack(
             lever="good",

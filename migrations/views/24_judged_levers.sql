@@ -1,0 +1,18 @@
+-- grain: one row per rule_digest, base_id, lever, recipe_digest
+-- Each lever under each sealed rule that judges it: its runs are evaluated as the rule says (or imported: shown, never stacked),
+-- and it had begun before the rule was amended away.
+create view judged_levers as
+select
+    rules.name as rule,
+    rules.rule_digest,
+    runs.base_id,
+    runs.lever,
+    runs.recipe_digest
+from runs
+cross join rules
+left join amendments on amendments.amended_digest = rules.rule_digest
+where
+    runs.lever <> 'control'
+    and (rules.evaluation_id is null or runs.evaluation_id = rules.evaluation_id or runs.origin is not null)
+group by all
+having min(runs.time_us) < coalesce(any_value(amendments.time_us), 9223372036854775807)

@@ -1,0 +1,22 @@
+-- grain: one row per rule_digest, run_id
+-- Lever runs that a rule will never look at, and why: their seed is not one of its judged seeds, they are replicates, or they were
+-- evaluated in another way than the rule names.
+create view exploratory_runs as
+select
+    rules.name as rule,
+    rules.rule_digest,
+    runs.run_id,
+    runs.lever,
+    runs.seed,
+    runs.replicate,
+    concat_ws(
+        ', ',
+        case when judged.seed is null then 'seed' end,
+        case when runs.replicate > 0 then 'replicate' end,
+        case when runs.evaluation_id <> rules.evaluation_id and runs.origin is null then 'evaluation' end
+    ) as why
+from runs
+cross join rules
+left join rule_seeds as judged
+    on judged.rule_digest = rules.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
+where runs.lever <> 'control' and why <> ''

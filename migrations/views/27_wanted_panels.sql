@@ -1,0 +1,28 @@
+-- grain: one row per rule_digest, base_id
+-- The controls that each rule's panel lacks wherever it wants runs, in one list: not run, or not finished. One that crashed is not
+-- tried again, and a rule that was amended away asks for none.
+create view wanted_panels as
+with
+    done as (
+        select runs.base_id, runs.seed
+        from runs
+        join run_states on run_states.run_id = runs.run_id
+        where
+            run_states.status in ('finished', 'crashed') and runs.replicate = 0
+            and runs.lever = 'control' and runs.recipe_digest = runs.control_digest
+    ),
+    lacking as (
+        select
+            wanted.rule, wanted.rule_digest, wanted.base_id, wanted.control_digest,
+            panel_seeds.position, panel_seeds.seed,
+            amendments.rule_digest is null and done.seed is null as is_owed
+        from wanted_bases as wanted
+        join panel_seeds on panel_seeds.rule_digest = wanted.rule_digest
+        left join amendments on amendments.amended_digest = wanted.rule_digest
+        left join done on done.base_id = wanted.base_id and done.seed = panel_seeds.seed
+    )
+select
+    rule, rule_digest, base_id, control_digest,
+    coalesce(list_sort(list(distinct {'position': position, 'seed': seed}) filter (is_owed)), []) as owed
+from lacking
+group by rule, rule_digest, base_id, control_digest

@@ -1,0 +1,18 @@
+-- grain: one row per rule_digest, position, run_id
+-- What each run ended with on each metric of each rule; judged_values keeps those of the runs in evidence.
+create view rule_values as
+select
+    rule_metrics.rule,
+    rule_metrics.rule_digest,
+    rule_metrics.role,
+    rule_metrics.position,
+    metrics.run_id,
+    metrics.value
+from rule_metrics
+join metrics
+    on metrics.metric = rule_metrics.metric
+    and metrics.channel = rule_metrics.channel
+    and metrics.slice = rule_metrics.slice
+    and metrics.drive = rule_metrics.drive
+    and metrics.readout = rule_metrics.readout
+    and metrics.step = -1

@@ -1,0 +1,29 @@
+-- grain: one row per rule_digest, base_id, lever, recipe_digest
+-- What speaks against a lever's numbers under a rule, in words, each NULL where it does not: for lever_decisions. A lever that is post-hoc
+-- (its runs were seen before the rule was sealed), or imported, or measured against a panel that was chosen after its controls were
+-- seen, may be shown and not stacked.
+create view lever_doubts as
+select
+    rule, rule_digest, base_id, lever, recipe_digest, seeds, guarded, panel, guarded_panel,
+    {
+        'crash': array_to_string(
+            [format('crashed at seed {}, step {}', crash.seed, coalesce(crash.step, 0)) for crash in crashes], ', '
+        ),
+        'broken_panel': format(
+            'the panel will never be complete, for {} crashed: amend the rule to other panel seeds',
+            array_to_string([format('control@{}', crashed.seed) for crashed in panel.crashed], ', ')
+        ),
+        'post_hoc': format(
+            'post-hoc: {} of its runs are older than the rule{}, which may not stack them',
+            num_older,
+            if(is_repeat, ' or repeat one that is', '')
+        ),
+        'chosen_panel': format(
+            'post-hoc panel: {} ran before the rule took them in, so it may not stack anything',
+            array_to_string(list_sort([format('control@{}', seed) for seed in seen_seeds]), ', ')
+        ),
+        'imported': format(
+            'imported: {} of its runs were not trained under this rule, which may not stack them', num_imported
+        )
+    } as doubts
+from lever_seeds

@@ -1,0 +1,70 @@
+-- grain: one row per rule_digest, base_id, lever, recipe_digest
+-- How far each lever has got, and what each guardrail of the rule says of it, in one list in the rule's order (guardrail_results has a
+-- row for each entry); NULL where it has none.
+create view lever_guards as
+with
+    asked as (
+        select
+            rule_digest,
+            list_sort(list({
+                'position': position, 'metric': metric, 'channel': channel, 'slice': slice, 'drive': drive, 'readout': readout,
+                'margin': margin, 'sign': if(direction = 'higher', -1, 1),
+                'text': format(
+                    'guardrail {} {} {}',
+                    channel,
+                    metric,
+                    case when drive = '' then slice when slice = 'overall' then 'drive:' || drive else slice || ':drive:' || drive end
+                ),
+                'margin_text': format('{:g}', margin)
+            })) as guards
+        from rule_guardrails
+        group by rule_digest
+    ),
+    looked_at as (
+        select
+            reached.*,
+            asked.guards,
+            [reached.guarded[pair.position] for pair in reached.seeds[:reached.last_seed]] as seen
+        from lever_reached as reached
+        left join asked on asked.rule_digest = reached.rule_digest
+    ),
+    means as (
+        select * exclude (seen) replace ([
+            struct_insert(
+                of,
+                num_lever := list_count([run[of.position] for run in seen]),
+                lever_mean := list_avg([run[of.position] for run in seen]),
+                panel_mean := guarded_panel[of.position]
+            )
+            for of in guards
+        ] as guards)
+        from looked_at
+    ),
+    compared as (
+        select * replace ([
+            struct_insert(
+                struct_update(of, lever_mean := if(of.num_lever = last_seed, of.lever_mean, null)),
+                excess := if(of.num_lever = last_seed, of.sign * (of.lever_mean - of.panel_mean), null)
+            )
+            for of in guards
+        ] as guards)
+        from means
+    )
+select * replace ([
+    struct_insert(
+        of,
+        passes := round(of.excess - of.margin, 9) <= 0,
+        reason := of.text || ': ' || coalesce(
+            format(
+                '{:.4f} against the panel''s {:.4f}, {} the margin {}',
+                of.lever_mean,
+                of.panel_mean,
+                if(round(of.excess - of.margin, 9) <= 0, 'within', 'over'),
+                of.margin_text
+            ),
+            'waits for its runs or the panel'
+        )
+    )
+    for of in guards
+] as guards)
+from compared

@@ -1,0 +1,38 @@
+-- grain: one row per rule_digest, base_id, lever, recipe_digest, seed
+-- Lever and control at one seed on the rule's primary metric, with the lever's family: the first tag that its first run
+-- was given. A lever without tags is in the family ''. Tags are rows in the order in which they were written, so the
+-- first has the least rowid.
+create view family_pairs as
+with
+    families as (
+        select
+            runs.lever,
+            runs.recipe_digest,
+            runs.base_id,
+            arg_min(tags.value, row(runs.time_us, runs.run_id, tags.rowid)) as family
+        from runs
+        join tags on tags.run_id = runs.run_id and tags.taxonomy = 'levers' and tags.value <> runs.lever
+        group by all
+    )
+select
+    lever.rule,
+    lever.rule_digest,
+    lever.base_id,
+    coalesce(families.family, '') as family,
+    lever.lever,
+    lever.recipe_digest,
+    lever.seed,
+    lever.value as lever_value,
+    control.value as control_value
+from judged_values as lever
+join judged_values as control
+    on control.rule_digest = lever.rule_digest
+    and control.role = 'primary'
+    and control.is_control
+    and control.base_id = lever.base_id
+    and control.seed = lever.seed
+left join families
+    on families.lever = lever.lever
+    and families.recipe_digest = lever.recipe_digest
+    and families.base_id = lever.base_id
+where lever.role = 'primary' and lever.lever <> 'control' and not lever.is_placebo
