@@ -37,15 +37,6 @@ class Table(NamedTuple):
         """The rows as one dict each, keyed by column."""
         return _keyed(self.columns, self.rows)
 
-
-def records(answer: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
-    """The rows of an answer as one dict each, keyed by column."""
-    return _keyed([column[0] for column in answer.description or []], answer.fetchall())
-
-
-def _keyed(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
     def frame(self) -> "polars.DataFrame":
         """The rows as a data frame of polars.
 
@@ -57,6 +48,15 @@ def _keyed(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, An
         from flowlab.ledger.frame import frame_of
 
         return frame_of(self.columns, self.types, self.rows)
+
+
+def records(answer: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
+    """The rows of an answer as one dict each, keyed by column."""
+    return _keyed([column[0] for column in answer.description or []], answer.fetchall())
+
+
+def _keyed(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:

@@ -109,7 +109,7 @@ def test_nothing_is_built_or_said_a_second_time(copy: Study) -> None:
 def test_no_cache_means_that_all_levers_lack_theirs(tmp_path: Path) -> None:
     study = write_small(tmp_path)
     assert cache_users(study) == ({}, ("control", *study.levers))
-    with pytest.raises(MissingError, match="study 'tiny' has no cache for its present drives.* flowlab cache build"):
+    with pytest.raises(MissingError, match=r"study 'tiny' has no cache for its present drives.* flowlab cache build"):
         require_cache(study, frames_wanted(study))
 
 
