@@ -7,7 +7,7 @@ import pytest
 
 from flowlab.core.errors import CacheCorruptError, LedgerError, MissingError
 from flowlab.core.types import MetricRow
-from flowlab.journal.lines import RunJournal
+from flowlab.journal.lines import RunJournal, StudyJournal
 from flowlab.lab import stacking
 from flowlab.lab.caches import cache_users, prepare_caches
 from flowlab.lab.ground import Ground, open_ground
@@ -110,8 +110,12 @@ def test_the_replicate_goes_above_the_seeds_of_the_rule_and_past_runs_there(stud
 def test_a_stack_that_the_ledger_cannot_read_leaves_the_file_alone(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class Torn(StudyJournal):
+        def stack(self, *, lever: str, **_: object) -> None:
+            self.append("stack", lever=lever)  # and nothing else: no reader takes it
+
     before = (study.root / "experiments.toml").read_bytes()
-    monkeypatch.setattr(stacking, "choose_replicate_seed", lambda *_: 2**63)
+    monkeypatch.setattr(stacking, "StudyJournal", Torn)
     with pytest.raises(LedgerError, match=r"'delta-off' did not arrive in the ledger, so experiments\.toml was left"):
         stacking.stack(study, "delta-off")
     assert (study.root / "experiments.toml").read_bytes() == before
