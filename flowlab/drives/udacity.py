@@ -66,8 +66,8 @@ class UdacitySource:
                 other = names.setdefault(folder.resolve(), drive_id)
                 if other != drive_id:  # it could train under one name and validate under the other
                     raise DriveError(
-                        f"{folder} is found twice, as {min(other, drive_id)!r} and {max(other, drive_id)!r}. Name roots "
-                        f"in drives.roots that do not hold each other."
+                        f"{folder} is found twice, as {min(other, drive_id)!r} and {max(other, drive_id)!r}. Name "
+                        f"folders in drives.roots that do not hold each other."
                     )
                 folders[drive_id] = folder
         return folders
