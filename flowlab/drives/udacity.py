@@ -67,7 +67,7 @@ class UdacitySource:
                 if other != drive_id:  # it could train under one name and validate under the other
                     raise DriveError(
                         f"{folder} is found twice, as {min(other, drive_id)!r} and {max(other, drive_id)!r}. Name "
-                        f"roots in drives.roots that do not hold each other."
+                        f"folders in drives.roots that do not hold each other."
                     )
                 folders[drive_id] = folder
         return folders

@@ -1,5 +1,6 @@
 """Levers: one named change to the control's setup."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -55,11 +56,15 @@ def pull(name: str, control: Setup, lever: LeverSettings) -> Setup:
 
 def _begin_anew(settings: dict[str, Any], changes: dict[str, Any]) -> None:
     """Where the lever takes another source of drives or kind of encoder, that table has the keys of the new one."""
-    for table, word, model_of in (("drives", "source", drives_model), ("encoder", "kind", encoder_model)):
+    by_word: dict[str, tuple[str, Callable[[dict[str, Any]], type[BaseModel]]]] = {
+        "drives": ("source", drives_model),
+        "encoder": ("kind", encoder_model),
+    }
+    for table, (word, model_of) in by_word.items():
         given = changes.get(f"{table}.{word}")
         if isinstance(given, str) and given != settings[table][word]:
             fields = model_of({word: given}).model_fields
-            settings[table] = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+            settings[table] = {name: None if of.is_required() else of.get_default() for name, of in fields.items()}
 
 
 def idle_keys(control: Setup, setup: Setup, lever: LeverSettings) -> list[str]:

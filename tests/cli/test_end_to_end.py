@@ -27,11 +27,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FINAL = (
-    "select metric, channel, slice, readout, value from final_metrics "
+    "select metric, channel, slice, drive, readout, value from final_metrics "
     "where lever = '{}' and seed = {} and replicate = {}"
 )
 EPOCHS = (
-    "select metric, channel, slice, readout, step, value from metrics join runs using (run_id) "
+    "select metric, channel, slice, drive, readout, step, value from metrics join runs using (run_id) "
     "where step >= 0 and lever = '{}' and seed = {} and replicate = {}"
 )
 
@@ -100,7 +100,7 @@ def test_each_run_records_where_its_time_went(study: Path) -> None:
 
 
 def test_policies_are_scored_on_each_drive_of_a_frame_slice_and_baselines_are_not(study: Path) -> None:
-    found = ask(study, "select distinct metric, readout from final_metrics where slice like 'spike_frame:drive:%'")
+    found = ask(study, "select distinct metric, readout from final_metrics where slice = 'spike_frame' and drive <> ''")
     assert {row["metric"] for row in found} == {"l1", "num_frames"}
     assert {row["readout"] for row in found} == {"single", "meank", "mediank"}
 
@@ -145,7 +145,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -
     flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001")
     assert (folder / "experiments.toml").read_text() == toml
     assert statuses_of(folder) == {"finished"}
-    key = "run_id, metric, channel, slice, readout, step"
+    key = "run_id, metric, channel, slice, drive, readout, step"
     assert ask(folder, f"select {key} from metrics group by all having count(*) > 1") == []
     assert ask(folder, "select * from events where what = 'conflict'") == []
     assert rows(folder, FINAL, "placebo", 1001) == rows(folder, FINAL, "control", 1001)
@@ -230,8 +230,8 @@ def test_an_edited_control_gets_pairs_of_its_own_and_an_edited_rule_judges_nothi
     told = flowlab_here(folder, "run", "--lever", "lr-own", "--seeds", "1001", "--json").stdout
     trained = json.loads(told)["trained"]
     assert sorted(run_id.rsplit("-", 1)[0] for run_id in trained) == ["control-1001", "control-1002", "lr-own-1001"]
-    pairs = ask(folder, "select control_digest from verdicts where lever = 'lr-own' and num_pairs = 1")
-    assert len({row["control_digest"] for row in pairs}) == 2
+    pairs = ask(folder, "select base_id from verdicts where lever = 'lr-own' and num_pairs = 1")
+    assert len({row["base_id"] for row in pairs}) == 2
 
     path.write_text(text.replace('"spike_frame"', '"overall"', 1))
     shown = flowlab_here(folder, "verdict", "placebo")
@@ -284,10 +284,19 @@ def test_a_lost_journal_is_written_anew(study: Path, tmp_path: Path) -> None:
     assert json.loads(flowlab_here(folder, "verdict", "placebo", "--json").stdout)[0]["paired_deltas"] == [0.0, 0.0]
 
 
-def test_a_run_without_a_cache_says_how_to_build_it(tmp_path: Path) -> None:
+def test_a_run_builds_the_cache_that_it_lacks_and_then_trains(tmp_path: Path) -> None:
+    folder = write_tiny(tmp_path, steps=2)
+    told = flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001", "--executor", "inline").stderr
+    assert told.index("pretraining the encoder on 3 train drives") < told.index("3 runs to train")
+    assert statuses_of(folder) == {"finished"}
+    assert "nothing to do, there is caches/" in flowlab_here(folder, "cache", "build").stderr
+
+
+def test_what_only_reads_builds_no_cache_and_says_how_to(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path)
-    assert "flowlab cache build" in flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001", code=2).stderr
-    assert not (folder / "runs").exists()
+    assert "flowlab cache build" in flowlab_here(folder, "stack", "placebo", code=2).stderr
+    assert "flowlab cache build" in flowlab_here(folder, "cache", "show", code=2).stderr
+    assert not list(folder.glob("caches/*.zarr"))
 
 
 def test_help_imports_no_torch() -> None:

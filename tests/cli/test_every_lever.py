@@ -110,7 +110,7 @@ def test_one_lever_alone_is_the_same_run(study: Path) -> None:
     """The placebo and ot-coupling were trained beside others; a replicate is trained alone."""
     flowlab(study, "run", "--lever", "ot-coupling", "--seeds", "1001", "--again")
     question = (
-        "select metric, channel, slice, readout, step, value from metrics join runs using (run_id) "
+        "select metric, channel, slice, drive, readout, step, value from metrics join runs using (run_id) "
         "where lever = 'ot-coupling' and replicate = {} order by all"
     )
     assert ask(study, question.format(0)) == ask(study, question.format(1))

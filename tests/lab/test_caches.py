@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from flowlab.core.errors import CacheMismatchError, MissingError, StudyError
+from flowlab.core.errors import BusyError, CacheMismatchError, MissingError, StudyError
+from flowlab.core.locks import hold
 from flowlab.lab.caches import (
     cache_users,
     control_wanted,
@@ -21,6 +23,7 @@ from flowlab.lab.caches import (
 )
 from flowlab.lab.ground import open_ground
 from flowlab.study.study import Study, load_study
+from tests.cli.tiny_study import command, flowlab_here
 from tests.lab.small_study import CPU, Said, edited, small_text, write_small
 
 VAL = ("drive_03",)
@@ -303,3 +306,58 @@ def test_two_builds_of_one_cache_leave_one_cache(copy: Study) -> None:
     first = prepare_cache(copy, wanted, CPU)
     (copy.caches / "inputs" / f"{wanted.name}.json").unlink()  # as if the other process had not come to its note
     assert prepare_cache(copy, wanted, CPU) == first
+
+
+def test_a_cache_that_another_process_builds_is_not_built_beside_it(copy: Study) -> None:
+    before = ids(copy)["narrow"]
+    shutil.rmtree(copy.caches / f"{before}.zarr")
+    with hold(copy.caches / f"{before}.lock"), pytest.raises(BusyError, match=f"is building cache {before}"):
+        open_ground(copy, ["narrow"], CPU)
+    assert open_ground(copy, ["narrow"], CPU).supplies["narrow"].cache.cache_id == before
+
+
+KILLS_ITSELF = """
+import os
+from pathlib import Path
+from flowlab.encoder.drive_vit import DriveViT
+from flowlab.study.settings import DriveViTSettings
+
+MARK = Path(__file__).with_name("killed")
+
+
+class Killed(DriveViT):
+    calls = 0
+
+    def encode_windows(self, *given):
+        Killed.calls += 1
+        if Killed.calls == 3 and not MARK.exists():  # two variants a drive: this is the second drive
+            MARK.touch()
+            os.kill(os.getpid(), 9)
+        return super().encode_windows(*given)
+
+
+def build(settings, channels, has_waypoints, history):
+    sizes = dict(image_height=16, image_width=16, image_width_tokens=16, image_layers=1, temporal_layers=1)
+    encoder = Killed(DriveViTSettings(width=16, heads=2, **sizes), channels, has_waypoints, history)
+    for number, weight in enumerate(encoder.parameters()):
+        weight.data.fill_(0.01 * (number % 5 - 2))
+    encoder.freeze()
+    return encoder
+"""
+
+
+def test_kill_9_while_a_run_builds_the_cache_of_a_lever_costs_nothing_but_time(copy: Study) -> None:
+    (copy.root / "kills_itself.py").write_text(KILLS_ITSELF)
+    path = copy.root / "experiments.toml"
+    path.write_text(path.read_text() + '\n[levers.own]\nset = { "encoder.kind" = "kills_itself:build" }\n')
+    asked = ["run", "--lever", "own", "--seeds", "1001", "--executor", "inline"]
+    assert subprocess.run(command(*asked), cwd=copy.root, check=False, stderr=subprocess.PIPE).returncode == -9
+    assert (copy.root / "killed").exists()
+    listed = json.loads(flowlab_here(copy.root, "cache", "list", "--json").stdout)
+    assert [row["state"] for row in listed].count("partial") == 1
+    assert list(copy.runs.glob("*/")) == [], "nothing was registered before its cache was there"
+    done = json.loads(flowlab_here(copy.root, *asked[:-2], "--executor", "inline", "--json").stdout)
+    assert [run_id[:8] for run_id in done["trained"]] == ["own-1001", "control-", "control-"]
+    listed = json.loads(flowlab_here(copy.root, "cache", "list", "--json").stdout)
+    assert {row["state"] for row in listed} == {"whole"}
+    assert ["own"] in [row["levers"] for row in listed]
