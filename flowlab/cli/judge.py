@@ -81,20 +81,12 @@ def compare(
     if as_json:
         print_json([asdict(row) | {"difference": row.difference} for row in chosen])
         return
+    names = ("metric", "channel", "slice", "drive", "readout")
     cells = [
-        [
-            row.metric,
-            row.channel,
-            row.slice,
-            row.drive,
-            row.readout,
-            row.value,
-            row.other_value,
-            f"{row.difference:+.4f}",
-        ]
+        [*(getattr(row, name) for name in names), row.value, row.other_value, f"{row.difference:+.4f}"]
         for row in chosen
     ]
-    columns = ["metric", "channel", "slice", "drive", "readout", run, other, "difference"]
+    columns = [*names, run, other, "difference"]
     out().print(table(columns, cells, f"{len(chosen)} of {len(shared)} final numbers that both runs have"))
 
 

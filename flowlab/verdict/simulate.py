@@ -25,7 +25,7 @@ select
     count(*) filter (where decision = 'stack') as num_stacked,
     coalesce(sum(effect::decimal(38, 12)) filter (where decision = 'stack'), 0) as stacked_effect,
     sum(last_seed) as num_runs,
-    count(distinct control_digest) filter (where decision = 'stack') as num_campaigns
+    count(distinct base_id) filter (where decision = 'stack') as num_campaigns
 from decisions
 group by is_real
 """

@@ -141,7 +141,7 @@ def test_an_amendment_needs_a_reason_shows_flips_and_keeps_margins(study: Path) 
     assert "1 of 1 levers flip" in told and "FLIPS" in told
     assert judged(study) == {"delta-off": "stack"}
     (rejudged,) = answer(study, "rule", "amend", "--reason", "anything passed")["rejudged"]
-    assert (replayed["amended_outcome"], rejudged["outcome"], rejudged["flipped"]) == ("stack", "drop", True)
+    assert (rejudged["amended_outcome"], rejudged["outcome"], rejudged["flipped"]) == ("stack", "drop", True)
     told = flowlab(study, "stack", "delta-off", code=2).stderr
     assert "rule 'easy' says drop of 'delta-off', not stack" in told
     assert "easy took the place of" in flowlab(study, "rule", "show").stdout
