@@ -73,6 +73,7 @@ def test_a_lever_that_passes_all_is_stacked(campaign: Campaign) -> None:
     campaign.run("good", 1002, 0.37, flat=0.13)
     verdict = campaign.verdicts()["good"]
     assert (verdict.stage_reached, verdict.decision, verdict.owed) == ("stack", "stack", "")
+    assert verdict.reason.endswith("more than 0.015: passed"), "nothing is told of guardrails that passed"
 
 
 def test_an_improvement_of_exactly_the_bar_is_not_more_than_it(ledger: Path, runs: Path) -> None:

@@ -20,7 +20,8 @@ FILES = {file.stem.split("_", 1)[1]: file for file in sorted((migrations_dir() /
 GRAIN = re.compile(r"-- grain: one row per ([a-z_, ]+)\n-- ")
 DOCS = Path(__file__).parents[2] / "docs" / "views.md"
 LINKS = {
-    "panel_seeds", "wanted_bases", "wanted_panels", "owed_controls", "rule_values", "scores", "lever_seeds", "lever_doubts", "lever_stages",
+    "panel_seeds", "wanted_bases", "wanted_panels", "owed_controls", "rule_values", "scores", "lever_seeds",
+    "lever_doubts", "lever_stages",
     "lever_reached", "lever_guards", "lever_decisions",
 }  # fmt: skip
 """Where verdicts take their rows from; not for asking, so docs/views.md names them and lists no columns."""
