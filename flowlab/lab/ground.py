@@ -64,6 +64,7 @@ class Ground:
 
     base: Base
     frames_cache: Cache  # whose validation side every run is scored on: that of the tables of experiments.toml
+    stats_cache: Cache  # on whose train split stats are fitted, for all setups that do not say "own"
     thresholds: dict[str, float]  # maneuver thresholds that every run of this evaluation is scored by
     supplies: dict[str, Supply] = field(repr=False)  # by lever, the control among them
 
@@ -96,7 +97,8 @@ def open_ground(
     for lever, cache in caches.items():
         if cache.cache_id != frames_cache.cache_id:
             require_cover(frames, validation_frames(cache), f"lever {lever!r}")
-    control_stats = prepare_stats(study, caches[CONTROL], study.control).digest()
+    stats_cache = caches[CONTROL] if study.base.stats == "own" else frames_cache
+    control_stats = prepare_stats(study, stats_cache, study.control).digest()
     supplies = {
         lever: Supply(cache, _stats_digest(study, lever, cache, control_stats)) for lever, cache in caches.items()
     }
@@ -104,7 +106,7 @@ def open_ground(
     definitions = define_metrics(study.file.slices, frames.channels, {})
     evaluation = {"frames": frames.digest(), "metrics": definitions.to_json(), **settings}
     base = Base(supplies[CONTROL].recipe_digest(study.control), evaluation)
-    return Ground(base, frames_cache, _thresholds(study, base, frames_cache), supplies)
+    return Ground(base, frames_cache, stats_cache, _thresholds(study, base, frames_cache), supplies)
 
 
 def validation_frames(cache: Cache) -> ValidationFrames:
@@ -128,7 +130,8 @@ def _open(study: Study, wanted: Wanted, device: torch.device | None, progress: P
 
 def _stats_digest(study: Study, lever: str, cache: Cache, control_stats: str) -> str:
     setup = study.setup(lever)
-    return control_stats if setup.stats == "control" else prepare_stats(study, cache, setup.recipe).digest()
+    is_own = lever != CONTROL and setup.stats == "own"
+    return prepare_stats(study, cache, setup.recipe).digest() if is_own else control_stats
 
 
 def _thresholds(study: Study, base: Base, frames_cache: Cache) -> dict[str, float]:

@@ -159,7 +159,7 @@ def cohort_stats(study: Study, ground: Ground, cohort: Cohort) -> Stats:
     """What was fitted for these runs: on the control's train split, or on their own if their levers ask for it."""
     lever = cohort.runs[0].lever
     is_own = study.setup(lever).stats == "own"
-    return prepare_stats(study, (ground.supplies[lever] if is_own else ground.control).cache, cohort.shape)
+    return prepare_stats(study, ground.supplies[lever].cache if is_own else ground.stats_cache, cohort.shape)
 
 
 def _take(condition: torch.Tensor, tokens: list[int]) -> torch.Tensor:

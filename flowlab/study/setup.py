@@ -7,7 +7,11 @@ from flowlab.study.settings import Inputs
 
 
 class Setup(Frozen):
-    """Everything that a lever can change. Tables of the recipe and of the inputs have different names."""
+    """Everything that a lever can change. Tables of the recipe and of the inputs have different names.
+
+    `stats`: whose train split knots and densities are fitted on. "own" is that of these inputs; "control" is the
+    control's for a lever, and for the control that of the tables as experiments.toml has them.
+    """
 
     recipe: Recipe
     inputs: Inputs

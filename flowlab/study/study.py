@@ -39,7 +39,8 @@ class Study:
         setup = self.file_setup
         for lever in self.stacked:
             setup = self.changed(lever, setup)
-        return setup.model_copy(update={"stats": "control"})  # its own train split is the control's
+        fits_own = any(self.file.levers[lever].stats == "own" for lever in self.stacked)
+        return setup.model_copy(update={"stats": "own" if fits_own else "control"})
 
     @cached_property
     def file_setup(self) -> Setup:

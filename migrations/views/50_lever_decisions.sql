@@ -18,7 +18,7 @@ select
         '; ',
         -- A run that crashed is not waited for.
         if(doubts.crash is null, reason, nullif(regexp_replace(reason, '(; )?[^;]*: waits for [^;]*$', ''), '')),
-        if(passes, array_to_string([of.reason for of in guards if of.passes is distinct from true], '; '), null),
+        if(passes, nullif(array_to_string([of.reason for of in guards if of.passes is distinct from true], '; '), ''), null),
         doubts.crash,
         if(outcome = 'undecided', doubts.broken_panel, null),
         doubts.post_hoc,

@@ -8,12 +8,13 @@ with
         select
             runs.lever,
             runs.recipe_digest,
-            runs.base_id,
+            runs.control_digest,
             arg_min(tags.value, row(runs.time_us, runs.run_id, tags.rowid)) as family
         from runs
         join tags on tags.run_id = runs.run_id and tags.taxonomy = 'levers' and tags.value <> runs.lever
         group by all
-    )
+    ),
+    based as (select distinct base_id, control_digest from runs)
 select
     lever.rule,
     lever.rule_digest,
@@ -31,8 +32,9 @@ join judged_values as control
     and control.is_control
     and control.base_id = lever.base_id
     and control.seed = lever.seed
+join based on based.base_id = lever.base_id
 left join families
     on families.lever = lever.lever
     and families.recipe_digest = lever.recipe_digest
-    and families.base_id = lever.base_id
+    and families.control_digest = based.control_digest
 where lever.role = 'primary' and lever.lever <> 'control' and not lever.is_placebo

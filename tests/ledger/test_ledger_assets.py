@@ -6,13 +6,17 @@ tests/assets/ledgers/make.py wrote them, each with the flowlab of its time.
 import tarfile
 from pathlib import Path
 
+import duckdb
 import pytest
 
+from flowlab.core.errors import ChainBrokenError
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.migrate import migrate, migrations_dir
 from flowlab.ledger.rebuild import rebuild
 from flowlab.ledger.verify import verify
+from flowlab.verdict.rejudged import rejudge
+from flowlab.verdict.seal import rules_in_force
 from tests.ledger.ledger_files import contents
 
 ASSETS = Path(__file__).parent.parent / "assets" / "ledgers"
@@ -35,6 +39,14 @@ def study(tmp_path: Path, revision: str) -> Path:
     return tmp_path
 
 
+def run_waiting_at_1002(runs: Path) -> None:
+    """The run that lever `waiting` waits for, with the numbers of its first."""
+    journal = runs / "waiting-1001" / "journal.jsonl"
+    (runs / "waiting-1002").mkdir()
+    again = journal.read_text().replace("waiting-1001", "waiting-1002").replace('"seed":1001', '"seed":1002')
+    (runs / "waiting-1002" / "journal.jsonl").write_text(again)
+
+
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_an_old_ledger_is_upgraded_and_judged(study: Path, revision: str) -> None:
     ledger = study / "ledger.duckdb"
@@ -52,10 +64,7 @@ def test_an_old_ledger_verifies_once_it_is_upgraded_and_takes_new_runs(study: Pa
     ledger, runs = study / "ledger.duckdb", study / "runs"
     migrate(ledger)
     first = verify(ledger, runs)
-    journal = runs / "waiting-1001" / "journal.jsonl"
-    (runs / "waiting-1002").mkdir()
-    again = journal.read_text().replace("waiting-1001", "waiting-1002").replace('"seed":1001', '"seed":1002')
-    (runs / "waiting-1002" / "journal.jsonl").write_text(again)
+    run_waiting_at_1002(runs)
     assert ingest(ledger, runs).problems == []
     assert verify(ledger, runs, first.head).num_entries == first.num_entries + 1
     rows = read(ledger, "select decision from verdicts where lever = 'waiting'").rows
@@ -71,3 +80,22 @@ def test_the_journals_of_an_old_ledger_make_the_same_rows(study: Path, revision:
     rebuild(ledger, runs)
     assert contents(ledger) == old
     verify(ledger, runs)
+
+
+@pytest.mark.parametrize("revision", ["0003"])
+def test_columns_that_somebody_added_by_hand_are_in_nobody_s_way(study: Path, revision: str) -> None:
+    """They are named like columns of views, and stay empty in what comes in; `verify` names the first."""
+    ledger, runs = study / "ledger.duckdb", study / "runs"
+    with duckdb.connect(str(ledger)) as connection:
+        for table, column in {"runs": "status", "metrics": "position", "rules": "seed", "events": "lever"}.items():
+            connection.execute(f"alter table {table} add column {column} text default 'mine'")
+    migrate(ledger)
+    run_waiting_at_1002(runs)
+    assert ingest(ledger, runs).problems == []
+    rows = read(ledger, "select decision from verdicts where lever = 'waiting'").rows
+    assert rows == [("stack",)]
+    ((sealed, rule),) = rules_in_force(ledger)
+    other = rule.model_copy(update={"name": "other"})
+    assert {row.lever for row in rejudge(other, sealed, ledger)} == VERDICTS.keys()
+    with pytest.raises(ChainBrokenError, match=r"table events was changed \(column lever\)"):
+        verify(ledger, runs)

@@ -73,6 +73,7 @@ def test_a_lever_that_passes_all_is_stacked(campaign: Campaign) -> None:
     campaign.run("good", 1002, 0.37, flat=0.13)
     verdict = campaign.verdicts()["good"]
     assert (verdict.stage_reached, verdict.decision, verdict.owed) == ("stack", "stack", "")
+    assert verdict.reason.endswith("more than 0.015: passed"), "nothing is told of guardrails that passed"
 
 
 def test_an_improvement_of_exactly_the_bar_is_not_more_than_it(ledger: Path, runs: Path) -> None:
@@ -164,8 +165,19 @@ def test_a_finished_run_without_the_primary_metric_is_named_and_not_owed(campaig
     assert verdict.reason == "triage: waits for lever@1001, which finished without the primary metric"
 
 
-def test_runs_of_another_cache_never_pair(campaign: Campaign) -> None:
-    campaign.run("lever", 1001, 0.2, cache="other")
+def test_a_lever_trained_from_another_cache_pairs_with_its_control(campaign: Campaign) -> None:
+    """One control, one evaluation: what either was trained from is no part of the base."""
+    campaign.run("lever", 1001, 0.2, flat=0.13, cache="other")
+    verdict = campaign.verdicts()["lever"]
+    assert (verdict.num_pairs, verdict.panel_count, verdict.stage_reached) == (1, 2, "stack")
+    rows = read(campaign.ledger, "select delta from pairs where lever = 'lever' and slice = 'spike_frame'").rows
+    assert rows == [(pytest.approx(-0.2),)]
+    rows = read(campaign.ledger, "select distinct lever, cache_id from final_metrics order by all").rows
+    assert rows == [("control", "cache"), ("lever", "other")]
+
+
+def test_runs_of_another_control_never_pair(campaign: Campaign) -> None:
+    campaign.run("lever", 1001, 0.2, control="other")
     verdict = campaign.verdicts()["lever"]
     assert (verdict.num_pairs, verdict.panel_count, verdict.stage_reached) == (0, 0, "triage")
     assert verdict.reason == "triage: waits for control@1001"

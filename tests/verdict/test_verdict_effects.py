@@ -30,8 +30,8 @@ def ground() -> Iterator[Simulated]:
         yield ground
 
 
-def test_the_pilot_s_cells(ground):
-    rows = {row["lever"]: row for row in ground.ask("cells", PILOT)}
+def test_the_pilot_s_spread_over_seeds(ground):
+    rows = {row["lever"]: row for row in ground.ask("seed_spread", PILOT)}
     shown = [f"{rows['control'][column]:.4f}" for column in ("mean", "sd")]
     assert (shown, rows["control"]["num_seeds"], rows["control"]["df"]) == (["0.3367", "0.0140"], 4, 3)
     assert (len(rows), rows["delta-off"]["df"], rows["depth-2"]["df"], rows["depth-2"]["sd"]) == (8, 1, 0, None)
@@ -41,7 +41,7 @@ def test_the_pilot_s_sigma(ground):
     """0.000587 in the control's 3 degrees, nothing in the one of delta-off: the root of 0.000587 / 4."""
     (row,) = ground.ask("pooled_sigma", PILOT)
     shown = [f"{row[column]:.4f}" for column in ("sigma", "sigma_low", "sigma_high")]
-    assert (shown, row["df"], row["num_cells"]) == (["0.0121", "0.0073", "0.0348"], 4, 2)
+    assert (shown, row["df"], row["num_levers"]) == (["0.0121", "0.0073", "0.0348"], 4, 2)
 
 
 def test_the_pilot_s_two_pairs_correlate_at_minus_one_and_are_not_used(ground):
@@ -54,14 +54,14 @@ def test_the_pilot_s_two_pairs_correlate_at_minus_one_and_are_not_used(ground):
 
 
 def test_delta_off_s_two_seeds_lie_suspiciously_close_and_that_proves_nothing(ground):
-    ground.ask("cells", PILOT)
+    ground.ask("seed_spread", PILOT)
     (row,) = ground.ask("unequal_variance where lever = 'delta-off'")
     assert (f"{row['variance_ratio']:.4f}", f"{row['z']:.2f}", row["is_unequal"]) == ("0.0001", "-1.56", False)
 
 
 def test_the_pilot_s_control_at_1001_was_unlucky(ground):
     """The others: 0.3289, 0.3237, 0.3387, mean 0.3304, sd 0.0076. (0.3555 - 0.3304) / 0.0076 is 3.29."""
-    ground.ask("cells", PILOT)
+    ground.ask("seed_spread", PILOT)
     unlucky, *rest = ground.ask("control_luck order by is_unlucky desc")
     assert (f"{unlucky['others_mean']:.4f}", f"{unlucky['others_sd']:.4f}") == ("0.3304", "0.0076")
     assert (unlucky["seed"], f"{unlucky['z']:.2f}", unlucky["chance"]) == (1001, "3.29", 3 / 8)
@@ -74,13 +74,13 @@ def test_the_pilot_s_control_at_1001_was_unlucky(ground):
 
 def test_a_control_beaten_by_all_of_twenty_is_unlucky_by_its_rank(ground):
     values = {f"lever-{i}": {1002: 0.31} for i in range(20)}
-    ground.ask("cells", {"control": CONTROLS} | values)
+    ground.ask("seed_spread", {"control": CONTROLS} | values)
     (row,) = ground.ask("control_luck where seed = 1002")
     assert (row["chance"], row["is_unlucky"], row["z"] < 0) == (1 / 21, True, True)
 
 
 def test_a_control_far_better_than_the_others_is_lucky(ground):
-    ground.ask("cells", {"control": CONTROLS | {1002: 0.20}})
+    ground.ask("seed_spread", {"control": CONTROLS | {1002: 0.20}})
     assert [row["seed"] for row in ground.ask("control_luck where is_lucky")] == [1002]
 
 
@@ -111,7 +111,7 @@ def test_a_guardrail_s_numbers_stay_out_of_what_is_said_of_the_primary_metric(le
 
 
 def test_a_tie_beats_no_control(ground):
-    ground.ask("cells", {"control": CONTROLS, "same": {1002: 0.3237}, "better": {1002: 0.3236}})
+    ground.ask("seed_spread", {"control": CONTROLS, "same": {1002: 0.3237}, "better": {1002: 0.3236}})
     (row,) = ground.ask("control_luck where seed = 1002")
     assert (row["num_beaten"], row["num_levers"]) == (1, 2)
 
@@ -158,7 +158,7 @@ def test_without_its_panel_a_lever_has_no_effect_but_its_pairs(ground):
 
 def test_the_pilot_has_no_discovery(ground):
     """delta-off is the best of seven: t 0.0092 / 0.0105 on 4 degrees, p 0.21; 7 / 1 of that, or the largest p, is q."""
-    ground.ask("cells", PILOT)
+    ground.ask("seed_spread", PILOT)
     first, *_, last = ground.ask("false_discoveries order by rank")
     assert (first["lever"], first["num_levers"], first["df"]) == ("delta-off", 7, 4)
     assert (f"{first['t']:.2f}", f"{first['p']:.2f}") == ("0.88", "0.21")

@@ -45,6 +45,12 @@ def by_hand(controls: tuple, levers: tuple) -> tuple[str, str]:
     return "stack", "stack"
 
 
+COLUMNS = {
+    "runs": "run_id, study, lever, seed, replicate, recipe_digest, control_digest, base_id, cache_id, evaluation_id, "
+    "evaluation_json, changed_keys, hypothesis, time_us, entry",
+    "events": "journal, position, run_id, what, detail, step, time_us, entry",
+    "metrics": "run_id, metric, channel, slice, drive, readout, step, value, time_us, entry",
+}
 LATER_US = 2**62  # every run is younger than the rule
 
 
@@ -60,14 +66,15 @@ def _fill(ledger: Path, campaigns: list[tuple]) -> None:
                 ending = "started" if values is None else "finished"
                 recipe = base if lever == "control" else "lever"
                 runs.append(
-                    f"('{run_id}','s','{lever}',{seed},0,'{recipe}','{base}','k','{identity}','{{}}',[],'',{LATER_US},1,NULL)"
+                    f"('{run_id}','s','{lever}',{seed},0,'{recipe}','{base}','{base}','k','{identity}','{{}}',[],'',"
+                    f"{LATER_US},1)"
                 )
                 events.append(f"('{run_id}/journal.jsonl',9,'{run_id}','{ending}','',NULL,0,1)")
                 for where, value in zip(("spike_frame", "flat_frame"), values or (1, 1), strict=True):
-                    metrics.append(f"('{run_id}','l1','steering','{where}','meank',-1,{value / 10000!r},0,1)")
+                    metrics.append(f"('{run_id}','l1','steering','{where}','','meank',-1,{value / 10000!r},0,1)")
     with open_ledger(ledger, read_only=False) as connection:
         for name, rows in (("runs", runs), ("events", events), ("metrics", metrics)):
-            connection.execute(f"insert into {name} values {','.join(rows)}")
+            connection.execute(f"insert into {name} ({COLUMNS[name]}) values {','.join(rows)}")
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -78,5 +85,5 @@ def test_verdicts_equal_the_computation_by_hand(ledger: Path, runs: Path, seed: 
     seal_rule(sealable(panel_rule(panel_seeds=PANEL_SEEDS, guardrails=(FLAT,))), runs, ledger)
     trial = Path(shutil.copy(ledger, ledger.with_name("trial.duckdb")))
     _fill(trial, campaigns)
-    judged = {row.control_digest: (row.stage_reached, row.decision) for row in read_verdicts(trial)}
+    judged = {row.base_id: (row.stage_reached, row.decision) for row in read_verdicts(trial)}
     assert judged == {f"base-{number}": by_hand(*campaign) for number, campaign in enumerate(campaigns)}

@@ -31,6 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     migrate(ledger)
     with StudyJournal.of(runs) as journal:
         journal.cache(cache_id="cache", identity={"a": 1}, num_train=9, num_val=3, val_drives_digest="v")
+        journal.encoder(encoder_key="k", encoder_digest="d", file_name="f", train_drives=["a"], settings={"width": 64})
         journal.base(control_digest="base", cache_id="cache", evaluation_id="e", stacked=[], recipe={"a": 1})
     campaign = Campaign(ledger, runs, preset("paired", PANEL, (1001, 1002)))
     campaign.controls(dict.fromkeys(PANEL, 0.4), flat=0.1)

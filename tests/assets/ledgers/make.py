@@ -83,6 +83,8 @@ def write_run(runs: Path, lever: str, seed: int, value: float | None) -> None:
                 MetricRow("l1", "steering", "flat_frame", "meank", 0.1),
             ]
         )
+        if REVISION >= "0004":  # on a validation drive
+            journal.metrics([MetricRow("l1", "steering", "spike_frame", "meank", value, drive="drive_07")])
         journal.wall_time({"train": 1.5})
         journal.artifact("policy.safetensors", "d1", 123)
         journal.finished()
@@ -93,6 +95,21 @@ def main() -> None:
         runs, ledger = Path(folder) / "runs", Path(folder) / "ledger.duckdb"
         with StudyJournal.of(runs) as journal:
             journal.cache(cache_id="cache", identity={"a": 1}, num_train=9, num_val=3, val_drives_digest="v")
+            if REVISION >= "0004":
+                journal.encoder(
+                    encoder_key="vit",
+                    encoder_digest="e1",
+                    file_name="e1.safetensors",
+                    train_drives=["drive_01"],
+                    settings={"width": 64},
+                )
+                journal.base(
+                    control_digest="base",
+                    cache_id="cache",
+                    evaluation_id=digest_json(EVALUATION),
+                    stacked=[],
+                    recipe={"train": {"lr": 1e-3}},
+                )
             journal.seal(digest=digest_json(rule()), rule=rule())
         ingest(ledger, runs)
         for seed, value in CONTROLS.items():
