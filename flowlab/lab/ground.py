@@ -26,9 +26,10 @@ from flowlab.study.study import Study
 
 @dataclass(frozen=True)
 class Supply:
-    """What a run is trained from: a cache, and the digest of the stats that go with it."""
+    """What a run is trained from: a cache, and the stats fitted on the train split of that cache or another."""
 
     cache: Cache
+    stats_cache: Cache
     stats_digest: str
 
     def recipe_digest(self, recipe: Recipe) -> str:
@@ -64,7 +65,6 @@ class Ground:
 
     base: Base
     frames_cache: Cache  # whose validation side every run is scored on: that of the tables of experiments.toml
-    stats_cache: Cache  # on whose train split stats are fitted, for all setups that do not say "own"
     thresholds: dict[str, float]  # maneuver thresholds that every run of this evaluation is scored by
     supplies: dict[str, Supply] = field(repr=False)  # by lever, the control among them
 
@@ -97,16 +97,13 @@ def open_ground(
     for lever, cache in caches.items():
         if cache.cache_id != frames_cache.cache_id:
             require_cover(frames, validation_frames(cache), f"lever {lever!r}")
-    stats_cache = caches[CONTROL] if study.base.stats == "own" else frames_cache
-    control_stats = prepare_stats(study, stats_cache, study.control).digest()
-    supplies = {
-        lever: Supply(cache, _stats_digest(study, lever, cache, control_stats)) for lever, cache in caches.items()
-    }
+    of_control = caches[CONTROL] if study.base.stats == "own" else frames_cache
+    supplies = {lever: _supply(study, lever, cache, of_control) for lever, cache in caches.items()}
     settings = study.control.evaluation.model_dump(mode="json")
     definitions = define_metrics(study.file.slices, frames.channels, {})
     evaluation = {"frames": frames.digest(), "metrics": definitions.to_json(), **settings}
     base = Base(supplies[CONTROL].recipe_digest(study.control), evaluation)
-    return Ground(base, frames_cache, stats_cache, _thresholds(study, base, frames_cache), supplies)
+    return Ground(base, frames_cache, _thresholds(study, base, frames_cache), supplies)
 
 
 def validation_frames(cache: Cache) -> ValidationFrames:
@@ -128,10 +125,15 @@ def _open(study: Study, wanted: Wanted, device: torch.device | None, progress: P
     return open_cache(prepare_cache(study, wanted, device, progress).path)
 
 
-def _stats_digest(study: Study, lever: str, cache: Cache, control_stats: str) -> str:
+def _supply(study: Study, lever: str, cache: Cache, of_control: Cache) -> Supply:
+    """What the runs of a lever (or the control) are trained from; its digest names the stats of the control's recipe.
+
+    A lever on the action space has stats of another kind, fitted on the same split: its recipe's digest tells it apart.
+    """
     setup = study.setup(lever)
-    is_own = lever != CONTROL and setup.stats == "own"
-    return prepare_stats(study, cache, setup.recipe).digest() if is_own else control_stats
+    if lever == CONTROL or setup.stats == "control":
+        return Supply(cache, of_control, prepare_stats(study, of_control, study.control).digest())
+    return Supply(cache, cache, prepare_stats(study, cache, setup.recipe).digest())
 
 
 def _thresholds(study: Study, base: Base, frames_cache: Cache) -> dict[str, float]:

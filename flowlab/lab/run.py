@@ -19,7 +19,6 @@ from flowlab.core.types import ConditionSpec
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import cover, read_frames
 from flowlab.evaluate.scorer import Scorer
-from flowlab.evaluate.stats import Stats
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.plan import PlannedRun
@@ -102,7 +101,7 @@ def run_cohort(
     recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
     with clock.phase("load"):
         train, val, rows = load_splits(ground, cohort, supply.cache, device)
-        stats = cohort_stats(study, ground, cohort)
+        stats = prepare_stats(study, supply.stats_cache, recipe)
         spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
         conditions = {variant: _take(condition, tokens) for variant, condition in train.condition.items()}
         horizon = recipe.decoder.horizon
@@ -153,13 +152,6 @@ def load_splits(
     if cache.cache_id == ground.frames_cache.cache_id:
         return train, val, None
     return train, val, cover(validation_frames(ground.frames_cache), validation_frames(cache))
-
-
-def cohort_stats(study: Study, ground: Ground, cohort: Cohort) -> Stats:
-    """What was fitted for these runs: on the control's train split, or on their own if their levers ask for it."""
-    lever = cohort.runs[0].lever
-    is_own = study.setup(lever).stats == "own"
-    return prepare_stats(study, ground.supplies[lever].cache if is_own else ground.stats_cache, cohort.shape)
 
 
 def _take(condition: torch.Tensor, tokens: list[int]) -> torch.Tensor:

@@ -12,42 +12,17 @@ RECORDED = "verdicts"
 """The kind of a line of the study's journal that records decisions."""
 
 NEWS = """
-    with firsts as (
+    select unrecorded_decisions.* exclude (base_id), control_digest, evaluation_id, cache_id
+    from unrecorded_decisions
+    join (
         select
-            base_id, lever, recipe_digest,
-            any_value(control_digest) as control_digest,
-            any_value(evaluation_id) as evaluation_id,
-            arg_min(cache_id, entry) as cache_id
+            base_id, lever, recipe_digest, any_value(control_digest) as control_digest,
+            any_value(evaluation_id) as evaluation_id, arg_min(cache_id, entry) as cache_id
         from runs
-        group by base_id, lever, recipe_digest
-    )
-    select
-        decided.rule_digest, firsts.control_digest, firsts.cache_id, firsts.evaluation_id,
-        decided.lever, decided.recipe_digest, decided.decision, decided.effect, decided.reason
-    from decisions as decided
-    join firsts using (base_id, lever, recipe_digest)
-    anti join recorded_verdicts as recorded
-        on recorded.rule_digest = decided.rule_digest
-        and recorded.base_id = decided.base_id
-        and recorded.lever = decided.lever
-        and recorded.recipe_digest = decided.recipe_digest
-    where decided.decision in ('stack', 'drop')
-    order by decided.rule, decided.base_id, decided.lever, decided.recipe_digest"""
-"""What is decided and not recorded, as a line of the study's journal says it; the cache is the lever's first run's."""
-
-REVERSED = """
-    with recorded as (
-        select
-            rule_digest, base_id, lever, recipe_digest,
-            arg_min(decision, entry) as decision, arg_min(time_us, entry) as time_us
-        from recorded_verdicts
-        group by rule_digest, base_id, lever, recipe_digest
-    )
-    select decided.lever, recorded.decision, recorded.time_us, decided.decision
-    from decisions as decided
-    join recorded using (rule_digest, base_id, lever, recipe_digest)
-    where recorded.decision <> decided.decision
-    order by decided.rule, decided.base_id, decided.lever, decided.recipe_digest"""
+        group by all
+    ) using (base_id, lever, recipe_digest)
+    order by all"""
+"""What is not recorded, as a line of the study's journal says it; the cache is the lever's first run's."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +58,8 @@ def read_reversals(ledger_path: Path) -> list[Reversal]:
     """Decisions that are no longer what was recorded of them first; nothing is written. Raises as `read` does."""
     if not read(ledger_path, "select 1 from recorded_verdicts limit 1").rows:
         return []
-    return [Reversal(*row) for row in read(ledger_path, REVERSED).rows]
+    question = "select lever, recorded, recorded_us, decision from reversed_decisions order by all"
+    return [Reversal(*row) for row in read(ledger_path, question).rows]
 
 
 def _news(ledger_path: Path) -> list[dict[str, Any]]:
