@@ -100,7 +100,7 @@ def test_each_run_records_where_its_time_went(study: Path) -> None:
 
 
 def test_policies_are_scored_on_each_drive_of_a_frame_slice_and_baselines_are_not(study: Path) -> None:
-    found = ask(study, "select distinct metric, readout from final_metrics where slice like 'spike_frame:drive:%'")
+    found = ask(study, "select distinct metric, readout from final_metrics where slice = 'spike_frame' and drive <> ''")
     assert {row["metric"] for row in found} == {"l1", "num_frames"}
     assert {row["readout"] for row in found} == {"single", "meank", "mediank"}
 
@@ -145,7 +145,7 @@ def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -
     flowlab_here(folder, "run", "--lever", "placebo", "--seeds", "1001")
     assert (folder / "experiments.toml").read_text() == toml
     assert statuses_of(folder) == {"finished"}
-    key = "run_id, metric, channel, slice, readout, step"
+    key = "run_id, metric, channel, slice, drive, readout, step"
     assert ask(folder, f"select {key} from metrics group by all having count(*) > 1") == []
     assert ask(folder, "select * from events where what = 'conflict'") == []
     assert rows(folder, FINAL, "placebo", 1001) == rows(folder, FINAL, "control", 1001)
@@ -230,8 +230,8 @@ def test_an_edited_control_gets_pairs_of_its_own_and_an_edited_rule_judges_nothi
     told = flowlab_here(folder, "run", "--lever", "lr-own", "--seeds", "1001", "--json").stdout
     trained = json.loads(told)["trained"]
     assert sorted(run_id.rsplit("-", 1)[0] for run_id in trained) == ["control-1001", "control-1002", "lr-own-1001"]
-    pairs = ask(folder, "select control_digest from verdicts where lever = 'lr-own' and num_pairs = 1")
-    assert len({row["control_digest"] for row in pairs}) == 2
+    pairs = ask(folder, "select base_id from verdicts where lever = 'lr-own' and num_pairs = 1")
+    assert len({row["base_id"] for row in pairs}) == 2
 
     path.write_text(text.replace('"spike_frame"', '"overall"', 1))
     shown = flowlab_here(folder, "verdict", "placebo")
