@@ -27,11 +27,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FINAL = (
-    "select metric, channel, slice, readout, value from final_metrics "
+    "select metric, channel, slice, drive, readout, value from final_metrics "
     "where lever = '{}' and seed = {} and replicate = {}"
 )
 EPOCHS = (
-    "select metric, channel, slice, readout, step, value from metrics join runs using (run_id) "
+    "select metric, channel, slice, drive, readout, step, value from metrics join runs using (run_id) "
     "where step >= 0 and lever = '{}' and seed = {} and replicate = {}"
 )
 
