@@ -77,8 +77,8 @@ def test_a_stored_recipe_differs_from_the_controls_in_exactly_the_keys_that_the_
 def test_every_lever_but_the_placebo_moves_its_run(study: Path) -> None:
     rows = ask(
         study,
-        "select lever, value from final_metrics where metric = 'l1' and slice = 'overall' and seed = 1001 "
-        "and readout = 'single' and channel = 'steering'",
+        "select lever, value from final_metrics where metric = 'l1' and slice = 'overall' and drive = '' "
+        "and seed = 1001 and readout = 'single' and channel = 'steering'",
     )
     values = {row["lever"]: row["value"] for row in rows}
     same = {lever for lever, value in values.items() if value == values["control"]}
