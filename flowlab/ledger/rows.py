@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from flowlab.core.digest import base_id, canonical_json
+from flowlab.core.digest import canonical_json
 from flowlab.core.types import join_slice
 from flowlab.journal.journal import Line
 from flowlab.journal.values import BadLine
@@ -93,7 +93,7 @@ def _registered(line: "Registered", place: Row) -> Iterator[tuple[str, Row]]:
     row = run | {"time_us": line.time_us}
     row |= taken(line, "study", "lever", "recipe_digest", "control_digest", "cache_id", "evaluation_id", "hypothesis")
     row |= taken(line, "seed", "replicate") | {"evaluation_json": canonical_json(line.evaluation)}
-    row |= taken(line, "changed_keys", "origin") | {"base_id": base_id(line.control_digest, line.evaluation_id)}
+    row |= taken(line, "changed_keys", "origin")
     yield "runs", row
     for key, value in flat_keys(line.recipe):
         yield "run_settings", run | {"key": key, "value_json": canonical_json(value)}

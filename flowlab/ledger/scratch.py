@@ -53,8 +53,8 @@ from simulated;
 
 insert into metrics by name
 select
-    run_id, rules.metric, rules.channel, rules.slice, rules.drive, rules.readout, -1 as step, value, 1 as time_us,
-    1 as entry
+    run_id, rules.metric, rules.channel, rules.slice, rules.drive, rules.readout, rules.number_key, -1 as step, value,
+    1 as time_us, 1 as entry
 from simulated
 cross join rules;
 

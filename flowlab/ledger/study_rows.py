@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from flowlab.core.digest import base_id, canonical_json, digest_json
+from flowlab.core.digest import canonical_json, digest_json
 from flowlab.core.types import split_slice
 from flowlab.ledger.rows import Maker, Row, event_row, taken
 
@@ -51,14 +51,12 @@ def _base(line: "Base", _: Row) -> Iterator[tuple[str, Row]]:
     row = taken(line, "control_digest", "cache_id", "evaluation_id", "stacked")
     row |= {"recipe_json": canonical_json(line.recipe)}
     row |= {"thresholds_json": None if line.thresholds is None else canonical_json(line.thresholds)}
-    yield "bases", row | {"base_id": base_id(line.control_digest, line.evaluation_id), "time_us": line.time_us}
+    yield "bases", row | {"time_us": line.time_us}
 
 
 def _stack(line: "Stack", _: Row) -> Iterator[tuple[str, Row]]:
     row = taken(line, "lever", "recipe_digest", "rule_digest", "control_digest", "cache_id", "evaluation_id")
     row |= taken(line, "new_control_digest") | {"changes_json": canonical_json(line.changes)} | taken(line, "effect")
-    row |= {"base_id": base_id(line.control_digest, line.evaluation_id)}
-    row |= {"new_base_id": base_id(line.new_control_digest, line.evaluation_id)}
     yield "stacks", row | taken(line, "replicate_seed", "time_us")
 
 
@@ -66,7 +64,6 @@ def _verdicts(line: "Verdicts", _: Row) -> Iterator[tuple[str, Row]]:
     names = ("rule_digest", "control_digest", "cache_id", "evaluation_id", "lever", "recipe_digest")
     for decided in line.rows:
         row = taken(decided, *names, "decision", "reason", "effect")
-        row |= {"base_id": base_id(decided.control_digest, decided.evaluation_id)}
         yield "recorded_verdicts", row | {"time_us": line.time_us}
 
 

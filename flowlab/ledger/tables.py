@@ -2,7 +2,7 @@
 
 A row's text must never change, or heads that somebody noted would be lost: it has the columns of the revision that
 first had the table's entries, in that order, and spells what later revisions moved as it was spelled then. Columns that
-came later and can be computed from these (`base_id`) are no part of it; `verify` compares them on their own.
+came later and can be computed from these (DERIVED) are no part of it; `verify` compares them on their own.
 """
 
 COLUMNS: dict[str, str] = {
@@ -50,14 +50,27 @@ SPELLED = {
 LATER = {"bases": ("thresholds_json",)}
 """Columns that came later and are part of the text, after it, where they are not NULL."""
 
-DERIVED = {
-    ("runs", "base_id"): "control_digest",
-    ("bases", "base_id"): "control_digest",
-    ("stacks", "base_id"): "control_digest",
-    ("stacks", "new_base_id"): "new_control_digest",
-    ("recorded_verdicts", "base_id"): "control_digest",
+BASE_ID = "left(sha256({control} || ' ' || evaluation_id), 16)"
+"""flowlab.core.digest.base_id in SQL."""
+
+NUMBER_KEY = "md5_number_lower(concat({}))".format(
+    ", ".join(f"length({name}), ':', {name}" for name in ("metric", "channel", "slice", "drive", "readout"))
+)
+"""64 bits for which number of a run a row is: rules find theirs by it, which is faster than by five texts."""
+
+DERIVED: dict[str, dict[str, str]] = {
+    "runs": {"base_id": BASE_ID.format(control="control_digest")},
+    "bases": {"base_id": BASE_ID.format(control="control_digest")},
+    "stacks": {
+        "base_id": BASE_ID.format(control="control_digest"),
+        "new_base_id": BASE_ID.format(control="new_control_digest"),
+    },
+    "recorded_verdicts": {"base_id": BASE_ID.format(control="control_digest")},
+    "metrics": {"number_key": NUMBER_KEY},
+    "rules": {"number_key": NUMBER_KEY},
+    "rule_guardrails": {"number_key": NUMBER_KEY},
 }
-"""(table, column) -> the column that it follows from, beside evaluation_id: flowlab.core.digest.base_id in SQL."""
+"""Table -> the columns that follow from others, and how: computed when rows come in, and again by `verify`."""
 
 
 def row_text(table: str) -> str:
@@ -69,8 +82,3 @@ def row_text(table: str) -> str:
     )
     later = "".join(f" || coalesce(' {name} ' || {name}, '')" for name in LATER.get(table, ()))
     return f"'{table} ' || to_json({{{packed}}})::varchar{later}"
-
-
-def base_id_sql(control: str) -> str:
-    """The SQL expression for a base's name, as flowlab.core.digest.base_id makes it."""
-    return f"left(sha256({control} || ' ' || evaluation_id), 16)"

@@ -13,7 +13,7 @@ from flowlab.ledger.connection import open_ledger, records
 from flowlab.ledger.entry import INGESTED, Part, parse_order
 from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema
 from flowlab.ledger.replay import replayed_digests
-from flowlab.ledger.tables import DERIVED, base_id_sql
+from flowlab.ledger.tables import DERIVED
 
 if TYPE_CHECKING:
     import duckdb
@@ -125,13 +125,14 @@ def _require_no_strays(connection: "duckdb.DuckDBPyConnection", num_entries: int
 
 def _require_derived(connection: "duckdb.DuckDBPyConnection") -> None:
     """Columns that follow from others are no part of the chain: they must follow."""
-    for (table, column), control in DERIVED.items():
-        question = f"select count(*) from {table} where {column} is distinct from {base_id_sql(control)}"
-        ((num,),) = connection.execute(question).fetchall()
-        if num:
-            raise ChainBrokenError(
-                f"table {table} has {num} rows whose {column} is not that of their control. {REBUILD}"
-            )
+    for table, columns in DERIVED.items():
+        for column, follows in columns.items():
+            question = f"select count(*) from {table} where {column} is distinct from {follows}"
+            ((num,),) = connection.execute(question).fetchall()
+            if num:
+                raise ChainBrokenError(
+                    f"table {table} has {num} rows whose {column} does not follow from their other columns. {REBUILD}"
+                )
 
 
 def _require_journals(chain: list[dict], runs_dir: Path, lost: set[int]) -> tuple[int, list[str]]:

@@ -1,7 +1,8 @@
 """One name for what runs are compared on, a drive beside the slice, and the study's encoders.
 
 `base_id` stands for a control and an evaluation. A metric's drive was part of its slice's name (drive:ID, or
-SLICE:drive:ID) and has a column of its own. `encoders` says which frozen encoder is the study's.
+SLICE:drive:ID) and has a column of its own. `number_key` names a number of a run in 64 bits, for rules to find theirs
+by. `encoders` says which frozen encoder is the study's.
 """
 
 from alembic import op
@@ -10,6 +11,9 @@ revision = "0004"
 down_revision = "0003"
 
 BASE_ID = "left(sha256({control} || ' ' || evaluation_id), 16)"
+NUMBER_KEY = """md5_number_lower(concat(
+    length(metric), ':', metric, length(channel), ':', channel, length(slice), ':', slice, length(drive), ':', drive,
+    length(readout), ':', readout))"""
 SLICED = ("metrics", "rules", "rule_guardrails")
 BASED = ("runs", "bases", "stacks", "recorded_verdicts")
 
@@ -21,6 +25,7 @@ ENCODERS = """
 def upgrade() -> None:
     for table in SLICED:
         op.execute(f"alter table {table} add column drive text default ''")
+        op.execute(f"alter table {table} add column number_key ubigint")
     for table in BASED:
         op.execute(f"alter table {table} add column base_id text")
     op.execute("alter table stacks add column new_base_id text")
@@ -34,6 +39,7 @@ def upgrade() -> None:
             f"update {table} set slice = split_part(slice, ':drive:', 1), "
             f"drive = slice[instr(slice, ':drive:') + 7:] where contains(slice, ':drive:')"
         )
+        op.execute(f"update {table} set number_key = {NUMBER_KEY}")
     for table in BASED:
         op.execute(f"update {table} set base_id = {BASE_ID.format(control='control_digest')}")
     op.execute(f"update stacks set new_base_id = {BASE_ID.format(control='new_control_digest')}")
@@ -43,6 +49,7 @@ def downgrade() -> None:
     for table in SLICED:
         op.execute(f"update {table} set slice = slice || ':drive:' || drive where drive <> '' and slice <> 'overall'")
         op.execute(f"update {table} set slice = 'drive:' || drive where drive <> '' and slice = 'overall'")
+        op.execute(f"alter table {table} drop column number_key")
         op.execute(f"alter table {table} drop column drive")
     op.execute("drop table encoders")
     op.execute("alter table bases drop column thresholds_json")

@@ -9,10 +9,4 @@ select
     metrics.run_id,
     metrics.value
 from rule_metrics
-join metrics
-    on metrics.metric = rule_metrics.metric
-    and metrics.channel = rule_metrics.channel
-    and metrics.slice = rule_metrics.slice
-    and metrics.drive = rule_metrics.drive
-    and metrics.readout = rule_metrics.readout
-    and metrics.step = -1
+join metrics on metrics.number_key = rule_metrics.number_key and metrics.step = -1

@@ -1,11 +1,13 @@
 """What journals said arrives once, and no bad line stops a good one."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from flowlab.core.digest import base_id
 from flowlab.core.errors import ChainBrokenError, LedgerError, MissingError
 from flowlab.core.types import MetricRow
 from flowlab.journal.journal import digest_part
@@ -284,3 +286,12 @@ def test_bytes_that_no_order_covers_may_not_change_either(ledger: Path, runs: Pa
     path.write_bytes(content.replace(b"0.3", b"0.2"))
     with pytest.raises(ChainBrokenError, match="has other rows than its journal says"):
         verify(ledger, runs)
+
+
+def test_columns_that_follow_from_others_are_computed_as_rows_come_in(ledger: Path, runs: Path) -> None:
+    write_run(runs, "r1")
+    ingest(ledger, runs)
+    assert table(ledger, "runs")[0]["base_id"] == base_id("c", "evaluation")
+    named = hashlib.md5(b"2:l18:steering11:spike_frame0:5:meank").digest()
+    keys = read(ledger, "select number_key from metrics where metric = 'l1'").rows
+    assert keys == [(int.from_bytes(named[8:], "little"),)]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flowlab.core.digest import base_id, digest_json
+from flowlab.core.digest import digest_json
 from flowlab.journal.journal import parse_lines
 from flowlab.ledger.rows import RUN_KINDS, rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
@@ -137,7 +137,7 @@ def test_a_run_of_before_there_were_origins_is_our_own() -> None:
         {
             "run_id": "r1", "time_us": 1_700_000_000_123_456, "study": "s", "lever": "wide", "recipe_digest": "r",
             "control_digest": "c", "cache_id": "k", "evaluation_id": "e", "hypothesis": "", "seed": 7, "replicate": 0,
-            "evaluation_json": '{"draws":4}', "changed_keys": [], "origin": None, "base_id": base_id("c", "e"),
+            "evaluation_json": '{"draws":4}', "changed_keys": [], "origin": None,
         },
     )  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_the_columns_of_a_run_stay_in_their_order_which_decides_what_a_conflict_
     assert first == ("run_id", "r1")
     assert columns[2:] == [
         "study", "lever", "recipe_digest", "control_digest", "cache_id", "evaluation_id", "hypothesis", "seed",
-        "replicate", "evaluation_json", "changed_keys", "origin", "base_id",
+        "replicate", "evaluation_json", "changed_keys", "origin",
     ]  # fmt: skip
 
 
@@ -185,7 +185,3 @@ def test_a_base_of_before_there_were_thresholds() -> None:
     ((_, row),) = rows(line_of("base"))
     assert (row["stacked"], row["recipe_json"], row["thresholds_json"]) == (["wide"], '{"a":1}', None)
 
-
-def test_half_a_surrogate_pair_in_a_digest_is_a_question_mark_as_the_ledger_stores_it() -> None:
-    row = rows(line_of("registered") | {"control_digest": "\ud800"})[0][1]
-    assert row["base_id"] == base_id("?", "e")
