@@ -158,7 +158,8 @@ def test_a_lever_with_a_cache_of_its_own_is_stacked_and_the_next_ones_stand_on_i
     before = ask(folder, "select distinct evaluation_id from runs")
     flowlab(folder, "stack", "fewer")
     told = flowlab(folder, "run", "--owed", "--executor", "inline").stderr
-    assert "2 runs to train" in told
+    assert "3 runs to train" in told
+    assert "control @ 1003: replicate" in told, "the new control is the lever's recipe, which has run at 1001"
     assert ask(folder, "select * from owed_runs") == []
     assert ask(folder, "select distinct evaluation_id from runs") == before
     flowlab(folder, "run", "--lever", "wide", "--seeds", "1001", "--executor", "inline")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from flowlab.core.errors import CacheMismatchError
+from flowlab.evaluate.frames import read_frames
 from flowlab.lab.caches import prepare_caches
 from flowlab.lab.ground import open_ground, validation_frames
 from flowlab.lab.launch import note_base, note_caches, stand
@@ -56,12 +56,13 @@ def test_a_shorter_history_is_scored_on_the_controls_frames_and_no_more(whole: S
     own = ground.supplies["short"].cache
     assert own.num_windows("val") == ground.frames_cache.num_windows("val") + 2
     (item, *_) = plan_runs(whole, ground, ["short"], [1], {}, again=False)
-    _, val = load_splits(ground, Cohort((item.run,)), own, CPU)
-    control = ground.frames_cache.split("val", variants=())
-    assert torch.equal(val.action, control.action)
-    assert torch.equal(val.frame_index[:, -1], control.frame_index[:, -1])
-    assert val.frame_index.shape[1] == 4
-    assert torch.equal(val.history_action, control.history_action[:, -4:])
+    _, val, rows = load_splits(ground, Cohort((item.run,)), own, CPU)
+    frames = read_frames(val, own.channels, rows)
+    control = validation_frames(ground.frames_cache)
+    assert np.array_equal(frames.truth, control.truth)
+    assert np.array_equal(frames.now, control.now)
+    assert frames.frame_index.shape[1] == 4
+    assert np.array_equal(frames.history_action, control.history_action[:, -4:])
     assert validation_frames(ground.frames_cache).digest() == ground.base.evaluation["frames"]
 
 

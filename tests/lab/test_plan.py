@@ -15,7 +15,8 @@ from tests.cli.tiny_study import TINY
 
 
 def supply(cache_id: str = "c0", stats_digest: str = "s0") -> Supply:
-    return Supply(Cache(Path(), {"cache_id": cache_id}), stats_digest)
+    cache = Cache(Path(), {"cache_id": cache_id})
+    return Supply(cache, cache, stats_digest)
 
 
 def ground_of(study: Study, frames: str = "v0", levers: dict[str, Supply] | None = None, **control: str) -> Ground:

@@ -184,4 +184,3 @@ def test_a_rule_of_before_first_seeds_bar_units_directions_and_evaluations() -> 
 def test_a_base_of_before_there_were_thresholds() -> None:
     ((_, row),) = rows(line_of("base"))
     assert (row["stacked"], row["recipe_json"], row["thresholds_json"]) == (["wide"], '{"a":1}', None)
-

@@ -373,7 +373,8 @@ def test_a_lever_that_the_base_has_made_pointless_is_left_out_of_the_open_ones_a
     assert "levers.std sets objective.flow_time.std, which does nothing here" in study.overtaken["std"]
 
 
-def test_an_own_fit_of_stats_is_the_controls_once_it_is_stacked(study_of):
+def test_a_control_that_took_in_a_lever_with_stats_of_its_own_keeps_them(study_of):
     own = '\n[levers.own]\nset = { "split.without" = ["a"] }\nstats = "own"\n'
     assert study_of(more=own).setup("own").stats == "own"
-    assert study_of('rule = "panel"\n', 'rule = "panel"\nstacked = ["own"]\n', own).base.stats == "control"
+    assert study_of('rule = "panel"\n', 'rule = "panel"\nstacked = ["own"]\n', own).base.stats == "own"
+    assert study_of(more=own).base.stats == "control"
