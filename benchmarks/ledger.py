@@ -36,6 +36,7 @@ from flowlab.ledger.rebuild import rebuild
 from flowlab.ledger.rows import rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
 from flowlab.ledger.verify import verify
+from flowlab.ledger.tables import NUMBER_KEY
 from flowlab.ledger.writer import Writer
 from flowlab.study.rule import PRESETS, Rule, preset_rule
 from flowlab.study.settings import Guardrail, MetricKey
@@ -66,7 +67,7 @@ RULE = Rule(
 
 KEYS = """
 create temp table keys as
-select metric, channel, slice, readout, row_number() over () as key
+select metric, channel, slice, '' as drive, readout, row_number() over () as key, {number_key} as number_key
 from (select unnest(['l1', 'maneuver_l1', 'chunk_mean_l1', 'chunk_mean_correlation']) as metric)
 cross join (select unnest(['steering', 'gas', 'brake', '']) as channel)
 cross join (
@@ -113,7 +114,7 @@ order by number, position;
 
 insert into metrics by name
 select
-    run_id, metric, channel, slice, '' as drive, readout, -1 as step,
+    run_id, metric, channel, slice, drive, readout, number_key, -1 as step,
     0.35 - 0.01 * quality + 0.05 * (hash(run_id, key) % 1000003 / 1000003 - 0.5) as value,
     number as time_us, number as entry
 from made cross join keys order by number, key;
@@ -130,7 +131,7 @@ def build_ledger(path: Path, num_runs: int, num_metrics: int) -> None:
         line = Line(0, {"kind": "seal", "time_us": 0, "digest": RULE.digest(), "rule": RULE.to_json()})
         for table, row in rows_of(line, {}, STUDY_KINDS):
             writer.insert(table, [row | {"entry": 1}])
-        connection.execute(KEYS.format(num_metrics=num_metrics))
+        connection.execute(KEYS.format(num_metrics=num_metrics, number_key=NUMBER_KEY))
         connection.execute(RUNS.format(num_runs=num_runs))
         connection.execute(FILL)
 

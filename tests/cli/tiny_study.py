@@ -89,8 +89,8 @@ def flowlab(folder: Path, *arguments: str, code: int = 0) -> subprocess.Complete
 def flowlab_here(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """The same within this process, for tests of many commands: it spares them importing torch each time.
 
-    Runs are trained in this process too, unless an executor is named, and a rule is simulated on fewer levers before it
-    is sealed: neither changes what a run or a rule says.
+    Runs are trained in this process too, unless an executor is named, and rules are simulated on fewer levers: neither
+    changes what a run or a rule says.
     """
     from flowlab.cli.main import run_command
 
@@ -100,6 +100,7 @@ def flowlab_here(folder: Path, *arguments: str, code: int = 0) -> subprocess.Com
         redirect_stdout(StringIO()) as out,
         redirect_stderr(StringIO()) as err,
         patch("flowlab.lab.sealing.NUM_LEVERS", 1000),
+        patch("flowlab.verdict.panel_size.LEVERS_PER_SIZE", 1000),
     ):
         os.chdir(folder)
         try:
