@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from flowlab.core.seeds import numpy_stream
 from flowlab.core.vocabulary import CHANNELS
@@ -18,18 +17,10 @@ BATCH = 32
 STEERING = CHANNELS.index("steering")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_one_small_batch_of_unimodal_actions_is_overfitted():
     """The published control recipe: width 256, 4 layers, lr 1.6e-4, dropout 0.1."""
-    recipe = Recipe(train=TrainSettings(batch=BATCH, steps=500), evaluation=EvaluationSettings(draws=1))
-    sample = draw_synthetic(BATCH, numpy_stream(0, "oracle"), unimodal=True)
+    recipe = Recipe(train=TrainSettings(batch=16, steps=500), evaluation=EvaluationSettings(draws=1, solver_steps=16))
+    sample = draw_synthetic(16, numpy_stream(0, "oracle"), unimodal=True)
     frames = Frames(sample.conditions, sample.actions)
     draws = draws_after_training(recipe, frames, frames)
     error = np.abs(draws[:, 0] - sample.actions)
@@ -72,7 +63,7 @@ def test_regression_wins_on_flat_and_overall_and_loses_to_the_best_draw_on_spike
             objective=ObjectiveSettings(kind=kind),
             decoder=DecoderSettings(width=64, layers=2),
             train=TrainSettings(batch=128, steps=400, lr=1e-3, warmup_steps=50),
-            evaluation=EvaluationSettings(draws=32, solver_steps=8),
+            evaluation=EvaluationSettings(draws=16, solver_steps=4),
         )
         drawn[kind] = draws_after_training(recipe, train, val)[..., STEERING]
     truth = val.action[..., STEERING]
