@@ -35,8 +35,8 @@ from flowlab.ledger.migrate import migrate
 from flowlab.ledger.rebuild import rebuild
 from flowlab.ledger.rows import rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
-from flowlab.ledger.verify import verify
 from flowlab.ledger.tables import NUMBER_KEY
+from flowlab.ledger.verify import verify
 from flowlab.ledger.writer import Writer
 from flowlab.study.rule import PRESETS, Rule, preset_rule
 from flowlab.study.settings import Guardrail, MetricKey

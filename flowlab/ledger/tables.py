@@ -53,10 +53,15 @@ LATER = {"bases": ("thresholds_json",)}
 BASE_ID = "left(sha256({control} || ' ' || evaluation_id), 16)"
 """flowlab.core.digest.base_id in SQL."""
 
-NUMBER_KEY = "md5_number_lower(concat({}))".format(
-    ", ".join(f"length({name}), ':', {name}" for name in ("metric", "channel", "slice", "drive", "readout"))
+NUMBER_KEY = (
+    "(md5_number_lower(metric) >> 48 << 48) + (md5_number_lower(concat("
+    + ", ".join(f"length({name}), ':', {name}" for name in ("metric", "channel", "slice", "drive", "readout"))
+    + ")) >> 16)"
 )
-"""64 bits for which number of a run a row is: rules find theirs by it, which is faster than by five texts."""
+"""64 bits for which number of a run a row is: rules find theirs by it, which is faster than by five texts.
+
+The first 16 are the metric's, so that numbers of other metrics are passed over by their size alone.
+"""
 
 DERIVED: dict[str, dict[str, str]] = {
     "runs": {"base_id": BASE_ID.format(control="control_digest")},

@@ -11,9 +11,9 @@ revision = "0004"
 down_revision = "0003"
 
 BASE_ID = "left(sha256({control} || ' ' || evaluation_id), 16)"
-NUMBER_KEY = """md5_number_lower(concat(
+NUMBER_KEY = """(md5_number_lower(metric) >> 48 << 48) + (md5_number_lower(concat(
     length(metric), ':', metric, length(channel), ':', channel, length(slice), ':', slice, length(drive), ':', drive,
-    length(readout), ':', readout))"""
+    length(readout), ':', readout)) >> 16)"""
 SLICED = ("metrics", "rules", "rule_guardrails")
 BASED = ("runs", "bases", "stacks", "recorded_verdicts")
 

@@ -16,16 +16,14 @@ with
     )
 select
     rules.rule_digest, runs.run_id, runs.base_id, runs.evaluation_id, runs.lever, runs.recipe_digest, runs.seed, runs.replicate,
-    runs.lever = 'control' and runs.recipe_digest = runs.control_digest as is_control,
-    evidence.run_id is not null as is_evidence,
+    runs.is_control,
+    runs.is_evidence,
     runs.origin is not null as is_imported,
     runs.entry < rules.entry or runs.time_us < rules.time_us as is_older,
-    run_states.status,
-    run_states.step,
+    runs.status,
+    runs.step,
     measured.value,
     measured.guarded
-from runs
+from told_runs as runs
 cross join rules
-left join run_states on run_states.run_id = runs.run_id
-left join evidence on evidence.run_id = runs.run_id
 left join measured on measured.run_id = runs.run_id and measured.rule_digest = rules.rule_digest

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flowlab.core.digest import digest_json
 from flowlab.ledger.connection import open_ledger
+from flowlab.ledger.tables import NUMBER_KEY
 from flowlab.verdict.judge import read_verdicts
 from flowlab.verdict.seal import seal_rule
 from tests.verdict.campaign import EVALUATION, FLAT, panel_rule, sealable
@@ -75,6 +76,7 @@ def _fill(ledger: Path, campaigns: list[tuple]) -> None:
     with open_ledger(ledger, read_only=False) as connection:
         for name, rows in (("runs", runs), ("events", events), ("metrics", metrics)):
             connection.execute(f"insert into {name} ({COLUMNS[name]}) values {','.join(rows)}")
+        connection.execute(f"update metrics set number_key = {NUMBER_KEY}")
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

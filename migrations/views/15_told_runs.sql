@@ -1,0 +1,24 @@
+-- grain: one row per run_id
+-- Each run with its state, and whether it is evidence: finished, replicate 0; were one run twice under two ids, the one that came in first.
+-- A control is a run of the control recipe itself under the name 'control'; a placebo has that recipe and another name.
+create view told_runs as
+with
+    told as (
+        select
+            runs.run_id, runs.base_id, runs.evaluation_id, runs.lever, runs.recipe_digest, runs.seed, runs.replicate, runs.origin,
+            runs.entry, runs.time_us,
+            runs.lever = 'control' and runs.recipe_digest = runs.control_digest as is_control,
+            runs.lever <> 'control' and runs.recipe_digest = runs.control_digest as is_placebo,
+            run_states.status,
+            run_states.step,
+            coalesce(run_states.status = 'finished' and runs.replicate = 0, false) as is_whole
+        from runs
+        left join run_states on run_states.run_id = runs.run_id
+    )
+select
+    * exclude (is_whole),
+    is_whole
+    and row_number() over (
+        partition by is_whole, base_id, lever, recipe_digest, seed order by entry, time_us, run_id
+    ) = 1 as is_evidence
+from told
