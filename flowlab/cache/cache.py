@@ -169,6 +169,12 @@ def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionS
             raise CacheCorruptError(
                 f"cache {found}: array {name} cannot be opened. Rebuild: flowlab cache build"
             ) from None
+        side = name.split("/")[0]
+        if array.shape[0] != cache.num_windows(side):
+            raise CacheCorruptError(
+                f"cache {found}: array {name} holds {array.shape[0]} windows, expected {cache.num_windows(side)}: it "
+                f"is another cache's. Remove {path.name} and rebuild: flowlab cache build"
+            )
         if is_plain(array):
             check_sizes(path, array)
     return cache

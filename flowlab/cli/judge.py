@@ -20,6 +20,7 @@ from flowlab.study.study import CONTROL, Study
 if TYPE_CHECKING:
     from flowlab.verdict.judge import Verdict
 
+PRESENT = " (the present one)"
 MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -140,20 +141,41 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
         return
     console = out()
     rules = _sealed(study)
+    bases = _bases(study)
     groups: dict[tuple[str, str], list[Verdict]] = {}
-    for row in sorted(rows, key=lambda row: list(rules).index(row.rule_digest)):
+    for row in sorted(rows, key=lambda row: (list(rules).index(row.rule_digest), list(bases).index(row.base_id))):
         groups.setdefault((row.rule_digest, row.base_id), []).append(row)
-    for number, together in enumerate(groups.values()):
+    for together in groups.values():
         rule, is_in_force = rules[together[0].rule_digest]
-        which = f" ({number + 1} of {len(groups)})" if len(groups) > 1 else ""
+        which = f", base {bases[together[0].base_id]}" if len(groups) > 1 else ""
         which += "" if is_in_force else ", since amended away"
         console.print(_verdict_table(rule, together, which))
         for row in together:
             console.print(Text.assemble((row.lever, "bold"), f": {row.reason}"), soft_wrap=True)
         _print_luck(study, together[0].rule_digest, console)
         _print_baselines(study, rule, together[0].base_id, console)
+    present = list(bases)[-1]
+    if bases[present].endswith(PRESENT) and present not in {row.base_id for row in rows}:
+        say(f"note: no lever has been judged on base {bases[present]} yet. Try one: flowlab run --lever NAME")
     if study.rule.terms() not in [rule.terms() for rule, is_in_force in rules.values() if is_in_force]:
         say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
+
+
+def _bases(study: Study) -> dict[str, str]:
+    """A name for each base that has runs, by its id, oldest first: the control and what was stacked on it."""
+    from flowlab.ledger.connection import read
+
+    question = """
+        select base_id, coalesce(arg_max(bases.stacked, bases.entry), []), max(bases.entry)
+        from (select base_id, min(entry) as first from runs group by base_id) as ran
+        full join bases using (base_id)
+        group by base_id
+        order by coalesce(max(bases.entry), 0), min(ran.first), base_id"""
+    rows = read(study.ledger, question).rows
+    names = {base_id: " -> ".join([CONTROL, *stacked]) + f" {base_id[:6]}" for base_id, stacked, _ in rows}
+    if rows and rows[-1][2] is not None:
+        names[rows[-1][0]] += PRESENT
+    return names
 
 
 def read_effects(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:

@@ -139,14 +139,23 @@ def cache_list(study: StudyOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(caches)
         return
-    columns = list(caches[0]) if caches else ["cache_id"]
     rows = [
-        [shown_levers(tuple(cache[column])) if column == "levers" else cache[column] for column in columns]
+        [
+            *(cache[name] for name in ("cache_id", "state", "train", "val")),
+            _tokens(cache["condition"]),
+            f"{cache['megabytes']:.1f}",
+            shown_levers(tuple(cache["levers"])),
+        ]
         for cache in caches
     ]
-    out().print(table(columns, rows))
+    out().print(table(["cache", "state", "train", "val", "tokens", "MB", "needed by"], rows))
     if missing:
         say(f"not built yet: the cache for {shown_levers(missing)}. Build it: flowlab cache build")
+
+
+def _tokens(condition: str | None) -> str:
+    """ "12 x 384" for a condition of 12 tokens of width 384."""
+    return (condition or "").partition(" (")[0].replace(" tokens of width ", " x ")
 
 
 def shown_levers(levers: tuple[str, ...]) -> str:

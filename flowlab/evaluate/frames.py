@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flowlab.cache.cache import ResidentSplit
 
-AS_THEY_ARE = "Levers are scored on the control's frames: leave its validation drives and windows.horizon as they are."
+AS_THEY_ARE = "Every run is scored on the control's validation frames: change less, so that all of them stay."
 BLOCK_ROWS = 65536  # copied at once, so that a digest takes little memory
 
 

@@ -98,7 +98,9 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
         _tell_changed_tables(study, wanted, progress)
         _tell_old_caches(study, progress)
     source, split = open_drives(study, wanted, progress)
-    encoder = open_encoder(study, wanted.inputs, source, split, device, progress)
+    shown = (source, split) if wanted.val is None else open_drives(study, frames_wanted(study))
+    encoder = open_encoder(study, wanted.inputs, *shown, device, progress)
+    _require_apart(source, split)
     pin = find_pin(study, wanted.inputs, source)
     if pin is not None and set(split.train) != set(pin.train_drives):
         progress.say(
@@ -127,6 +129,18 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
         if place.name != LATEST or CONTROL in wanted.levers:
             write_json_atomic(place, {"digest": digest_json(note), "note": note})
     return Prepared(path, path.name not in before, wanted.levers)
+
+
+def _require_apart(source: Source, split: Split) -> None:
+    """Raises CacheMismatchError for one recording that trains under one name and validates under another."""
+    validates = {source.digest(name): name for name in split.val if name not in split.train}
+    for name in split.train:
+        twin = validates.get(source.digest(name))
+        if twin is not None:
+            raise CacheMismatchError(
+                f"drives {name!r} and {twin!r} are one recording, and one trains while the other validates. Remove one "
+                f"of them, or name it in split.without."
+            )
 
 
 def find_cache(study: Study, wanted: Wanted) -> Path | None:

@@ -85,23 +85,37 @@ def prepare_encoder(
 ) -> Path:
     """Where the study's encoder for these inputs lies: the pinned one, else one pretrained on the train drives, pinned.
 
-    With `again`, one pretrained on the present train drives takes the place of the pinned one. Raises EncoderError if
-    the pinned one's file is not what was pinned.
+    `source` and `split` are those of the tables in experiments.toml, also for a lever's encoder: whichever lever comes
+    first, it is shown the same drives. With `again`, one pretrained on the present train drives takes the place of the
+    pinned one. Raises EncoderError if the pinned one's file is not what was pinned, or is gone for good.
     """
     assert isinstance(inputs.encoder, DriveViTSettings), "a plug-in's encoder is not trained here"
     ingest(study.ledger, study.runs)
     folder = study.caches / "encoders"
     pin = find_pin(study, inputs, source)
+    is_gone = pin is not None and not again and not (folder / pin.file_name).is_file()
     if pin is not None and not again:
-        why = _why_not(pin, folder, split)
-        if not why:
+        seen = _shown(pin.train_drives, split)
+        if seen:
+            progress.say(
+                f"the study's encoder {pin.digest} was pretrained on {', '.join(seen)}, which now validate: another "
+                f"one takes its place"
+            )
+        elif not is_gone:
             _require_pinned(folder / pin.file_name, pin)
             return folder / pin.file_name
-        progress.say(why)
+        elif set(pin.train_drives) != set(split.train):
+            raise _gone(pin, folder)
+        else:
+            progress.say(f"the study's encoder {pin.digest} is gone from {folder}: pretrained once more, as it was")
+        is_gone = is_gone and not seen
     if pin is not None and not _is_pinned(folder / pin.file_name, pin):
         (folder / pin.file_name).unlink(missing_ok=True)  # whatever it is, nobody trained it here
     path = _trained(inputs, source, split, folder, device, progress)
     encoder = load_encoder(path)
+    if pin is not None and is_gone and encoder.digest != pin.digest:
+        path.unlink()
+        raise _gone(pin, folder)
     if pin is None or (pin.digest, pin.file_name) != (encoder.digest, path.name):
         _pin(study, encoder_key(inputs.encoder, inputs, source), path, encoder, split)
     return path
@@ -133,17 +147,11 @@ def _pin(study: Study, key: str, path: Path, encoder: DriveViT, split: Split) ->
     ingest(study.ledger, study.runs)
 
 
-def _why_not(pin: Pin, folder: Path, split: Split) -> str:
-    """Why the pinned encoder cannot be the one for this split, or ""."""
-    if not (folder / pin.file_name).is_file():
-        return f"the study's encoder {pin.digest} is gone from {folder}: another is trained on the present train drives"
-    seen = _shown(pin.train_drives, split)
-    if seen:
-        return (
-            f"the study's encoder {pin.digest} was pretrained on {', '.join(seen)}, which now validate: another is "
-            f"trained on the present train drives"
-        )
-    return ""
+def _gone(pin: Pin, folder: Path) -> EncoderError:
+    return EncoderError(
+        f"the study's encoder {pin.digest} ({pin.file_name}) is gone from {folder}, and pretraining does not bring it "
+        f"back: caches and runs were made with it. Put the file back, or begin with another one: {AGAIN}"
+    )
 
 
 def _shown(train_drives: Collection[str], split: Split) -> list[str]:

@@ -20,6 +20,7 @@ from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
 from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path, store_stats
 from flowlab.lab.caches import Wanted, frames_wanted, prepare_cache, require_cache, val_drives, wanted_caches
 from flowlab.ledger.connection import read
+from flowlab.study.lever import flat_keys
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import Study
 
@@ -96,8 +97,8 @@ def open_ground(
     frames = validation_frames(frames_cache)
     for lever, cache in caches.items():
         if cache.cache_id != frames_cache.cache_id:
-            require_cover(frames, validation_frames(cache), f"lever {lever!r}")
-    of_control = caches[CONTROL] if study.base.stats == "own" else frames_cache
+            require_cover(frames, validation_frames(cache), _who(study, lever))
+    of_control = _open_stats_cache(study, frames_cache, caches[CONTROL], device, progress)
     supplies = {lever: _supply(study, lever, cache, of_control) for lever, cache in caches.items()}
     settings = study.control.evaluation.model_dump(mode="json")
     definitions = define_metrics(study.file.slices, frames.channels, {})
@@ -119,10 +120,28 @@ def require_cover(frames: ValidationFrames, own: ValidationFrames, who: str) -> 
         raise CacheMismatchError(f"{who}: {error}") from None
 
 
+def _who(study: Study, lever: str) -> str:
+    """A lever with what it sets, for a message."""
+    if lever == CONTROL:
+        return "the control"
+    return f"lever {lever!r} sets {', '.join(key for key, _ in flat_keys(study.file.levers[lever].set))}"
+
+
 def _open(study: Study, wanted: Wanted, device: torch.device | None, progress: Progress) -> Cache:
     if device is None:
         return require_cache(study, wanted)
-    return open_cache(prepare_cache(study, wanted, device, progress).path)
+    path = prepare_cache(study, wanted, device, progress).path
+    return open_cache(path, expect_id=path.stem)
+
+
+def _open_stats_cache(
+    study: Study, frames_cache: Cache, control: Cache, device: torch.device | None, progress: Progress
+) -> Cache:
+    """The cache on whose train split the control's stats are fitted."""
+    for inputs, cache in ((study.file_setup.inputs, frames_cache), (study.base.inputs, control)):
+        if study.stats_inputs == inputs:
+            return cache
+    return _open(study, Wanted(study.stats_inputs, val_drives(frames_cache), ()), device, progress)
 
 
 def _supply(study: Study, lever: str, cache: Cache, of_control: Cache) -> Supply:

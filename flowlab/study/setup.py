@@ -9,8 +9,7 @@ from flowlab.study.settings import Inputs
 class Setup(Frozen):
     """Everything that a lever can change. Tables of the recipe and of the inputs have different names.
 
-    `stats`: whose train split knots and densities are fitted on. "own" is that of these inputs; "control" is the
-    control's for a lever, and for the control that of the tables as experiments.toml has them.
+    `stats`: whose train split knots and densities are fitted on, the control's (Study.stats_inputs) or a lever's own.
     """
 
     recipe: Recipe

@@ -16,7 +16,7 @@ from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
-from flowlab.study.settings import DriveViTSettings, StudyFile, source_channels
+from flowlab.study.settings import DriveViTSettings, Inputs, StudyFile, source_channels
 from flowlab.study.setup import Setup
 from flowlab.study.slices import SliceSettings, slices_for
 from flowlab.study.unused import given_keys, why_unused
@@ -39,8 +39,19 @@ class Study:
         setup = self.file_setup
         for lever in self.stacked:
             setup = self.changed(lever, setup)
-        fits_own = any(self.file.levers[lever].stats == "own" for lever in self.stacked)
-        return setup.model_copy(update={"stats": "own" if fits_own else "control"})
+        return setup.model_copy(update={"stats": "control"})  # whose they are: stats_inputs
+
+    @cached_property
+    def stats_inputs(self) -> Inputs:
+        """The inputs on whose train split the control's stats are fitted.
+
+        Those of the last stacked lever that asked for stats of its own, else those of the file.
+        """
+        setup, found = self.file_setup, self.file_setup.inputs
+        for lever in self.stacked:
+            setup = self.changed(lever, setup)
+            found = setup.inputs if self.file.levers[lever].stats == "own" else found
+        return found
 
     @cached_property
     def file_setup(self) -> Setup:

@@ -128,6 +128,12 @@ def first_difference(old: Any, new: Any, path: str = "") -> tuple[str, Any, Any]
 
 def _changed(rule: Rule, sealed: Rule) -> RuleChangedError:
     where, old, new = first_difference(sealed.to_json(), rule.to_json()) or ("digest", "another", rule.digest())
+    if where == "evaluation.frames":
+        return RuleChangedError(
+            f"rule {sealed.name!r} is in force for other validation frames than experiments.toml now gives: drives "
+            f"that validate came, went or were recorded anew, or [windows] changed. Name the drives of before in "
+            f"split.val, or change the rule on the record: flowlab rule amend --reason TEXT"
+        )
     return RuleChangedError(
         f"rule {sealed.name!r} is in force with {where} = {json.dumps(old)}, experiments.toml now makes it "
         f"{json.dumps(new)}: restore it there, or change the rule on the record: flowlab rule amend --reason TEXT"

@@ -100,10 +100,15 @@ def test_a_lever_goes_into_the_base_and_the_new_base_is_owed_its_own_panel(study
     )
     told = flowlab(study, "run", "--owed").stderr
     assert "2 runs to train" in told and "control @ 1001: replicate" in told
+    shown = flowlab(study, "verdict")
+    assert "no lever has been judged on base control -> delta-off" in shown.stderr
     assert answer(study, "sql", question) == []
     (row,) = answer(study, "sql", "select * from stack_replicates")
     assert row["new_panel_is_complete"] and row["replicate_value"] is not None
     flowlab(study, "run", "--lever", "lr-half", "--seeds", "1003")
+    shown = flowlab(study, "verdict").stdout
+    first, second = shown.index(", base control "), shown.index(", base control -> delta-off ")
+    assert first < second and "(the present one)" in shown[second:] and "(the present one)" not in shown[:second]
     assert answer(study, "stack", "lr-half")["stacked"] == ["delta-off", "lr-half"]
     recipe = answer(study, "sql", "select recipe_json from bases order by entry desc limit 1")[0]["recipe_json"]
     assert json.loads(recipe)["objective"]["delta_weight"] == 0.0

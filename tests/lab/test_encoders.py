@@ -12,7 +12,7 @@ from flowlab.lab.caches import frames_wanted, open_drives, prepare_caches
 from flowlab.lab.encoders import Pin, find_pin, prepare_encoder
 from flowlab.study.study import Study
 from tests.cli.tiny_study import flowlab_here
-from tests.lab.small_study import CPU, Said, edited
+from tests.lab.small_study import CPU, Said, edited, write_small
 
 
 def pin_of(study: Study) -> Pin:
@@ -88,8 +88,8 @@ def test_an_encoder_that_was_shown_what_now_validates_is_not_used(copy: Study) -
     study = edited(copy, 'val = ["drive_03"]', 'val = ["drive_02"]')
     path = encoder_of(study, said)
     assert said.lines[0] == (
-        f"the study's encoder {before.digest} was pretrained on drive_02, which now validate: another is trained on "
-        f"the present train drives"
+        f"the study's encoder {before.digest} was pretrained on drive_02, which now validate: another one takes its "
+        f"place"
     )
     assert path.name != before.file_name
     assert pin_of(study).train_drives == ("drive_00", "drive_01", "drive_03")
@@ -101,6 +101,26 @@ def test_a_missing_file_is_trained_anew_and_told(copy: Study) -> None:
     encoder_of(copy, said)
     assert f"the study's encoder {before.digest} is gone from " in said.lines[0]
     assert pin_of(copy).digest == before.digest, "trained on the same drives it is the same"
+
+
+def test_a_missing_file_that_these_drives_do_not_bring_back_is_refused(copy: Study) -> None:
+    """Caches and runs were made with it: another one in its place would pair with them and say nothing."""
+    pin = pin_of(copy)
+    (copy.caches / "encoders" / pin.file_name).unlink()
+    study = edited(copy, 'val = ["drive_03"]', 'val = ["drive_03"]\nwithout = ["drive_02"]')
+    with pytest.raises(EncoderError, match=rf"the study's encoder {pin.digest} \(.*\) is gone from .*--again"):
+        encoder_of(study, Said())
+    assert pin_of(study) == pin
+
+
+def test_a_levers_encoder_is_shown_the_studys_train_drives_whichever_lever_comes_first(tmp_path: Path) -> None:
+    more = '[levers.both]\nset = { "encoder.width" = 8, "drives.count" = 6 }\n'
+    study = write_small(tmp_path, more)
+    prepare_caches(study, ("both",), CPU, Said())
+    inputs = study.setup("both").inputs
+    pin = find_pin(study, inputs, open_source(inputs.drives, study.root))
+    assert pin is not None
+    assert pin.train_drives == ("drive_00", "drive_01", "drive_02"), "not drive_04 and drive_05, which the lever adds"
 
 
 def test_a_file_that_was_replaced_is_refused(copy: Study) -> None:

@@ -76,7 +76,7 @@ def test_a_shorter_history_is_scored_on_the_controls_frames_and_no_more(whole: S
 )
 def test_a_lever_whose_cache_cannot_cover_the_validation_frames_is_refused(copy: Study, change: str) -> None:
     study = edited(copy, 'set = { "windows.history" = 4 }', f"set = {change}")
-    with pytest.raises(CacheMismatchError, match=r"^lever 'short': "):
+    with pytest.raises(CacheMismatchError, match=r"^lever 'short' sets (windows.history|drives\.\w+): "):
         stand(study, ["short"], CPU, Said(), lambda *_: None)
     assert list(study.runs.glob("*/")) == []
     assert read(study.ledger, "select * from bases").rows == []

@@ -376,5 +376,6 @@ def test_a_lever_that_the_base_has_made_pointless_is_left_out_of_the_open_ones_a
 def test_a_control_that_took_in_a_lever_with_stats_of_its_own_keeps_them(study_of):
     own = '\n[levers.own]\nset = { "split.without" = ["a"] }\nstats = "own"\n'
     assert study_of(more=own).setup("own").stats == "own"
-    assert study_of('rule = "panel"\n', 'rule = "panel"\nstacked = ["own"]\n', own).base.stats == "own"
-    assert study_of(more=own).base.stats == "control"
+    stacked = study_of('rule = "panel"\n', 'rule = "panel"\nstacked = ["own"]\n', own)
+    assert stacked.stats_inputs == stacked.base.inputs != stacked.file_setup.inputs
+    assert study_of(more=own).stats_inputs == stacked.file_setup.inputs

@@ -96,6 +96,8 @@ def other_value(kind: str, value: Any, stream: random.Random) -> Any:
     """A value of the same type that is not `value`: often a near one."""
     if value is None:
         return {"VARCHAR": "x", "BIGINT": 1, "DOUBLE": 0.5}[kind]
+    if kind == "UBIGINT":
+        return stream.choice([value + 1, value - 1])
     if kind == "BIGINT":
         return stream.choice([value + 1, value - 1, -value - 1])
     if kind == "DOUBLE":
