@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +38,6 @@ class ResidentSplit:
 
     def __len__(self) -> int:
         return len(self.action)
-
-    def take(self, rows: Tensor) -> "ResidentSplit":
-        """These windows, in that order: rows (n,) of whole numbers on the same device."""
-        return replace(
-            self,
-            condition={variant: tokens[rows] for variant, tokens in self.condition.items()},
-            action=self.action[rows],
-            history_action=self.history_action[rows],
-            frame_index=self.frame_index[rows],
-            time_us=self.time_us[rows],
-            drive=self.drive[rows],
-            waypoints=None if self.waypoints is None else self.waypoints[rows],
-        )
 
 
 @dataclass(frozen=True)

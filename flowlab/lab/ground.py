@@ -2,12 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from flowlab.cache.cache import Cache, open_cache
 from flowlab.core.digest import base_id, digest_json
@@ -95,11 +94,14 @@ def open_ground(
         cache = frames_cache if wanted.inputs == study.file_setup.inputs else _open(study, wanted, device, progress)
         caches |= dict.fromkeys(wanted.levers, cache)
     frames = validation_frames(frames_cache)
+    covering = {frames_cache.cache_id}
     for lever, cache in caches.items():
-        if cache.cache_id != frames_cache.cache_id:
+        if cache.cache_id not in covering:
             require_cover(frames, validation_frames(cache), _who(study, lever))
+            covering.add(cache.cache_id)
     of_control = _open_stats_cache(study, frames_cache, caches[CONTROL], device, progress)
-    supplies = {lever: _supply(study, lever, cache, of_control) for lever, cache in caches.items()}
+    control = Supply(caches[CONTROL], of_control, prepare_stats(study, of_control, study.control).digest())
+    supplies = {lever: _supply(study, lever, cache, control) for lever, cache in caches.items()}
     settings = study.control.evaluation.model_dump(mode="json")
     definitions = define_metrics(study.file.slices, frames.channels, {})
     evaluation = {"frames": frames.digest(), "metrics": definitions.to_json(), **settings}
@@ -144,14 +146,14 @@ def _open_stats_cache(
     return _open(study, Wanted(study.stats_inputs, val_drives(frames_cache), ()), device, progress)
 
 
-def _supply(study: Study, lever: str, cache: Cache, of_control: Cache) -> Supply:
+def _supply(study: Study, lever: str, cache: Cache, control: Supply) -> Supply:
     """What the runs of a lever (or the control) are trained from; its digest names the stats of the control's recipe.
 
     A lever on the action space has stats of another kind, fitted on the same split: its recipe's digest tells it apart.
     """
     setup = study.setup(lever)
     if lever == CONTROL or setup.stats == "control":
-        return Supply(cache, of_control, prepare_stats(study, of_control, study.control).digest())
+        return replace(control, cache=cache)
     return Supply(cache, cache, prepare_stats(study, cache, setup.recipe).digest())
 
 
@@ -169,14 +171,13 @@ def _thresholds(study: Study, base: Base, frames_cache: Cache) -> dict[str, floa
     return prepare_stats(study, frames_cache, study.file.control).thresholds
 
 
-def prepare_stats(study: Study, cache: Cache, recipe: Recipe, train_raw: Tensor | None = None) -> Stats:
+def prepare_stats(study: Study, cache: Cache, recipe: Recipe) -> Stats:
     """The stats for that cache and the recipe's action space and horizon: read, or fitted and stored."""
     settings, horizon = recipe.action_space, recipe.decoder.horizon or cache.horizon
     path = stats_path(study.caches, cache.cache_id, settings, horizon)
     stats = load_stats(path)
     if stats is None:
-        raw = cache.split("train", variants=()).action if train_raw is None else train_raw
-        stats = fit_stats(settings, horizon, cache.channels, raw)
+        stats = fit_stats(settings, horizon, cache.channels, cache.split("train", variants=()).action)
         store_stats(path, stats)
     return stats
 
