@@ -33,7 +33,10 @@ TABLE: dict[str, dict[str, str]] = {
         "regression": "flowlab.policy.objectives:Regression",
     },
     "executors": {"inline": "flowlab.lab.inline:Inline", "processes": "flowlab.lab.processes:Processes"},
-    "decoders": {"transformer": "flowlab.policy.decoder:Decoder"},
+    "decoders": {
+        "transformer": "flowlab.policy.decoder:Decoder",
+        "slot-queries": "flowlab.policy.slot_queries:SlotQueries",
+    },
     "readouts": {
         "single": "flowlab.evaluate.readouts:Single",
         "meank": "flowlab.evaluate.readouts:MeanK",

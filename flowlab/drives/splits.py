@@ -7,8 +7,7 @@ from typing import Protocol
 from flowlab.core.errors import StudyError, unknown_name
 from flowlab.core.types import Split
 from flowlab.study.settings import SplitSettings
-
-PILOT_DRIVES = 30
+from flowlab.study.versions import PILOT_DRIVES
 
 
 class Stratified(Protocol):
@@ -26,9 +25,10 @@ def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split
     """The split that `settings` mean, each side sorted by name.
 
     Validation drives are chosen first and from the names alone, so no choice of train drives moves them: those named by
-    `val`, or the last `num_val` names. `pilot` is 30 drives in all, validation included; `corpus` is every drive;
-    `overfit` trains and validates on one. Drives named in `without` are left out before the train drives are chosen.
-    Raises UnknownNameError for a drive that does not exist, StudyError if nothing is left to train on.
+    `val`, or the last `num_val` names. `pilot` is 30 train drives and the validation drives, `corpus` is every drive,
+    `num_train` another number of train drives; `overfit` trains and validates on one. Drives named in `without` are
+    left out before the train drives are chosen. Raises UnknownNameError for a drive that does not exist, StudyError if
+    there are fewer than `num_train` to train on, or none.
     """
     by_id = {drive.drive_id: drive for drive in drives}
     if not by_id:
@@ -39,7 +39,13 @@ def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split
     ordered = stratified_order(rest) if settings.choice == "stratified" else [drive.drive_id for drive in rest]
     if settings.scale == "overfit" and ordered:
         return Split(train=(ordered[0],), val=(ordered[0],))
-    limit = max(0, PILOT_DRIVES - len(val)) if settings.scale == "pilot" else len(ordered)
+    is_pilot = settings.scale == "pilot"
+    limit = settings.num_train or (PILOT_DRIVES if is_pilot else len(ordered))
+    if limit > len(ordered) and not is_pilot:
+        raise StudyError(
+            f"split.num_train is {limit}, and {len(ordered)} of {len(by_id)} drives are left to train on. "
+            f"Give {len(ordered)} or less, or add drives."
+        )
     train = tuple(sorted(ordered[:limit]))
     if not train:
         raise StudyError(

@@ -4,8 +4,9 @@ They are fitted on the train split once per action space; their digest is part o
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,22 +19,15 @@ from flowlab.policy.action_space import (
     ActionSpace,
     ChunkDCT,
     Gaussianize,
+    GaussianizeDCT,
     Identity,
     MuLaw,
     Standardise,
     Transform,
     fit_action_space,
 )
-from flowlab.policy.weights import LabelDensity, fit_label_density
+from flowlab.policy.weights import Edges, LabelDensity, fit_label_density
 from flowlab.study.recipe import ActionSpaceSettings
-
-TRANSFORMS: dict[str, type[Identity] | type[Standardise] | type[Gaussianize] | type[MuLaw] | type[ChunkDCT]] = {
-    "identity": Identity,
-    "standardise": Standardise,
-    "gaussianize": Gaussianize,
-    "mu-law": MuLaw,
-    "chunk-dct": ChunkDCT,
-}
 
 
 @dataclass(frozen=True)
@@ -46,20 +40,17 @@ class Stats:
 
     def to_json(self) -> dict:
         """All of it as plain JSON; `from_json` reads it back exactly."""
-        kind = next(name for name, cls in TRANSFORMS.items() if isinstance(self.space.transform, cls))
-        fitted = {name: value.tolist() for name, value in asdict(self.space.transform).items()}  # type: ignore[call-overload]
         return {
             "raw_channels": list(self.space.raw_channels),
             "channels": list(self.space.channels),
-            "transform": {"kind": kind, **fitted},
+            "transform": _transform_to_json(self.space.transform),
             "label_density": {"top": self.density.top.tolist(), "share": self.density.share.tolist()},
             "thresholds": self.thresholds,
         }
 
     @classmethod
     def from_json(cls, value: dict) -> "Stats":
-        fitted = dict(value["transform"])
-        transform: Transform = TRANSFORMS[fitted.pop("kind")](**{k: torch.tensor(v) for k, v in fitted.items()})
+        transform = _transform_from_json(value["transform"])
         space = ActionSpace(tuple(value["raw_channels"]), tuple(value["channels"]), transform)
         density = LabelDensity(np.array(value["label_density"]["top"]), np.array(value["label_density"]["share"]))
         return cls(space, density, value["thresholds"])
@@ -68,16 +59,53 @@ class Stats:
         return digest_json(self.to_json())
 
 
-def fit_stats(settings: ActionSpaceSettings, horizon: int, channels: tuple[str, ...], train_raw: Tensor) -> Stats:
+PLAIN: dict[str, type[Identity] | type[Standardise] | type[MuLaw] | type[ChunkDCT]] = {
+    "identity": Identity,
+    "standardise": Standardise,
+    "mu-law": MuLaw,
+    "chunk-dct": ChunkDCT,
+}
+"""Transforms that consist of tensors alone."""
+
+
+def _transform_to_json(transform: Transform) -> dict[str, Any]:
+    """Its kind and what was fitted. Linear tails are not mentioned: so they were kept when there were no others."""
+    if isinstance(transform, GaussianizeDCT):
+        gaussianize, dct = _transform_to_json(transform.gaussianize), _transform_to_json(transform.dct)
+        return {"kind": "gaussianize-dct", "gaussianize": gaussianize, "dct": dct}
+    if isinstance(transform, Gaussianize):
+        tails = {} if transform.tails == "linear" else {"tails": transform.tails}
+        knots = {"physical": transform.physical.tolist(), "model": transform.model.tolist()}
+        return {"kind": "gaussianize", **knots, **tails}
+    kind = next(name for name, cls in PLAIN.items() if isinstance(transform, cls))
+    return {"kind": kind, **{name: value.tolist() for name, value in vars(transform).items()}}
+
+
+def _transform_from_json(value: dict[str, Any]) -> Transform:
+    fitted = dict(value)
+    kind = fitted.pop("kind")
+    if kind == "gaussianize-dct":
+        gaussianize, dct = _transform_from_json(fitted["gaussianize"]), _transform_from_json(fitted["dct"])
+        assert isinstance(gaussianize, Gaussianize) and isinstance(dct, ChunkDCT)
+        return GaussianizeDCT(gaussianize, dct)
+    if kind == "gaussianize":
+        physical, model = torch.tensor(fitted["physical"]), torch.tensor(fitted["model"])
+        return Gaussianize(physical, model, fitted.get("tails", "linear"))
+    return PLAIN[kind](**{name: torch.tensor(values) for name, values in fitted.items()})
+
+
+def fit_stats(
+    settings: ActionSpaceSettings, edges: Edges, horizon: int, channels: tuple[str, ...], train_raw: Tensor
+) -> Stats:
     """Stats of the train split's raw chunks (N, H, A). The action space is fitted on their first `horizon` slots."""
     space = fit_action_space(settings, channels, train_raw[:, :horizon])
-    density = fit_label_density(space.to_physical(train_raw))
+    density = fit_label_density(space.to_physical(train_raw), edges)
     return Stats(space, density, fit_thresholds(train_raw.cpu().numpy(), channels))
 
 
-def stats_path(caches: Path, cache_id: str, settings: ActionSpaceSettings, horizon: int) -> Path:
-    """Where the stats for that cache, action space and number of slots are kept."""
-    name = digest_json({"settings": settings.model_dump(mode="json"), "horizon": horizon})
+def stats_path(caches: Path, cache_id: str, settings: ActionSpaceSettings, edges: Edges, horizon: int) -> Path:
+    """Where the stats for that cache, action space, smoothing of densities and number of slots are kept."""
+    name = digest_json({"settings": settings.model_dump(mode="json"), "edges": edges, "horizon": horizon})
     return caches / "stats" / f"{cache_id}-{name}.json"
 
 

@@ -22,6 +22,7 @@ from flowlab.ledger.connection import read
 from flowlab.study.lever import flat_keys
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import Study
+from flowlab.study.versions import spell
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def open_ground(
     of_control = _open_stats_cache(study, frames_cache, caches[CONTROL], device, progress)
     control = Supply(caches[CONTROL], of_control, prepare_stats(study, of_control, study.control).digest())
     supplies = {lever: _supply(study, lever, cache, control) for lever, cache in caches.items()}
-    settings = study.control.evaluation.model_dump(mode="json")
+    settings = spell({"evaluation": study.control.evaluation.model_dump(mode="json")})["evaluation"]
     definitions = define_metrics(study.file.slices, frames.channels, {})
     evaluation = {"frames": frames.digest(), "metrics": definitions.to_json(), **settings}
     base = Base(supplies[CONTROL].recipe_digest(study.control), evaluation)
@@ -172,12 +173,12 @@ def _thresholds(study: Study, base: Base, frames_cache: Cache) -> dict[str, floa
 
 
 def prepare_stats(study: Study, cache: Cache, recipe: Recipe) -> Stats:
-    """The stats for that cache and the recipe's action space and horizon: read, or fitted and stored."""
-    settings, horizon = recipe.action_space, recipe.decoder.horizon or cache.horizon
-    path = stats_path(study.caches, cache.cache_id, settings, horizon)
+    """The stats for that cache and the recipe's action space, densities and horizon: read, or fitted and stored."""
+    settings, edges, horizon = recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon
+    path = stats_path(study.caches, cache.cache_id, settings, edges, horizon)
     stats = load_stats(path)
     if stats is None:
-        stats = fit_stats(settings, horizon, cache.channels, cache.split("train", variants=()).action)
+        stats = fit_stats(settings, edges, horizon, cache.channels, cache.split("train", variants=()).action)
         store_stats(path, stats)
     return stats
 

@@ -9,7 +9,7 @@ inverse is the positive and the negative part, so the round trip is exact where 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ STD_FLOOR = 1e-6
 
 
 class Transform(Protocol):
-    """An invertible map of physical chunks (..., H, M), each channel by itself. Nothing is clipped on either way."""
+    """An invertible map of physical chunks (..., H, M), each channel by itself."""
 
     def to_model(self, physical: Tensor) -> Tensor: ...
 
@@ -61,17 +61,23 @@ class Gaussianize:
     """Quantile knots per channel against standard normal quantiles, straight lines between them.
 
     A value that many frames share (a wheel exactly straight) spans several knots: it maps to the middle of their normal
-    quantiles, and everything in between maps back to exactly that value. Beyond the outer knots the map goes on as a
-    straight line with the slope of the whole range: nothing is clipped.
+    quantiles, and everything in between maps back to exactly that value. Beyond the outer knots the map ends, on both
+    ways, as published; with `tails` "linear" it goes on as a straight line with the slope of the whole range.
     """
 
     physical: Tensor  # (M, Q) quantiles of the train split, non-decreasing
     model: Tensor  # (Q,) standard normal quantiles, increasing
+    tails: Literal["end", "linear"]
 
     def to_model(self, physical: Tensor) -> Tensor:
+        if self.tails == "end":
+            ends = self.physical.to(physical.device)
+            physical = physical.clamp(ends[:, 0], ends[:, -1])
         return self._each(physical, _interpolate_up)
 
     def to_physical(self, model: Tensor) -> Tensor:
+        if self.tails == "end":
+            model = model.clamp(float(self.model[0]), float(self.model[-1]))
         return self._each(model, _interpolate_down)
 
     def _each(self, x: Tensor, interpolate: "Interpolate") -> Tensor:
@@ -125,6 +131,20 @@ class ChunkDCT:
     def to_physical(self, model: Tensor) -> Tensor:
         basis = dct_basis(len(self.mean)).to(model)
         return basis.T @ (model * self.std.to(model.device) + self.mean.to(model.device))
+
+
+@dataclass(frozen=True)
+class GaussianizeDCT:
+    """Gaussianize, then the DCT of the Gaussian chunk: the published order, with a floor relative to its mean's."""
+
+    gaussianize: Gaussianize
+    dct: ChunkDCT
+
+    def to_model(self, physical: Tensor) -> Tensor:
+        return self.dct.to_model(self.gaussianize.to_model(physical))
+
+    def to_physical(self, model: Tensor) -> Tensor:
+        return self.gaussianize.to_physical(self.dct.to_physical(model))
 
 
 def dct_basis(length: int) -> Tensor:
@@ -241,19 +261,32 @@ def _fit_transform(settings: ActionSpaceSettings, chunks: Tensor) -> Transform:
     if settings.transform == "standardise":
         return Standardise(slots.mean(dim=0).float(), _std(slots).clamp_min(STD_FLOOR).float())
     if settings.transform == "chunk-dct":
-        coefficients = dct_basis(chunks.shape[1]) @ chunks
-        return ChunkDCT(coefficients.mean(dim=0).float(), _std(coefficients).clamp_min(settings.sigma_floor).float())
-    return fit_gaussianize(slots.numpy(), settings.knots)
+        mean, std = _coefficients(chunks)
+        return ChunkDCT(mean.float(), std.clamp_min(settings.sigma_floor).float())
+    gaussianize = fit_gaussianize(slots.numpy(), settings.knots, settings.tails)
+    if settings.transform == "gaussianize":
+        return gaussianize
+    mean, std = _coefficients(gaussianize.to_model(chunks.float()).double())
+    floor = (settings.relative_floor * std[0]).clamp_min(STD_FLOOR)
+    return GaussianizeDCT(gaussianize, ChunkDCT(mean.float(), std.maximum(floor).float()))
+
+
+def _coefficients(chunks: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (H, M) of the DCT's coefficients over chunks (N, H, M)."""
+    coefficients = dct_basis(chunks.shape[1]) @ chunks
+    return coefficients.mean(dim=0), _std(coefficients)
 
 
 def _std(x: Tensor) -> Tensor:
     return x.std(dim=0, correction=0)
 
 
-def fit_gaussianize(physical: NDArray[np.float64], num_knots: int) -> Gaussianize:
+def fit_gaussianize(
+    physical: NDArray[np.float64], num_knots: int, tails: Literal["end", "linear"] = "end"
+) -> Gaussianize:
     """Knots at the quantiles (i + 0.5) / num_knots of each column; the outer two are its smallest and largest value."""
     shares = (np.arange(num_knots) + 0.5) / num_knots
     knots = np.quantile(physical, shares, axis=0)
     knots[0], knots[-1] = physical.min(axis=0), physical.max(axis=0)
     normal = torch.special.ndtri(torch.tensor(shares))
-    return Gaussianize(torch.tensor(knots.T.copy()).float(), normal.float())
+    return Gaussianize(torch.tensor(knots.T.copy()).float(), normal.float(), tails)

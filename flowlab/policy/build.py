@@ -11,6 +11,7 @@ from flowlab.core.vocabulary import IMAGE_TOKENS
 from flowlab.policy.decoder import AnyDecoder, Decoder, initialise, token_range
 from flowlab.policy.foreign import ForeignDecoder
 from flowlab.policy.objectives import Objective
+from flowlab.policy.slot_queries import SlotQueries
 from flowlab.study.recipe import DecoderSettings, Recipe
 
 
@@ -38,9 +39,9 @@ def build_decoder(
 ) -> AnyDecoder:
     """R decoders of one shape on `device`, each initialised from its own seed. `spec` is what they see."""
     make = resolve("decoders", settings.kind)
-    if make is not Decoder:
+    if make not in (Decoder, SlotQueries):
         return ForeignDecoder(make, settings, spec, horizon, num_channels, seeds).to(device)
-    decoder = Decoder(len(seeds), settings, horizon, num_channels, spec)
+    decoder: Decoder | SlotQueries = make(len(seeds), settings, horizon, num_channels, spec)
     initialise(decoder, seeds)
     return decoder.to(device)
 

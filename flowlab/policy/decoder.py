@@ -15,21 +15,21 @@ from flowlab.core.types import ConditionSpec
 from flowlab.core.vocabulary import IMAGE_TOKENS, WAYPOINT_TOKENS
 from flowlab.encoder.transformer import RotaryAngles
 from flowlab.policy.layers import (
+    AffineNorm,
     Attention,
+    Drop,
     GatedMLP,
     StackedLinear,
     StackedMLP,
     StackedParameter,
     in_whole_vectors,
+    keep_all,
     modulate,
     norm,
     stacked_parameter,
 )
 from flowlab.policy.streams import stream
 from flowlab.study.recipe import DecoderSettings
-
-Drop = Callable[[str, Tensor], Tensor]
-"""Dropout by the name of its place: (name, x) -> x with some entries zeroed and the rest scaled up."""
 
 
 class AnyDecoder(Protocol):
@@ -60,30 +60,23 @@ class Memory:
     pooled: Tensor | None  # (R, B, W), added to the time embedding
 
 
-LOGIT_LIMIT = 1e-4  # flow times are held this far from 0 and 1 where their logit is taken
-
-
-def keep_all(name: str, x: Tensor) -> Tensor:
-    """No dropout."""
-    del name
-    return x
-
-
 class TimeEmbedding(nn.Module):
     """(R, B) -> (R, B, W): sinusoids of 1000 t, then t itself and 0.25 logit(t), through a 4x SiLU MLP."""
 
-    def __init__(self, num_runs: int, width: int) -> None:
+    def __init__(self, num_runs: int, settings: DecoderSettings) -> None:
         super().__init__()
-        self.width = width
-        self.enter = StackedLinear(num_runs, width, 4 * width)
-        self.leave = StackedLinear(num_runs, 4 * width, width)
+        self.settings, width = settings, settings.width
+        self.enter = StackedLinear(num_runs, width, 4 * width, settings.init)
+        self.leave = StackedLinear(num_runs, 4 * width, width, settings.init)
 
     def features(self, t: Tensor) -> Tensor:
-        num_waves = (self.width - 2) // 2
-        rates = torch.exp(torch.arange(num_waves, device=t.device) * (-math.log(10_000.0) / num_waves))
+        """(R, B, W): sin and cos of W / 2 - 1 waves each, t, 0.25 logit(t)."""
+        num_waves = (self.settings.width - 2) // 2
+        wave = torch.arange(num_waves, device=t.device) + self.settings.first_wave
+        rates = torch.exp(wave * (-math.log(10_000.0) / num_waves))
         angle = 1000.0 * t.unsqueeze(-1) * rates
         waves = [in_whole_vectors(torch.sin, angle), in_whole_vectors(torch.cos, angle)]
-        logit = in_whole_vectors(partial(torch.logit, eps=LOGIT_LIMIT), t)
+        logit = in_whole_vectors(partial(torch.logit, eps=self.settings.logit_limit), t)
         return torch.cat([*waves, t.unsqueeze(-1), 0.25 * logit.unsqueeze(-1)], dim=-1)
 
     def forward(self, t: Tensor) -> Tensor:
@@ -102,9 +95,9 @@ class ConditionEntry(nn.Module):
         self.source_width = spec.width if settings.condition_projection == "none" else width
         self.project: nn.Module = nn.Identity()
         if settings.condition_projection == "linear":
-            self.project = StackedLinear(num_runs, spec.width, width)
+            self.project = StackedLinear(num_runs, spec.width, width, settings.init)
         elif settings.condition_projection == "mlp":
-            self.project = StackedMLP(num_runs, spec.width, width, width)
+            self.project = StackedMLP(num_runs, spec.width, width, width, settings.init)
         if settings.waypoint_embedding:
             self.at_waypoints = token_range(spec, WAYPOINT_TOKENS)
             num_waypoints = len(self.at_waypoints)
@@ -123,32 +116,58 @@ class ConditionEntry(nn.Module):
 
 
 class Block(nn.Module):
-    """Cross-attention to the condition, attention between slots, gated MLP; flow time modulates the norms."""
+    """Cross-attention to the condition, attention between slots, gated MLP, each behind a norm.
+
+    Flow time modulates the norms (AdaLN); without it (`timed` false) they have a scale and a shift of their own.
+    """
 
     def __init__(
-        self, num_runs: int, settings: DecoderSettings, source_width: int, rotary: RotaryAngles | None, name: str
+        self,
+        num_runs: int,
+        settings: DecoderSettings,
+        source_width: int,
+        rotary: RotaryAngles | None,
+        name: str,
+        timed: bool = True,
     ) -> None:
         super().__init__()
-        width = settings.width
-        self.name = name
-        self.modulation = StackedLinear(num_runs, width, 6 * width, init="zeros")
-        self.cross = Attention(num_runs, width, settings.heads, source_width)
-        self.slots = Attention(num_runs, width, settings.heads, rotary=rotary)
-        self.mlp = GatedMLP(num_runs, width, settings.mlp_multiplier)
+        width, init = settings.width, settings.init
+        self.name, self.settings = name, settings
+        if timed:
+            self.modulation = StackedLinear(num_runs, width, 6 * width, "zeros")
+        else:
+            self.norms = nn.ModuleList(AffineNorm(num_runs, width) for _ in range(3))
+        self.cross = Attention(num_runs, width, settings.heads, source_width, init)
+        self.slots = Attention(num_runs, width, settings.heads, width, init, rotary)
+        self.mlp = GatedMLP(num_runs, width, settings.mlp_multiplier, settings.gate, init)
 
-    def forward(self, x: Tensor, time: Tensor, memory: tuple[Tensor, Tensor], drop: Drop) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor | None, memory: tuple[Tensor, Tensor], drop: Drop) -> Tensor:
         """x (R, B, K, H, W); time (R, B, 1, H, W), with 1 in place of B and H where all frames and slots share it."""
         num_runs, num_frames, num_draws, horizon, width = x.shape
-        modulation = self.modulation(in_whole_vectors(F.silu, time))
-        shift_cross, scale_cross, shift_slots, scale_slots, shift_mlp, scale_mlp = modulation.chunk(6, dim=-1)
+        before_cross, before_slots, before_mlp = self._norms(time)
+        name, in_attention = self.name, self.settings.dropout_at == "attention"
+        drop_weights = drop if in_attention and drop is not keep_all else None
 
-        queries = modulate(x, shift_cross, scale_cross).reshape(num_runs, num_frames, num_draws * horizon, width)
-        x = x + drop(f"{self.name}.cross", self.cross(queries, memory).reshape(x.shape))
+        queries = before_cross(x).reshape(num_runs, num_frames, num_draws * horizon, width)
+        crossed = self.cross(queries, memory, drop_weights, f"{name}.cross.weights").reshape(x.shape)
+        x = x + drop(f"{name}.cross", crossed)
 
-        slots = modulate(x, shift_slots, scale_slots)
-        x = x + drop(f"{self.name}.slots", self.slots(slots, self.slots.keys_values(slots)))
+        slots = before_slots(x)
+        mixed = self.slots(slots, self.slots.keys_values(slots), drop_weights, f"{name}.slots.weights")
+        x = x + drop(f"{name}.slots", mixed)
 
-        return x + drop(f"{self.name}.mlp", self.mlp(modulate(x, shift_mlp, scale_mlp)))
+        if in_attention:
+            return x + self.mlp(before_mlp(x), drop, f"{name}.mlp.hidden")
+        return x + drop(f"{name}.mlp", self.mlp(before_mlp(x)))
+
+    def _norms(self, time: Tensor | None) -> list[Callable[[Tensor], Tensor]]:
+        """What stands before each of the three sublayers."""
+        if time is None:
+            return list(self.norms)
+        modulation = self.modulation(in_whole_vectors(F.silu, time) if self.settings.adaln_silu else time)
+        parts = modulation.chunk(6, dim=-1)
+        shifts, scales = parts[::2], parts[1::2]
+        return [partial(modulate, shift=shift, scale=scale) for shift, scale in zip(shifts, scales, strict=True)]
 
 
 class Decoder(nn.Module):
@@ -162,20 +181,15 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         self.num_runs, self.horizon, self.num_channels = num_runs, horizon, num_channels
-        width = settings.width
+        width, init = settings.width, settings.init
+        self.settings = settings
         self.condition = ConditionEntry(num_runs, settings, spec)
-        self.action = StackedLinear(num_runs, num_channels, width)
+        self.action = StackedLinear(num_runs, num_channels, width, init)
         self.slot = stacked_parameter(num_runs, horizon, width, init="trunc-normal")
-        self.time = TimeEmbedding(num_runs, width)
+        self.time = TimeEmbedding(num_runs, settings)
         self.slot_time = stacked_parameter(num_runs, horizon, width, init="zeros") if settings.slot_adaln else None
-        rotary = None
-        if settings.rotary_slots:
-            rotary = RotaryAngles(tuple(range(horizon)), width // settings.heads, settings.rotary_base)
-        source_width = self.condition.source_width
-        self.blocks = nn.ModuleList(
-            Block(num_runs, settings, source_width, rotary, f"blocks.{index}") for index in range(settings.layers)
-        )
-        self.velocity = StackedLinear(num_runs, width, num_channels)
+        self.blocks = build_blocks(num_runs, settings, horizon, self.condition.source_width, timed=True)
+        self.velocity = StackedLinear(num_runs, width, num_channels, init)
 
     def remember(self, condition: Tensor) -> Memory:
         """Condition (R, B, S, D) -> every block's keys and values of it, and its pooled summary if there is one."""
@@ -193,7 +207,7 @@ class Decoder(nn.Module):
         x = self.action(xt) + self.slot[:, None, None]
         for block, keys_values in zip(self._blocks(), memory.keys_values, strict=True):
             x = block(x, time, keys_values, drop)
-        return self.velocity(norm(x))
+        return self.velocity(norm(x) if self.settings.final_norm else x)
 
     def _blocks(self) -> list[Block]:
         return list(self.blocks)  # type: ignore[arg-type]
@@ -206,6 +220,18 @@ class Decoder(nn.Module):
         """Nothing: a decoder is its parameters."""
         del run
         return {}
+
+
+def build_blocks(
+    num_runs: int, settings: DecoderSettings, horizon: int, source_width: int, timed: bool
+) -> nn.ModuleList:
+    """The trunk: `settings.layers` blocks for chunks of `horizon` slots."""
+    rotary = None
+    if settings.rotary_slots:
+        rotary = RotaryAngles(tuple(range(horizon)), settings.width // settings.heads, settings.rotary_base)
+    return nn.ModuleList(
+        Block(num_runs, settings, source_width, rotary, f"blocks.{index}", timed) for index in range(settings.layers)
+    )
 
 
 def token_range(spec: ConditionSpec, name: str) -> range:

@@ -15,8 +15,7 @@ from flowlab.core.errors import PluginError
 from flowlab.core.plugins import told
 from flowlab.core.seeds import derive_seed
 from flowlab.core.types import ConditionSpec
-from flowlab.policy.decoder import Drop, keep_all
-from flowlab.policy.layers import StackedParameter
+from flowlab.policy.layers import Drop, StackedParameter, keep_all
 from flowlab.study.recipe import DecoderSettings
 
 Build = Callable[[DecoderSettings, ConditionSpec, int, int], nn.Module]

@@ -6,6 +6,7 @@ same way.
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from flowlab.encoder.transformer import RotaryAngles
 
 Initialise = Callable[[Tensor, torch.Generator], object]
+Drop = Callable[[str, Tensor], Tensor]
+"""Dropout by the name of its place: (name, x) -> x (R, ...) with some entries zeroed and the rest scaled up."""
 
 VECTOR = 64  # entries; a multiple of what any CPU kernel takes at a time
 
@@ -31,6 +34,19 @@ def _zeros(weight: Tensor, generator: torch.Generator) -> None:
     nn.init.zeros_(weight)
 
 
+def _ones(weight: Tensor, generator: torch.Generator) -> None:
+    del generator
+    nn.init.ones_(weight)
+
+
+def uniform(bound: float) -> Initialise:
+    """Uniform between -bound and bound."""
+    return lambda weight, generator: nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+
+NAMED: dict[str, Initialise] = {"xavier": _xavier, "trunc-normal": _trunc_normal, "zeros": _zeros, "ones": _ones}
+
+
 class StackedParameter(nn.Parameter):
     """A parameter (R, ...) that knows how one run's slice of it is initialised, and whether weight decay applies."""
 
@@ -38,10 +54,10 @@ class StackedParameter(nn.Parameter):
     decays: bool
 
 
-def stacked_parameter(num_runs: int, *shape: int, init: str, decays: bool = False) -> StackedParameter:
+def stacked_parameter(num_runs: int, *shape: int, init: str | Initialise, decays: bool = False) -> StackedParameter:
     """(R, *shape), to be filled run by run from the run's own stream."""
     parameter = StackedParameter(torch.zeros(num_runs, *shape))
-    parameter.initialise = {"xavier": _xavier, "trunc-normal": _trunc_normal, "zeros": _zeros}[init]
+    parameter.initialise = NAMED[init] if isinstance(init, str) else init
     parameter.decays = decays
     return parameter
 
@@ -51,12 +67,18 @@ class StackedLinear(nn.Module):
 
     A product with a vector goes through other kernels for one run than for several, which round differently. So a
     width of 1 is computed as a width of 2, with a column of zeros.
+
+    `init`: "torch" fills weights and biases as nn.Linear does, uniform up to 1 / sqrt(in). The others have zero biases:
+    "xavier", "zeros", or a law of the weights' own.
     """
 
-    def __init__(self, num_runs: int, num_in: int, num_out: int, init: str = "xavier") -> None:
+    def __init__(self, num_runs: int, num_in: int, num_out: int, init: str | Initialise) -> None:
         super().__init__()
-        self.weight = stacked_parameter(num_runs, num_in, num_out, init=init, decays=True)
-        self.bias = stacked_parameter(num_runs, num_out, init="zeros")
+        of_weight = of_bias = uniform(1 / math.sqrt(num_in))
+        if init != "torch":
+            of_weight, of_bias = NAMED[init] if isinstance(init, str) else init, _zeros
+        self.weight = stacked_parameter(num_runs, num_in, num_out, init=of_weight, decays=True)
+        self.bias = stacked_parameter(num_runs, num_out, init=of_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(x.shape[0], -1, x.shape[-1])
@@ -70,48 +92,75 @@ class StackedLinear(nn.Module):
         return out.reshape(*x.shape[:-1], num_out)
 
 
-class GatedMLP(nn.Module):
-    """GLU with a SiLU gate (Shazeer, 2020): out(a * silu(b)), hidden width = multiplier * width, a multiple of 4."""
+def keep_all(name: str, x: Tensor) -> Tensor:
+    """No dropout."""
+    del name
+    return x
 
-    def __init__(self, num_runs: int, width: int, multiplier: float) -> None:
+
+class GatedMLP(nn.Module):
+    """GLU (Shazeer, 2020): out(a * gate(b)), hidden width = multiplier * width, a multiple of 4."""
+
+    def __init__(self, num_runs: int, width: int, multiplier: float, gate: Literal["gelu", "silu"], init: str) -> None:
         super().__init__()
         hidden = 4 * max(1, round(width * multiplier / 4))
-        self.enter = StackedLinear(num_runs, width, 2 * hidden)
-        self.leave = StackedLinear(num_runs, hidden, width)
+        self.gate: Callable[[Tensor], Tensor] = F.gelu if gate == "gelu" else F.silu
+        self.enter = StackedLinear(num_runs, width, 2 * hidden, init)
+        self.leave = StackedLinear(num_runs, hidden, width, init)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, drop: Drop = keep_all, name: str = "") -> Tensor:
+        """x (R, ..., W) -> the same shape; `drop` is asked about the hidden layer, by `name`."""
         value, gate = self.enter(x).chunk(2, dim=-1)
-        return self.leave(value * F.silu(gate))
+        return self.leave(drop(name, value * self.gate(gate)))
 
 
 class Attention(nn.Module):
     """Multi-head attention. Queries (R, B, L, W); keys and values come from `keys_values`, so that they can be kept.
 
-    `source_width` is the width of what is attended to, W if it is not given. With `rotary`, queries and keys are turned
-    by their place, so that their product depends on the distance between two places alone.
+    `source_width` is the width of what is attended to. With `rotary`, queries and keys are turned by their place, so
+    that their product depends on the distance between two places alone. `init` "torch" is nn.MultiheadAttention's:
+    Xavier's, over the three matrices as one where they have one shape, zero biases.
     """
 
     def __init__(
-        self, num_runs: int, width: int, heads: int, source_width: int = 0, rotary: RotaryAngles | None = None
+        self,
+        num_runs: int,
+        width: int,
+        heads: int,
+        source_width: int,
+        init: Literal["torch", "xavier"],
+        rotary: RotaryAngles | None = None,
     ) -> None:
         super().__init__()
         self.heads, self.rotary = heads, rotary
-        self.query = StackedLinear(num_runs, width, width)
-        self.key = StackedLinear(num_runs, source_width or width, width)
-        self.value = StackedLinear(num_runs, source_width or width, width)
-        self.leave = StackedLinear(num_runs, width, width)
+        into: str | Initialise = "xavier"
+        if init == "torch" and source_width == width:
+            into = uniform(math.sqrt(6 / (width + 3 * width)))
+        self.query = StackedLinear(num_runs, width, width, into)
+        self.key = StackedLinear(num_runs, source_width, width, into)
+        self.value = StackedLinear(num_runs, source_width, width, into)
+        leave: str | Initialise = uniform(1 / math.sqrt(width)) if init == "torch" else init
+        self.leave = StackedLinear(num_runs, width, width, leave)
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """(R, B, S, source width) -> two of (R * B, heads, S, W / heads)."""
         keys = self._split(self.key(source))
         return keys if self.rotary is None else self.rotary(keys), self._split(self.value(source))
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor]) -> Tensor:
+    def forward(
+        self, x: Tensor, keys_values: tuple[Tensor, Tensor], drop: Drop | None = None, name: str = ""
+    ) -> Tensor:
+        """x (R, B, L, W) -> the same shape. `drop`, where it is given, is asked about the weights, by `name`."""
         keys, values = keys_values
         queries = self._split(self.query(x))
         if self.rotary is not None:
             queries = self.rotary(queries)
-        out = F.scaled_dot_product_attention(queries, keys, values)
+        if drop is None:
+            out = F.scaled_dot_product_attention(queries, keys, values)
+        else:
+            scores = (queries / math.sqrt(queries.shape[-1])) @ keys.transpose(-1, -2)
+            weights = drop(name, scores.softmax(dim=-1).reshape(len(x), -1, *scores.shape[1:]))
+            out = weights.reshape(scores.shape) @ values
         return self.leave(out.transpose(1, 2).reshape(x.shape))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -122,10 +171,10 @@ class Attention(nn.Module):
 class StackedMLP(nn.Module):
     """Linear, SiLU, linear: (R, ..., in) -> (R, ..., out)."""
 
-    def __init__(self, num_runs: int, num_in: int, num_hidden: int, num_out: int) -> None:
+    def __init__(self, num_runs: int, num_in: int, num_hidden: int, num_out: int, init: str) -> None:
         super().__init__()
-        self.enter = StackedLinear(num_runs, num_in, num_hidden)
-        self.leave = StackedLinear(num_runs, num_hidden, num_out)
+        self.enter = StackedLinear(num_runs, num_in, num_hidden, init)
+        self.leave = StackedLinear(num_runs, num_hidden, num_out, init)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.leave(in_whole_vectors(F.silu, self.enter(x)))
@@ -147,6 +196,20 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not missing:
         return function(x)
     return function(F.pad(rows, (0, missing)))[:, : rows.shape[1]].reshape(x.shape)
+
+
+class AffineNorm(nn.Module):
+    """LayerNorm over the last axis of (R, ..., W), with a scale and a shift for each run."""
+
+    def __init__(self, num_runs: int, width: int) -> None:
+        super().__init__()
+        self.scale = stacked_parameter(num_runs, width, init="ones")
+        self.shift = stacked_parameter(num_runs, width, init="zeros")
+
+    def forward(self, x: Tensor) -> Tensor:
+        between = (1,) * (x.ndim - 2)
+        num_runs, width = self.scale.shape
+        return norm(x) * self.scale.reshape(num_runs, *between, width) + self.shift.reshape(num_runs, *between, width)
 
 
 def norm(x: Tensor) -> Tensor:

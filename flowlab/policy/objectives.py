@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flowlab.policy.decoder import AnyDecoder, Drop, keep_all
+from flowlab.policy.decoder import AnyDecoder
 from flowlab.policy.flow_time import FlowTimes
+from flowlab.policy.layers import Drop, keep_all
 from flowlab.policy.path import implied_action, point_on_path, target_velocity
 from flowlab.policy.solver import solve
 from flowlab.study.recipe import ObjectiveSettings
@@ -57,7 +58,7 @@ class FlowMatching:
     deterministic = False
 
     def __init__(self, settings: Sequence[ObjectiveSettings], slots_in_time: bool, device: torch.device) -> None:
-        self.delta_weight = torch.tensor([s.delta_weight for s in settings], device=device)
+        self.delta = DeltaLoss(settings, device)
         self.times = FlowTimes([s.flow_time for s in settings], device)
         self.slots_in_time = slots_in_time
 
@@ -68,7 +69,7 @@ class FlowMatching:
         v = decoder(xt.unsqueeze(2), t, memory, drop).squeeze(2)
         squared = (v - target_velocity(batch.noise, batch.action)).square()
         implied = implied_action(xt, v, t) if self.slots_in_time else None
-        return _report(self.error_metric, squared, implied, batch, self.delta_weight)
+        return _report(self.error_metric, squared, implied, batch, self.delta)
 
     def errors(self, decoder: AnyDecoder, memory: Any, action: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """(R, B): squared error of the velocity."""
@@ -87,10 +88,10 @@ class FlowMatching:
 
 
 class Regression:
-    """The baseline that flow matching has to beat: the same decoder asked once, at zero noise and flow time 0.
+    """The baseline that flow matching has to beat: the decoder asked once, at zero noise and flow time 0.
 
-    Its velocity there is the chunk itself, and the slots' position embedding its learnt queries. Same number of
-    parameters, same initial weights, same space, same maneuver weights and delta loss.
+    Its velocity there is the chunk itself. The published one is of decoder.kind "slot-queries", which looks at neither;
+    with flow's own decoder only the objective differs, and the slots' position embedding stands for the queries.
     """
 
     error_metric = "chunk_mse"
@@ -98,14 +99,14 @@ class Regression:
     deterministic = True
 
     def __init__(self, settings: Sequence[ObjectiveSettings], slots_in_time: bool, device: torch.device) -> None:
-        self.delta_weight = torch.tensor([s.delta_weight for s in settings], device=device)
+        self.delta = DeltaLoss(settings, device)
         self.slots_in_time = slots_in_time
 
     def losses(self, decoder: AnyDecoder, memory: Any, batch: Batch, drop: Drop = keep_all) -> dict[str, Tensor]:
         """The weighted squared error of the chunk, plus `delta_weight` times that of its differences."""
         chunk = _ask_once(decoder, memory, batch.action, drop)
         squared = (chunk - batch.action).square()
-        return _report(self.error_metric, squared, chunk if self.slots_in_time else None, batch, self.delta_weight)
+        return _report(self.error_metric, squared, chunk if self.slots_in_time else None, batch, self.delta)
 
     def errors(self, decoder: AnyDecoder, memory: Any, action: Tensor, noise: Tensor, t: Tensor) -> Tensor:
         """(R, B): squared error of the chunk."""
@@ -124,16 +125,29 @@ def _ask_once(decoder: AnyDecoder, memory: Any, like: Tensor, drop: Drop) -> Ten
     return decoder(torch.zeros_like(like).unsqueeze(2), at_zero, memory, drop).squeeze(2)
 
 
+class DeltaLoss:
+    """How each of R runs weighs the error of the differences along the horizon."""
+
+    def __init__(self, settings: Sequence[ObjectiveSettings], device: torch.device) -> None:
+        self.weight = torch.tensor([s.delta_weight for s in settings], device=device)
+        self.by_maneuver = torch.tensor([s.delta_weighted for s in settings], device=device)
+
+    def __call__(self, squared: Tensor, weight: Tensor) -> Tensor:
+        """(R,): what is added to the loss, for squared errors (R, B, H - 1, M) and maneuver weights (R, B, M)."""
+        plain = squared.mean(dim=(1, 2, 3))
+        return self.weight * torch.where(self.by_maneuver, weighted_mean(squared, weight), plain)
+
+
 def _report(
-    error_metric: str, squared: Tensor, implied: Tensor | None, batch: Batch, delta_weight: Tensor
+    error_metric: str, squared: Tensor, implied: Tensor | None, batch: Batch, delta: DeltaLoss
 ) -> dict[str, Tensor]:
     """The loss of squared errors (R, B, H, M), with the delta loss of the chunks that they imply, and its parts."""
     loss = weighted_mean(squared, batch.weight)
     reported = {error_metric: squared.detach().mean(dim=(1, 2, 3))}
     if implied is not None:
-        delta = delta_mse(implied, batch.action)
-        loss = loss + delta_weight * delta
-        reported["delta_mse"] = delta.detach()
+        differences = delta_squared(implied, batch.action)
+        loss = loss + delta(differences, batch.weight)
+        reported["delta_mse"] = differences.detach().mean(dim=(1, 2, 3))
     return {"loss": loss, **reported}
 
 
@@ -142,6 +156,6 @@ def weighted_mean(squared: Tensor, weight: Tensor) -> Tensor:
     return (weight.unsqueeze(2) * squared).mean(dim=(1, 2, 3))
 
 
-def delta_mse(implied: Tensor, action: Tensor) -> Tensor:
-    """(R,): mean squared error of the differences along the horizon, of chunks (R, B, H, M) with H > 1."""
-    return (implied.diff(dim=2) - action.diff(dim=2)).square().mean(dim=(1, 2, 3))
+def delta_squared(implied: Tensor, action: Tensor) -> Tensor:
+    """(R, B, H - 1, M): squared error of the differences along the horizon, of chunks (R, B, H, M) with H > 1."""
+    return (implied.diff(dim=2) - action.diff(dim=2)).square()

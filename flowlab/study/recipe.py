@@ -6,6 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from flowlab.core.digest import digest_json
 from flowlab.core.vocabulary import MERGED, MERGED_FROM
+from flowlab.study.versions import spell
+
+FLOAT32_EPS = 1.1920928955078125e-07
+"""The distance from 1 to the next larger float32."""
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0, le=10)]
@@ -34,22 +38,28 @@ class FlowTime(Frozen):
 class ManeuverWeights(Frozen):
     """Label-distribution smoothing (Yang et al., ICML 2021): rare maneuvers weigh (1/density)^alpha, capped, mean 1.
 
-    `channel_alpha` gives single model channels an alpha of their own: { steering = 1.0 }.
+    `channel_alpha` gives single model channels an alpha of their own: { steering = 1.0 }. `cap_on`: what is capped,
+    (1/density)^alpha itself or its multiple of the mean. `edges`: how the density is smoothed at the ends of the range,
+    with the outer bin repeated or the bins mirrored.
     """
 
     alpha: Alpha = 0.5
     channel_alpha: dict[str, Alpha] = {}
     cap: float = Field(15.0, ge=1)
+    cap_on: Literal["inverse-density", "multiple-of-mean"] = "inverse-density"
+    edges: Literal["repeat", "mirror"] = "repeat"
 
 
 class ObjectiveSettings(Frozen):
-    """What a run minimises: flow matching on straight paths, or plain regression by the same decoder.
+    """What a run minimises: flow matching on straight paths, or plain regression.
 
-    Another `kind` is a plug-in, `module:attr`, which gets this whole table; `options` are for it alone.
+    `delta_weighted`: whether maneuver weights weigh the delta loss too. Another `kind` is a plug-in, `module:attr`,
+    which gets this whole table; `options` are for it alone.
     """
 
     kind: str = "flow"
     delta_weight: float = Field(10.0, ge=0)
+    delta_weighted: bool = True
     coupling: Literal["independent", "optimal-transport"] = "independent"
     flow_time: FlowTime = FlowTime()
     lds: ManeuverWeights = ManeuverWeights()
@@ -57,20 +67,34 @@ class ObjectiveSettings(Frozen):
 
 
 class ActionSpaceSettings(Frozen):
-    """The space that the decoder sees: gas - brake merged into one signed channel, then a transform."""
+    """The space that the decoder sees: gas - brake merged into one signed channel, then a transform.
+
+    `tails`: beyond the outer knots of gaussianize the map ends, or goes on as a straight line. `relative_floor`: of a
+    coefficient's deviation in gaussianize-dct, as a share of the mean coefficient's.
+    """
 
     merge: bool = True
-    transform: Literal["gaussianize", "standardise", "identity", "mu-law", "chunk-dct"] = "gaussianize"
+    transform: Literal["gaussianize", "standardise", "identity", "mu-law", "chunk-dct", "gaussianize-dct"] = (
+        "gaussianize"
+    )
     knots: int = Field(256, ge=2, le=65536)
+    tails: Literal["end", "linear"] = "end"
     mu: float = Field(255.0, ge=1e-3, le=1e6)
     sigma_floor: float = Field(0.01, ge=1e-6, le=1e3)
+    relative_floor: float = Field(0.05, gt=0, le=1)
 
 
 class DecoderSettings(Frozen):
     """The transformer that turns noise, flow time and condition into a velocity.
 
-    `horizon`: how many slots it predicts; without it all that the cache holds. Another `kind` is a plug-in,
-    `module:attr`, a plain nn.Module without the run axis; `options` are for it alone.
+    `kind`: transformer, or slot-queries, the trunk without noise and flow time that a regression asks. Another one is a
+    plug-in, `module:attr`, a plain nn.Module without the run axis; `options` are for it alone. `horizon`: how many
+    slots it predicts; without it all that the cache holds.
+
+    `init`: torch's defaults for nn.Linear and nn.MultiheadAttention, or xavier-uniform matrices and zero biases.
+    `dropout_at`: attention weights, both attentions' results and the MLP's hidden layer, or all three results alone.
+    `first_wave`: flow time goes through sinusoids of 1000 t 10^(-4 i / n), n of them from this i on; `logit_limit`:
+    how near 0 and 1 its logit is taken.
     """
 
     kind: str = "transformer"
@@ -80,7 +104,14 @@ class DecoderSettings(Frozen):
     dropout: float = Field(0.1, ge=0, lt=1)
     mlp_multiplier: float = Field(1.0, gt=0)
     horizon: int | None = Field(None, ge=1)
-    rotary_slots: bool = False
+    gate: Literal["gelu", "silu"] = "gelu"
+    init: Literal["torch", "xavier"] = "torch"
+    dropout_at: Literal["attention", "residuals"] = "attention"
+    final_norm: bool = False
+    adaln_silu: bool = False
+    first_wave: Literal[0, 1] = 1
+    logit_limit: float = Field(FLOAT32_EPS, gt=0, lt=0.5)
+    rotary_slots: bool = True
     rotary_base: float = Field(10.0, gt=1)
     slot_adaln: bool = False
     condition_norm: bool = False
@@ -102,31 +133,40 @@ class DecoderSettings(Frozen):
 class TrainSettings(Frozen):
     """AdamW with warm-up and a cosine to zero at the last step. An epoch is the whole batches that the split holds.
 
-    `history_dropout`: the share of samples that get the condition of the variant `no-history`. `ema_decay`: the policy
-    is the moving average of its weights (0 turns it off). `sample_every`: how many epochs lie between two looks at one
-    draw per validation frame, which costs as much as a few epochs' flow_mse (0: only at the end of the run).
+    `warmup_from_zero`: the first step has learning rate 0, or that of the warm-up's second. `history_dropout`: the
+    share of samples that get the condition of the variant `no-history`. `ema_decay`: the policy is the moving average
+    of its weights (0 turns it off). `sample_every`: how many epochs lie between two looks at one draw per validation
+    frame, which costs as much as a few epochs' flow_mse (0: only at the end of the run). `keep_every`: how many epochs
+    lie between two policies that are kept on the way (0: the last one alone).
     """
 
     batch: int = Field(1024, ge=1)
     steps: int = Field(3500, ge=1)
     lr: float = Field(1.6e-4, gt=0)
     warmup_steps: int = Field(200, ge=0)
+    warmup_from_zero: bool = True
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
     weight_decay: float = Field(0.1, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     history_dropout: float = Field(0.0, ge=0, le=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
     sample_every: int = Field(10, ge=0)
+    keep_every: int = Field(0, ge=0)
 
 
 class EvaluationSettings(Frozen):
-    """How draws are made at the end of a run. K draws per validation frame from one noise bank shared by all runs."""
+    """How draws are made at the end of a run. K draws per validation frame from one noise bank shared by all runs.
+
+    `clip`: what is read out of the draws is held within each channel's actuator range before it is scored, as a car
+    does; channels whose range is not known stay as they are.
+    """
 
     draws: int = Field(32, ge=1)
     solver: Literal["euler", "midpoint", "heun"] = "heun"
     solver_steps: int = Field(32, ge=1)
     noise_scale: float = Field(1.0, gt=0)
     bank_seed: int = Field(0, ge=0)
+    clip: bool = True
 
 
 class Recipe(Frozen):
@@ -143,13 +183,13 @@ class Recipe(Frozen):
         return _without_negative_zeros(self.model_dump(mode="json"))
 
     def digest(self, cache_id: str) -> str:
-        """The name of this recipe trained from that cache."""
-        return digest_json({"recipe": self.to_json(), "cache_id": cache_id})
+        """The name of this recipe trained from that cache, the same whichever version of flowlab wrote it."""
+        return digest_json({"recipe": spell(self.to_json()), "cache_id": cache_id})
 
     @property
     def slots_in_time(self) -> bool:
         """Whether a model chunk has several slots that follow each other in time: what a delta loss needs."""
-        return self.decoder.horizon != 1 and self.action_space.transform != "chunk-dct"
+        return self.decoder.horizon != 1 and self.action_space.transform not in ("chunk-dct", "gaussianize-dct")
 
 
 def _without_negative_zeros(value: Any) -> Any:

@@ -125,22 +125,23 @@ def source_channels(settings: DrivesSettings) -> tuple[str, ...] | None:
 class SplitSettings(Frozen):
     """Whole drives on one side each. `val` names the validation drives, or `num_val` takes the source's last ones.
 
-    `scale` and `choice` pick the train drives among the rest: overfit (one drive, train = val), pilot (30), corpus
-    (all); the first ones by name, or stratified (the same number from every track and driver). Drives named in
-    `without` neither train nor validate.
+    `scale` and `choice` pick the train drives among the rest: overfit (one drive, train = val), pilot (30 of them),
+    corpus (all), or `num_train`; the first ones by name, or stratified (the same number from every track and driver).
+    Drives named in `without` neither train nor validate.
     """
 
     scale: Literal["overfit", "pilot", "corpus"] = "corpus"
     choice: Literal["first", "stratified"] = "first"
     val: tuple[Text, ...] | None = Field(None, strict=False, min_length=1)
     num_val: int | None = Field(None, ge=1)
+    num_train: int | None = Field(None, ge=1)
     without: tuple[Text, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _one_way_to_choose_val(self) -> Self:
         if self.scale == "overfit":
-            if self.val is not None or self.num_val is not None:
-                raise ValueError("scale 'overfit' uses one drive for both sides; it takes neither val nor num_val")
+            if self.val is not None or self.num_val is not None or self.num_train is not None:
+                raise ValueError("scale 'overfit' uses one drive for both sides; it takes no val, num_val or num_train")
         elif (self.val is None) == (self.num_val is None):
             raise ValueError("give either val (names of drives) or num_val (a number), and not both")
         _require_each_once("val", self.val or ())

@@ -11,7 +11,7 @@ from flowlab.core.errors import FlowlabError, MissingError, StudyError, unknown_
 from flowlab.core.plugins import locate
 from flowlab.core.vocabulary import CONTROL, MERGED_FROM
 from flowlab.study.document import FILE_NAME, read_document
-from flowlab.study.lever import idle_keys, pull
+from flowlab.study.lever import flat_keys, idle_keys, pull
 from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe, model_channels
@@ -19,7 +19,9 @@ from flowlab.study.rule import Rule, write_out
 from flowlab.study.settings import DriveViTSettings, Inputs, StudyFile, source_channels
 from flowlab.study.setup import Setup
 from flowlab.study.slices import SliceSettings, slices_for
-from flowlab.study.unused import given_keys, why_unused
+from flowlab.study.unused import SLOT_QUERIES, why_unused
+from flowlab.study.versions import NEWEST, take_version
+from flowlab.study.versions import write_out as write_out_version
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Study:
 
     root: Path
     file: StudyFile = field(repr=False)
+    version: int | None = None  # of the recipe, as control.version says, None where the file does not
 
     @property
     def name(self) -> str:
@@ -170,15 +173,17 @@ def load_study(root: Path) -> Study:
 
 def build_study(root: Path, tables: dict[str, Any]) -> Study:
     """The study that the tables of an experiments.toml in `root` mean. Raises a FlowlabError as `load_study` does."""
+    version, tables = take_version(tables)
     try:
-        file = StudyFile.model_validate(tables)
+        file = StudyFile.model_validate(write_out_version(tables, version or NEWEST))
     except ValidationError as error:
         raise StudyError(f"{FILE_NAME}: {sentence(error, StudyFile, tables)}") from None
-    study = Study(root.resolve(), file)
+    study = Study(root.resolve(), file, version)
     _require_known_names(file)
     slices_for(file.slices, study.channels)
     require_numbers(file)
-    unused = why_unused(file.control, given_keys(file.control), file.windows.horizon)
+    given = [key for key, _ in flat_keys(tables.get("control", {}))]
+    unused = why_unused(file.control, given, file.windows.horizon)
     if unused is not None:
         raise StudyError(f"{FILE_NAME}: control.{unused[0]} does nothing here: {unused[1]}. Leave it out.")
     _require_sound("control", study.file_setup)
@@ -199,6 +204,11 @@ def _require_sound(who: str, setup: Setup) -> None:
     recipe, inputs = setup.recipe, setup.inputs
     locate("objectives", recipe.objective.kind, who)
     locate("decoders", recipe.decoder.kind, who)
+    if recipe.decoder.kind == SLOT_QUERIES and recipe.objective.kind == "flow":
+        raise StudyError(
+            f"{who} has decoder.kind {SLOT_QUERIES!r}, which sees neither noise nor flow time: flow matching cannot "
+            f"train it. Set objective.kind = 'regression'."
+        )
     horizon, slots = recipe.decoder.horizon, inputs.windows.horizon
     if horizon is not None and horizon > slots:
         raise StudyError(

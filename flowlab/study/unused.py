@@ -2,14 +2,23 @@
 
 from collections.abc import Iterable, Iterator
 
-from pydantic import BaseModel
-
 from flowlab.study.recipe import DecoderSettings, Recipe
 
 OWN_OBJECTIVES = ("flow", "regression")
-OWN_DECODER = "transformer"
+TRANSFORMER, SLOT_QUERIES = "transformer", "slot-queries"
+OWN_DECODERS = (TRANSFORMER, SLOT_QUERIES)
 ANY_DECODER = ("kind", "horizon", "image_tokens", "options")
 """What a decoder of whatever kind is bound by; the rest is for flowlab's own."""
+
+OF_FLOW_TIME = ("final_norm", "adaln_silu", "first_wave", "logit_limit", "slot_adaln", "condition_adaln")
+SPACE_OF = {
+    "knots": ("gaussianize", "gaussianize-dct"),
+    "tails": ("gaussianize", "gaussianize-dct"),
+    "mu": ("mu-law",),
+    "sigma_floor": ("chunk-dct",),
+    "relative_floor": ("gaussianize-dct",),
+}
+"""By setting of the action space: the transforms that look at it."""
 
 
 def why_unused(recipe: Recipe, keys: Iterable[str], slots: int | None = None) -> tuple[str, str] | None:
@@ -25,15 +34,6 @@ def why_unused(recipe: Recipe, keys: Iterable[str], slots: int | None = None) ->
     return None
 
 
-def given_keys(model: BaseModel, prefix: str = "") -> list[str]:
-    """The dotted keys that were given and not left at their defaults' place."""
-    keys = []
-    for name in sorted(model.model_fields_set):
-        value = getattr(model, name)
-        keys += given_keys(value, f"{prefix}{name}.") if isinstance(value, BaseModel) else [f"{prefix}{name}"]
-    return keys
-
-
 def _unused(recipe: Recipe, slots: int | None) -> Iterator[tuple[str, str]]:
     """Dotted key (or table) of `recipe`, and why nothing looks at it."""
     objective, decoder, space = recipe.objective, recipe.decoder, recipe.action_space
@@ -47,22 +47,31 @@ def _unused(recipe: Recipe, slots: int | None) -> Iterator[tuple[str, str]]:
             for name in names:
                 yield f"objective.flow_time.{name}", f"only the flow time {kind!r} has it"
     if not objective.lds.alpha and not any(objective.lds.channel_alpha.values()):
-        yield "objective.lds.cap", "with alpha 0 all weights are 1"
+        for name in ("cap", "cap_on", "edges"):
+            yield f"objective.lds.{name}", "with alpha 0 all weights are 1"
+        yield "objective.delta_weighted", "with objective.lds.alpha 0 all weights are 1"
+    if not objective.delta_weight:
+        yield "objective.delta_weighted", "objective.delta_weight is 0"
     one_slot = 1 in (recipe.decoder.horizon, slots)
     if one_slot or not recipe.slots_in_time:
-        yield "objective.delta_weight", "a delta loss needs several slots that follow each other in time"
+        for name in ("delta_weight", "delta_weighted"):
+            yield f"objective.{name}", "a delta loss needs several slots that follow each other in time"
     if one_slot:
         yield "decoder.rotary_slots", "with one slot there is no distance between slots"
         yield "decoder.rotary_base", "with one slot there is no distance between slots"
     if slots is not None and recipe.decoder.horizon == slots:
         yield "decoder.horizon", f"a chunk has windows.horizon {slots} slots anyway"
-    for name, transform in {"knots": "gaussianize", "mu": "mu-law", "sigma_floor": "chunk-dct"}.items():
-        if space.transform != transform:
-            yield f"action_space.{name}", f"only the transform {transform!r} has it"
-    if decoder.kind == OWN_DECODER:
-        yield "decoder.options", f"the decoder {OWN_DECODER!r} takes no options"
+    for name, transforms in SPACE_OF.items():
+        if space.transform not in transforms:
+            yield f"action_space.{name}", f"only the transform {' or '.join(map(repr, transforms))} has it"
+    if decoder.kind in OWN_DECODERS:
+        yield "decoder.options", f"the decoder {decoder.kind!r} takes no options"
         if not decoder.rotary_slots:
             yield "decoder.rotary_base", "decoder.rotary_slots is false"
+        if not decoder.dropout:
+            yield "decoder.dropout_at", "decoder.dropout is 0"
+        for name in OF_FLOW_TIME if decoder.kind == SLOT_QUERIES else ():
+            yield f"decoder.{name}", f"the decoder {SLOT_QUERIES!r} has no flow time and none of this"
     else:
         for name in DecoderSettings.model_fields:
             if name not in ANY_DECODER:

@@ -47,9 +47,9 @@ def shape_signature(recipe: Recipe) -> tuple:
     """What must agree for two runs to train as one program. Everything else is per-run data."""
     objective, train = recipe.objective, recipe.train
     return (
-        (objective.kind, canonical_json(objective.options)),
+        (objective.kind, canonical_json(objective.options), objective.lds.edges),
         canonical_json(recipe.decoder.model_dump(mode="json", exclude={"dropout"})),
-        (train.batch, train.steps, train.sample_every),
+        (train.batch, train.steps, train.sample_every, train.keep_every),
         recipe.action_space,
         recipe.evaluation,
     )

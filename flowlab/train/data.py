@@ -78,10 +78,10 @@ class Batches:
         return torch.tensor(values, device=self.device)
 
     def _weight_tables(self) -> tuple[Tensor, Tensor]:
-        """One table (N, M) for each distinct (alpha per channel, cap), and which of them each run uses."""
+        """One table (N, M) for each distinct law (alpha per channel, cap, cap_on), and which of them each run uses."""
         laws = [
-            (channel_alphas(run.recipe.objective.lds, self.data.channels), run.recipe.objective.lds.cap)
-            for run in self.cohort.runs
+            (channel_alphas(lds, self.data.channels), lds.cap, lds.cap_on)
+            for lds in (run.recipe.objective.lds for run in self.cohort.runs)
         ]
         distinct = list(dict.fromkeys(laws))
         tables = torch.stack([self.data.density.weights(self.data.physical, *law) for law in distinct])

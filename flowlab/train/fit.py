@@ -12,6 +12,7 @@ from flowlab.core.types import ConditionSpec, MetricRow, TokenGroup
 from flowlab.policy.build import build_decoder, build_objective
 from flowlab.policy.decoder import AnyDecoder, Decoder, load_run_weights, run_weights
 from flowlab.policy.objectives import Objective
+from flowlab.policy.slot_queries import SlotQueries
 from flowlab.train.average import CohortAverage
 from flowlab.train.checkpoint import Resume
 from flowlab.train.cohort import Cohort
@@ -201,4 +202,4 @@ class _Training:
 
 def _slot_embedding(decoder: AnyDecoder) -> Tensor | None:
     """A copy of the slots' position embedding (R, H, W); None for a plug-in, which may have none."""
-    return decoder.slot.detach().clone() if isinstance(decoder, Decoder) else None
+    return decoder.slot.detach().clone() if isinstance(decoder, Decoder | SlotQueries) else None

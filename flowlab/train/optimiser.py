@@ -13,7 +13,7 @@ from flowlab.study.recipe import TrainSettings
 def schedule(step: int, settings: TrainSettings) -> float:
     """The share of the learning rate at `step`: a straight warm-up, then half a cosine to zero at the last step."""
     if step < settings.warmup_steps:
-        return (step + 1) / settings.warmup_steps
+        return (step + (not settings.warmup_from_zero)) / settings.warmup_steps
     rest = max(1, settings.steps - settings.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / rest))
 

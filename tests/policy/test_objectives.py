@@ -5,7 +5,7 @@ import torch
 
 from flowlab.policy.decoder import keep_all
 from flowlab.policy.flow_time import FlowTimes
-from flowlab.policy.objectives import Batch, FlowMatching, Regression, delta_mse, weighted_mean
+from flowlab.policy.objectives import Batch, FlowMatching, Regression, delta_squared, weighted_mean
 from flowlab.policy.path import implied_action, point_on_path
 from flowlab.study.recipe import FlowTime, ObjectiveSettings
 
@@ -82,13 +82,13 @@ def test_flow_times_follow_each_runs_law():
 
 def test_delta_mse_of_a_constant_chunk_by_hand():
     action = torch.tensor([0.0, 1.0, 3.0]).reshape(1, 1, 3, 1)
-    assert delta_mse(torch.full_like(action, 7.0), action).tolist() == [(1 + 4) / 2]
+    assert delta_squared(torch.full_like(action, 7.0), action).tolist() == [(1 + 4) / 2]
 
 
 def test_delta_mse_of_the_right_chunk_is_zero_and_blind_to_an_offset():
     action = torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.0, -4.0]]).reshape(2, 1, 3, 1)
-    assert delta_mse(action, action).tolist() == [0, 0]
-    assert delta_mse(action + 5, action).tolist() == [0, 0]
+    assert delta_squared(action, action).tolist() == [0, 0]
+    assert delta_squared(action + 5, action).tolist() == [0, 0]
 
 
 def test_the_gradient_of_the_delta_loss():
@@ -96,7 +96,7 @@ def test_the_gradient_of_the_delta_loss():
     x0, x1, v = torch.randn(3, 2, 2, 3, 2, generator=generator, dtype=torch.float64)
     t = torch.rand(2, 2, generator=generator, dtype=torch.float64)
     xt = point_on_path(x0, x1, t)
-    assert torch.autograd.gradcheck(lambda v: delta_mse(implied_action(xt, v, t), x1), v.requires_grad_())
+    assert torch.autograd.gradcheck(lambda v: delta_squared(implied_action(xt, v, t), x1), v.requires_grad_())
 
 
 def test_flow_mse_is_per_frame_and_unweighted():
@@ -154,7 +154,7 @@ def test_the_weighted_mean_by_hand():
 def test_a_chunk_that_stands_still_costs_the_movement_of_the_truth():
     action = torch.tensor([[0.0, 1.0, 3.0], [1.0, -1.0, -1.0], [5.0, 5.0, 5.0]]).reshape(3, 1, 3, 1)
     still = action.mean(dim=2, keepdim=True).expand_as(action)
-    assert delta_mse(still, action).tolist() == [(1 + 4) / 2, (4 + 0) / 2, 0]
+    assert delta_squared(still, action).tolist() == [(1 + 4) / 2, (4 + 0) / 2, 0]
 
 
 @pytest.mark.parametrize("objective", [FlowMatching, Regression])
