@@ -27,7 +27,9 @@ class LabelDensity:
     top: NDArray[np.float64]  # (M,) the largest label
     share: NDArray[np.float64]  # (M, 64)
 
-    def weights(self, physical: Tensor, alpha: Sequence[float], cap: float, cap_on: CapOn) -> Tensor:
+    def weights(
+        self, physical: Tensor, alpha: Sequence[float], cap: float, cap_on: CapOn = "inverse-density"
+    ) -> Tensor:
         """(N, M) for chunks (N, H, M): (1 / density)^alpha, capped, scaled to mean 1 per channel.
 
         `alpha` holds one exponent per channel. With `cap_on` "multiple-of-mean" they are scaled to mean 1 before the
@@ -42,7 +44,7 @@ class LabelDensity:
         return torch.from_numpy(capped / capped.mean(axis=0)).float()
 
 
-def fit_label_density(physical: Tensor, edges: Edges) -> LabelDensity:
+def fit_label_density(physical: Tensor, edges: Edges = "repeat") -> LabelDensity:
     """The density of the labels of physical train chunks (N, H, M), smoothed at the `edges` as `smooth` does."""
     labels = chunk_labels(physical)
     top = labels.max(axis=0)
@@ -64,7 +66,7 @@ def _bin_index(label: NDArray[np.float64], top: float) -> NDArray[np.int64]:
     return np.minimum((label / top * NUM_BINS).astype(np.int64), NUM_BINS - 1)
 
 
-def smooth(share: NDArray[np.float64], std_bins: float, edges: Edges) -> NDArray[np.float64]:
+def smooth(share: NDArray[np.float64], std_bins: float, edges: Edges = "repeat") -> NDArray[np.float64]:
     """`share` convolved with a Gaussian of `std_bins`, as if the outer bins went on for ever ("repeat"), as published.
 
     "mirror" mirrors the bins at both ends, so that the sum stays; repeating adds to it where an outer bin is full.
