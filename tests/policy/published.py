@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FLOAT32_EPS = 1.2e-7
+FLOAT32_EPS = 2.0**-23  # 1.2e-7
 
 
 class TimeEmbedding(nn.Module):
@@ -24,7 +24,7 @@ class TimeEmbedding(nn.Module):
 
     def features(self, t: Tensor) -> Tensor:
         rates = [1000.0 * 10.0 ** (-4.0 * i / self.num_waves) for i in range(1, self.num_waves + 1)]
-        angles = t[:, None] * torch.tensor(rates)
+        angles = t[:, None] * torch.tensor(rates, dtype=t.dtype)
         held = t.clamp(FLOAT32_EPS, 1 - FLOAT32_EPS)
         logit = held.log() - (1 - held).log()
         return torch.cat([angles.sin(), angles.cos(), t[:, None], 0.25 * logit[:, None]], dim=1)
@@ -37,7 +37,7 @@ def rotate(x: Tensor, base: float = 10.0) -> Tensor:
     """x (B, heads, L, d): feature pairs (2 j, 2 j + 1) of slot p, as complex numbers, turned by p * base^(-2 j / d)."""
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
     rates = torch.tensor([base ** (-2 * j / x.shape[-1]) for j in range(x.shape[-1] // 2)])
-    angles = torch.arange(x.shape[2])[:, None] * rates
+    angles = torch.arange(x.shape[2])[:, None] * rates.to(x)
     return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
 
 
@@ -158,3 +158,44 @@ class PublishedRegression(nn.Module):
         for number, block in enumerate(self.blocks):
             h = block(h, seen, None, (masks or {}).get(number, {}))
         return self.output(h)
+
+
+@torch.no_grad()
+def transplant(weights: Mapping[str, Tensor], into: PublishedDecoder | PublishedRegression) -> None:
+    """Put one run's weights, by flowlab's names, into a published module. flowlab keeps matrices as (in, out).
+
+    What the description leaves open is taken from flowlab: which half of the gated matrix is the gate, in which order
+    AdaLN's six outputs stand (shift and scale of cross-attention, of slots, of the MLP) and the time features.
+    """
+    weights = dict(weights)
+
+    def linear(name: str, layer: nn.Linear) -> None:
+        layer.weight.copy_(weights.pop(f"{name}.weight").T)
+        layer.bias.copy_(weights.pop(f"{name}.bias"))
+
+    def attention(name: str, layer: nn.MultiheadAttention) -> None:
+        parts = [f"{name}.{part}" for part in ("query", "key", "value")]
+        layer.in_proj_weight.copy_(torch.cat([weights.pop(f"{part}.weight").T for part in parts]))
+        layer.in_proj_bias.copy_(torch.cat([weights.pop(f"{part}.bias") for part in parts]))
+        linear(f"{name}.leave", layer.out_proj)
+
+    linear("condition.project", into.condition)
+    linear("velocity", into.output)
+    if isinstance(into, PublishedDecoder):
+        linear("action", into.action)
+        linear("time.enter", into.time.widen)
+        linear("time.leave", into.time.narrow)
+    (into.position if isinstance(into, PublishedDecoder) else into.queries).copy_(weights.pop("slot"))
+    for number, block in enumerate(into.blocks):
+        name = f"blocks.{number}"
+        attention(f"{name}.cross", block.cross)
+        attention(f"{name}.slots", block.slots)
+        linear(f"{name}.mlp.enter", block.mlp.value_and_gate)
+        linear(f"{name}.mlp.leave", block.mlp.out)
+        if block.adaln is not None:
+            linear(f"{name}.modulation", block.adaln)
+            continue
+        for part, layer in enumerate(block.norms):
+            layer.weight.copy_(weights.pop(f"{name}.norms.{part}.scale"))
+            layer.bias.copy_(weights.pop(f"{name}.norms.{part}.shift"))
+    assert not weights, f"flowlab has weights that the published module has not: {list(weights)}"
