@@ -146,7 +146,7 @@ def test_the_reference_turns_features_as_rotary_angles_do():
 
 
 def test_no_weight_is_left_out():
-    """One weight more than the published module has is refused by the transplant, so the comparisons are of them all."""
+    """The transplant refuses a weight that the published module has not, so the comparisons are of them all."""
     ours = untrained(SMALL)
     with pytest.raises(AssertionError, match="slot_time"):
         transplant(run_weights(ours, 0) | {"slot_time": torch.zeros(1)}, published(ours, SMALL))
