@@ -36,6 +36,12 @@ def test_both_have_the_published_number_of_parameters(ours):
     assert [sum(p.numel() for p in module.parameters()) for module in (ours, theirs)] == [3_001_602, 3_001_602]
 
 
+def test_weight_decay_takes_the_matrices_but_not_the_queries_and_the_norms(ours):
+    theirs = published_regression(ours, QUERIES).named_parameters()
+    matrices = sum(p.numel() for name, p in theirs if p.ndim > 1 and name != "queries")
+    assert sum(p.numel() for _, p in ours.named_stacked() if p.decays) == matrices
+
+
 def test_the_same_weights_give_the_same_chunks(ours):
     xt, condition = inputs(8)
     with torch.no_grad():

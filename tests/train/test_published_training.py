@@ -135,7 +135,7 @@ def test_the_control_ends_with_the_weights_of_a_plain_loop(train, data):
         difference = (found - expected).detach().abs()
         if name.endswith("cross.in_proj_bias"):
             difference[16:32] = 0
-        assert difference.max() < 1e-5, name
+        assert difference.max() < 3e-5, name
 
 
 @pytest.mark.parametrize("change", [{"warmup_from_zero": False}, {"weight_decay": 0.0}, {"clip_norm": 1e6}])
