@@ -37,6 +37,7 @@ METRICS = {
     "l1": Metric("lower", True, "all"),
     "chunk_mean_l1": Metric("lower", True, "frames"),
     "maneuver_l1": Metric("lower", False, "overall"),
+    "maneuver_slot_l1": Metric("lower", False, "overall"),
     "chunk_mean_correlation": Metric("higher", False, "frames"),
 }
 """The metrics that a rule may name."""
@@ -57,7 +58,15 @@ DEFAULT_SLICES: dict[str, dict[str, str | float]] = {
 TAKEN_SLICES = (OVERALL, "time", "slot", "train", "drive")
 """Names that a slice of [slices] may not have: they stand for other places that a metric is taken over."""
 
-READOUTS = ("single", "meank", "mediank")
+CHUNK_READOUTS = ("single", "meank", "mediank")
+"""What makes one chunk of K draws, which every metric can be taken of."""
+
+SINGLE_MEAN = "single-mean"
+"""The mean over the K draws of each one's own error, which the published code calls single. No chunk has that error."""
+
+READOUTS = (*CHUNK_READOUTS, SINGLE_MEAN)
+"""The readouts that a rule may name."""
+
 BASELINES = ("repeat-last", "train-median")
 """Readouts that need no policy."""
 

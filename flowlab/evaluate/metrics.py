@@ -1,16 +1,17 @@
 """One chunk per frame, and the truth, become rows of numbers: every metric over every slice that is not empty."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowlab.core.errors import DivergedError, StudyError, unknown_name
 from flowlab.core.types import MetricRow
-from flowlab.core.vocabulary import OVERALL
+from flowlab.core.vocabulary import CHANNEL_RANGES, ERROR_METRICS, OVERALL, SINGLE_MEAN
 from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.slices import drive_masks, frame_masks, maneuver_mask, slot_masks
+from flowlab.evaluate.slices import drive_masks, frame_masks, maneuver_slots, slot_masks
 from flowlab.study.settings import MetricKey
 
 Masks = dict[tuple[str, str], NDArray[np.bool_]]
@@ -24,6 +25,7 @@ def score(
     *,
     readout: str,
     crossed: bool = True,
+    clip: bool = False,
 ) -> list[MetricRow]:
     """Every metric of one readout, as rows in a fixed order. A slice without frames has no rows; no value is ever NaN.
 
@@ -32,34 +34,53 @@ def score(
     - l1: mean |prediction - truth| over frames and slots, per channel and, as channel "", over all channels;
     - chunk_mean_l1, chunk_mean_correlation: the same, and Pearson's correlation over frames, of chunk means;
     - maneuver_l1, maneuver_fraction: l1 over the frames that hold a maneuver of that channel, and the share of those;
+    - maneuver_slot_l1, maneuver_slot_fraction: the same of the slots that are one;
     - num_frames: how many frames a frame slice has.
 
-    `crossed`: l1 and num_frames of each frame slice also on each drive, from which drives can be resampled.
+    `crossed`: l1 and num_frames of each frame slice also on each drive, from which drives can be resampled. `clip`: the
+    prediction is held within each channel's range, if one is known, before it is scored.
 
-    Raises DivergedError if a prediction is not finite.
+    Raises DivergedError if a prediction is not finite, clipped or not.
     """
-    truth, channels = frames.truth, frames.channels
     _require_shapes(prediction, frames)
     _require_finite(prediction, readout)
-    prediction, truth_f64 = prediction.astype(np.float64), truth.astype(np.float64)
-    kinds, drives = frame_masks(truth, channels, definitions.slices), drive_masks(frames.drive, frames.drive_ids)
-    whole = _everywhere(kinds) | {(OVERALL, drive_id): mask for drive_id, mask in drives.items()}
-    on_drives = whole | _crossed(kinds, drives) if crossed else whole
-    slots = _everywhere(slot_masks(truth, channels, definitions.slices))
-    error = np.abs(prediction - truth_f64)
-    chunk_means = prediction.mean(axis=1), truth_f64.mean(axis=1)
+    action, truth = prediction.astype(np.float64), frames.truth.astype(np.float64)
+    action = _clipped(action, frames.channels) if clip else action
+    chunk_means = action.mean(axis=1), truth.mean(axis=1)
+    errors = np.abs(action - truth), np.abs(chunk_means[0] - chunk_means[1])
+    places = _places(frames, definitions, crossed)
     found = [
-        *_num_frames(on_drives),
-        *_mean_errors("l1", error.mean(axis=1), on_drives, channels),
-        *_mean_errors("l1", error, slots, channels),
-        *_mean_errors("chunk_mean_l1", np.abs(chunk_means[0] - chunk_means[1]), whole, channels),
-        *_correlations(*chunk_means, whole, channels),
-        *_maneuvers(error, truth_f64, definitions.thresholds, channels),
+        *_over_places(*errors, places, frames.channels),
+        *_correlations(*chunk_means, places.whole, frames.channels),
+        *_maneuvers(errors[0], truth, definitions.thresholds, frames.channels),
     ]
-    return [
-        MetricRow(metric, channel, where, readout, value, drive=drive_id)
-        for metric, channel, (where, drive_id), value in found
+    return _rows(found, readout)
+
+
+def score_each_draw(
+    draws: NDArray[np.float32], frames: ValidationFrames, definitions: MetricDefinitions, *, clip: bool = False
+) -> list[MetricRow]:
+    """The rows of `single-mean`: the errors that `score` has and num_frames, each error the mean over the K draws.
+
+    `draws` are (N, K, H, A) in raw space, taken one after the other, so that memory does not grow with K. `clip` holds
+    each of them. Raises DivergedError if one is not finite.
+    """
+    _require_shapes(draws[:, 0], frames)
+    _require_finite(draws, SINGLE_MEAN)
+    truth, num_draws = np.ascontiguousarray(frames.truth.T, np.float64), draws.shape[1]
+    truth_means = truth.mean(axis=1)
+    error, mean_error = np.zeros_like(truth), np.zeros_like(truth_means)
+    for draw in np.moveaxis(draws, 1, 0):
+        action = np.ascontiguousarray(draw.T, np.float64)  # (A, H, N): means over slots are 15 times as fast so
+        action = _clipped(action.T, frames.channels).T if clip else action
+        error += np.abs(action - truth)
+        mean_error += np.abs(action.mean(axis=1) - truth_means)
+    error, mean_error = (np.ascontiguousarray(total.T) / num_draws for total in (error, mean_error))
+    found = [
+        *_over_places(error, mean_error, _places(frames, definitions, crossed=True), frames.channels),
+        *_maneuvers(error, frames.truth, definitions.thresholds, frames.channels),
     ]
+    return [row for row in _rows(found, SINGLE_MEAN) if row.metric in (*ERROR_METRICS, "num_frames")]
 
 
 def require_slices(frames: ValidationFrames, definitions: MetricDefinitions, keys: Iterable[MetricKey]) -> None:
@@ -86,6 +107,43 @@ def require_slices(frames: ValidationFrames, definitions: MetricDefinitions, key
 
 
 Found = tuple[str, str, tuple[str, str], float]  # metric, channel, (slice, drive), value
+
+
+def _rows(found: Iterable[Found], readout: str) -> list[MetricRow]:
+    return [
+        MetricRow(metric, channel, where, readout, value, drive=drive_id)
+        for metric, channel, (where, drive_id), value in found
+    ]
+
+
+def _clipped(action: NDArray, channels: Sequence[str]) -> NDArray:
+    """`action` (..., A) with each channel within its actuator's range; what has no known range stays as it is."""
+    low, high = np.array([CHANNEL_RANGES.get(name, (-np.inf, np.inf)) for name in channels]).T
+    return action.clip(low, high)
+
+
+class Places(NamedTuple):
+    """What the metrics of N frames are taken over."""
+
+    whole: Masks  # (N,): the frame slices, and the drives
+    on_drives: Masks  # (N,): these, and each frame slice on each drive
+    slots: Masks  # (N, H)
+
+
+def _places(frames: ValidationFrames, definitions: MetricDefinitions, crossed: bool) -> Places:
+    truth, slices = frames.truth, definitions.slices
+    kinds, drives = frame_masks(truth, frames.channels, slices), drive_masks(frames.drive, frames.drive_ids)
+    whole = _everywhere(kinds) | {(OVERALL, drive_id): mask for drive_id, mask in drives.items()}
+    slots = _everywhere(slot_masks(truth, frames.channels, slices))
+    return Places(whole, whole | _crossed(kinds, drives) if crossed else whole, slots)
+
+
+def _over_places(error: NDArray, mean_error: NDArray, places: Places, channels: Sequence[str]) -> Iterator[Found]:
+    """What is taken over slices and drives, of the errors of slots (N, H, A) and of chunk means (N, A)."""
+    yield from _num_frames(places.on_drives)
+    yield from _mean_errors("l1", error.mean(axis=1), places.on_drives, channels)
+    yield from _mean_errors("l1", error, places.slots, channels)
+    yield from _mean_errors("chunk_mean_l1", mean_error, places.whole, channels)
 
 
 def _everywhere(masks: dict[str, NDArray[np.bool_]]) -> Masks:
@@ -141,10 +199,13 @@ def _maneuvers(
     for index, name in enumerate(channels):
         if not len(truth):
             return
-        mask = maneuver_mask(truth[..., index], thresholds[name])
-        yield "maneuver_fraction", name, (OVERALL, ""), float(mask.mean())
-        if mask.any():
-            yield "maneuver_l1", name, (OVERALL, ""), float(error[mask, :, index].mean())
+        slots = maneuver_slots(truth[..., index], thresholds[name])
+        frames = slots.any(axis=1)
+        yield "maneuver_fraction", name, (OVERALL, ""), float(frames.mean())
+        yield "maneuver_slot_fraction", name, (OVERALL, ""), float(slots.mean())
+        if slots.any():
+            yield "maneuver_l1", name, (OVERALL, ""), float(error[frames, :, index].mean())
+            yield "maneuver_slot_l1", name, (OVERALL, ""), float(error[..., index][slots].mean())
 
 
 def _require_shapes(prediction: NDArray, frames: ValidationFrames) -> None:
@@ -158,7 +219,7 @@ def _require_shapes(prediction: NDArray, frames: ValidationFrames) -> None:
 
 
 def _require_finite(prediction: NDArray, readout: str) -> None:
-    bad = int((~np.isfinite(prediction)).any(axis=(1, 2)).sum())
+    bad = int((~np.isfinite(prediction)).any(axis=tuple(range(1, prediction.ndim))).sum())
     if bad:
         raise DivergedError(
             f"readout {readout!r} is not finite on {bad} of {len(prediction)} frames: the run has diverged. "

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from flowlab.core.errors import PluginError
 from flowlab.core.plugins import Readout, resolve, told
-from flowlab.core.vocabulary import READOUTS
+from flowlab.core.vocabulary import CHUNK_READOUTS
 from flowlab.evaluate.frames import ValidationFrames
 
 
@@ -67,5 +67,8 @@ def build_readout(name: str) -> Readout:
 
 
 def own_readouts() -> list[Readout]:
-    """The readouts that every run is scored with, in a fixed order; rules may name them."""
-    return [build_readout(name) for name in READOUTS]
+    """The readouts that every run is scored with, in a fixed order; rules may name them.
+
+    `single-mean` is none of them: it is no chunk (see `score_each_draw`).
+    """
+    return [build_readout(name) for name in CHUNK_READOUTS]

@@ -5,20 +5,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from flowlab.core.plugins import Readout
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
 from flowlab.evaluate.baselines import baseline_chunks
 from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.draws import draw
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.metrics import score
+from flowlab.evaluate.metrics import score, score_each_draw
 from flowlab.evaluate.readouts import build_readout, own_readouts
 from flowlab.policy.action_space import ActionSpace
 from flowlab.policy.decoder import AnyDecoder
 from flowlab.policy.objectives import Objective
 from flowlab.study.recipe import EvaluationSettings
 
-LOOKED_AT = ("l1", "maneuver_l1", "maneuver_fraction")
+LOOKED_AT = ("l1", "maneuver_l1", "maneuver_fraction", "maneuver_slot_l1", "maneuver_slot_fraction")
 """What of one draw per frame is reported while training goes on."""
 
 
@@ -37,11 +38,8 @@ class Scorer:
 
     def rows(self, draws: NDArray[np.float32]) -> list[MetricRow]:
         """Every metric of every readout of one run's draws (N, K, H, A). Raises DivergedError if one is not finite."""
-        return [
-            row
-            for readout in own_readouts()
-            for row in score(readout(draws, self.frames), self.frames, self.definitions, readout=readout.name)
-        ]
+        read_out = [row for readout in own_readouts() for row in self._score(readout, draws)]
+        return read_out + score_each_draw(draws, self.frames, self.definitions, clip=self.settings.clip)
 
     def baseline_rows(self, train_action: NDArray[np.float32]) -> list[MetricRow]:
         """Every metric of each baseline, from the train split's raw chunks (N_train, H, A)."""
@@ -51,6 +49,12 @@ class Scorer:
             for row in score(chunk, self.frames, self.definitions, readout=name, crossed=False)
         ]
 
+    def _score(self, readout: Readout, draws: NDArray[np.float32], crossed: bool = True) -> list[MetricRow]:
+        """Every metric of what one readout makes of draws (N, K, H, A), held within the actuators if it is to be."""
+        chunk = readout(draws, self.frames)
+        clip = self.settings.clip
+        return score(chunk, self.frames, self.definitions, readout=readout.name, crossed=crossed, clip=clip)
+
     def sample(self, objective: Objective, decoder: AnyDecoder, step: int) -> list[list[MetricRow]]:
         """A look while training goes on: each run's rows of one draw per frame, none where it is not finite."""
         one_draw = self.settings.model_copy(update={"draws": 1})
@@ -58,8 +62,7 @@ class Scorer:
         return [self._look(one, step) if np.isfinite(one).all() else [] for one in draws]
 
     def _look(self, draws: NDArray[np.float32], step: int) -> list[MetricRow]:
-        single = build_readout("single")
-        found = score(single(draws, self.frames), self.frames, self.definitions, readout=single.name, crossed=False)
+        found = self._score(build_readout("single"), draws, crossed=False)
         kept = self.definitions.frame_slices
         return [
             row._replace(step=step) for row in found if row.metric in LOOKED_AT and row.slice in kept and not row.drive

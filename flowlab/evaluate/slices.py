@@ -45,13 +45,14 @@ def drive_masks(drive: NDArray, drive_ids: Sequence[str]) -> dict[str, NDArray[n
     return {drive_id: drive == index for index, drive_id in enumerate(drive_ids)}
 
 
-def maneuver_mask(truth: NDArray, threshold: float) -> NDArray[np.bool_]:
-    """(N,): the chunks of one channel (N, H) whose peak |action| reaches `threshold`, at rest never.
+def maneuver_slots(truth: NDArray, threshold: float) -> NDArray[np.bool_]:
+    """Where the |action| of one channel (N, H) reaches `threshold`, at rest never: (N, H).
 
-    Reaching counts, because a channel that is often at its end has its 0.90 quantile there, which nothing exceeds.
+    A chunk with such a slot, so one whose peak reaches it, holds a maneuver. Reaching counts, because a channel that is
+    often at its end has its 0.90 quantile there, which nothing exceeds.
     """
-    peak = np.abs(truth.astype(np.float64)).max(axis=1)
-    return (peak >= threshold) & (peak > REST_RAW)
+    size = np.abs(truth.astype(np.float64))
+    return (size >= threshold) & (size > REST_RAW)
 
 
 def fit_thresholds(train_action: NDArray, channels: Sequence[str]) -> dict[str, float]:

@@ -65,6 +65,8 @@ def _check(objective: Objective, horizon: int, num_channels: int) -> None:
         times = batch.time_normal.sigmoid()
         errors = objective.errors(decoder, memory, batch.action, batch.noise, times)
         _require_shape("errors", errors, (NUM_RUNS, NUM_FRAMES))
+        if (law := getattr(objective, "times", None)) is not None:
+            _require_shape("times", law(batch.time_normal), (NUM_RUNS, NUM_FRAMES))
         noise = normal(NUM_FRAMES, NUM_DRAWS, horizon, num_channels)
         _require_shape("sample", objective.sample(decoder, memory, noise, "euler", 1), tuple(noise.shape))
 

@@ -34,6 +34,9 @@ class Objective(Protocol):
 
     `settings` holds one ObjectiveSettings per run; `slots_in_time` says whether the H entries of a model chunk follow
     each other in time. No method may mix runs: run r's numbers are what they would be alone.
+
+    One whose training has a law of flow times may have `times` too, which makes them (R, B) of standard normals (R, B),
+    as FlowTimes does: its error is then also validated at times of that law.
     """
 
     error_metric: str  # the name of what `errors` returns

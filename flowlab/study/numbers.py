@@ -2,7 +2,15 @@
 
 from flowlab.core.errors import StudyError, unknown_name
 from flowlab.core.types import split_slice
-from flowlab.core.vocabulary import DEFAULT_CHANNEL, METRICS, OVERALL, READOUTS
+from flowlab.core.vocabulary import (
+    CHUNK_READOUTS,
+    DEFAULT_CHANNEL,
+    ERROR_METRICS,
+    METRICS,
+    OVERALL,
+    READOUTS,
+    SINGLE_MEAN,
+)
 from flowlab.study.document import FILE_NAME
 from flowlab.study.settings import MetricKey, StudyFile, source_channels
 from flowlab.study.slices import frame_slices, slices_for, slot_slices
@@ -26,6 +34,11 @@ def _require_number(where: str, key: MetricKey, file: StudyFile) -> None:
         )
     if key.readout not in READOUTS:
         raise unknown_name("readout", key.readout, READOUTS, where)
+    if key.readout == SINGLE_MEAN and key.metric not in ERROR_METRICS:
+        raise StudyError(
+            f"{FILE_NAME}: {where}: the readout {SINGLE_MEAN!r} is a mean of errors and no chunk, so it has no "
+            f"{key.metric}. Name another readout: {', '.join(CHUNK_READOUTS)}."
+        )
     _require_channel(where, key, source_channels(file.drives))
     _require_slice(where, key, file)
 

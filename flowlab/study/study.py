@@ -183,7 +183,7 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     slices_for(file.slices, study.channels)
     require_numbers(file)
     given = [key for key, _ in flat_keys(tables.get("control", {}))]
-    unused = why_unused(file.control, given, file.windows.horizon)
+    unused = why_unused(file.control, given, file.windows.horizon, study.channels)
     if unused is not None:
         raise StudyError(f"{FILE_NAME}: control.{unused[0]} does nothing here: {unused[1]}. Leave it out.")
     _require_sound("control", study.file_setup)

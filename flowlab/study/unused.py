@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from flowlab.core.vocabulary import CHANNEL_RANGES
 from flowlab.study.recipe import DecoderSettings, Recipe
 
 OWN_OBJECTIVES = ("flow", "regression")
@@ -21,12 +22,14 @@ SPACE_OF = {
 """By setting of the action space: the transforms that look at it."""
 
 
-def why_unused(recipe: Recipe, keys: Iterable[str], slots: int | None = None) -> tuple[str, str] | None:
+def why_unused(
+    recipe: Recipe, keys: Iterable[str], slots: int | None = None, channels: tuple[str, ...] | None = None
+) -> tuple[str, str] | None:
     """The first of `keys` that does nothing in `recipe`, with the reason; None if all of them count.
 
-    `slots`: how many a chunk of the study has, where that is known.
+    `slots`: how many a chunk of the study has, `channels`: the raw ones of its drives, each where that is known.
     """
-    unused = dict(_unused(recipe, slots))
+    unused = dict(_unused(recipe, slots, channels))
     for key in keys:
         for place, reason in unused.items():
             if key == place or key.startswith(f"{place}."):
@@ -34,7 +37,7 @@ def why_unused(recipe: Recipe, keys: Iterable[str], slots: int | None = None) ->
     return None
 
 
-def _unused(recipe: Recipe, slots: int | None) -> Iterator[tuple[str, str]]:
+def _unused(recipe: Recipe, slots: int | None, channels: tuple[str, ...] | None) -> Iterator[tuple[str, str]]:
     """Dotted key (or table) of `recipe`, and why nothing looks at it."""
     objective, decoder, space = recipe.objective, recipe.decoder, recipe.action_space
     if objective.kind in OWN_OBJECTIVES:
@@ -64,6 +67,8 @@ def _unused(recipe: Recipe, slots: int | None) -> Iterator[tuple[str, str]]:
     for name, transforms in SPACE_OF.items():
         if space.transform not in transforms:
             yield f"action_space.{name}", f"only the transform {' or '.join(map(repr, transforms))} has it"
+    if recipe.evaluation.clip and channels is not None and not set(channels) & set(CHANNEL_RANGES):
+        yield "evaluation.clip", f"no actuator range is known of the channels {', '.join(channels)}"
     if decoder.kind in OWN_DECODERS:
         yield "decoder.options", f"the decoder {decoder.kind!r} takes no options"
         if not decoder.rotary_slots:

@@ -146,21 +146,21 @@ class _Training:
     def end_epoch(self, done: int, report: dict[str, Tensor]) -> None:
         """Report each run's rows; a run that is no longer finite is reported once, as crashed, and then no more."""
         begin = time.perf_counter()
-        errors = validate(self.objective, self.policy, self.validation)
-        error_metric = self.objective.error_metric
-        self.watch.look(done - 1, {f"validation {error_metric}": errors["overall"]})
+        validated = validate(self.objective, self.policy, self.validation)
+        whole = {f"validation {metric}": by_slice["overall"] for metric, by_slice in validated.items()}
+        self.watch.look(done - 1, whole)
         self.report_crashes()
         sampled = self.sampled(done)
         self.validate_s += time.perf_counter() - begin
         reported = {name: values.tolist() for name, values in {**report, **self.pe_drift()}.items()}
-        validated = {where: values.tolist() for where, values in errors.items()}
+        errors = [(name, where, each.tolist()) for name, of in validated.items() for where, each in of.items()]
         for run, own in enumerate(self.cohort.runs):
             if run in self.watch.crashed:
                 continue
             lr = own.recipe.train.lr * schedule(done - 1, own.recipe.train)
             values = {name: each[run] for name, each in reported.items()} | {"lr": lr}
             rows = [MetricRow(name, "", "train", "", value, done) for name, value in values.items()]
-            rows += [MetricRow(error_metric, "", where, "", each[run], done) for where, each in validated.items()]
+            rows += [MetricRow(name, "", where, "", each[run], done) for name, where, each in errors]
             self.listener.record(run, rows + sampled[run])
 
     def report_crashes(self) -> None:

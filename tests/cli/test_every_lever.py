@@ -104,6 +104,8 @@ def test_training_looks_at_one_draw_per_frame_and_at_the_flow_time_buckets(study
         assert ("l1", channel, "overall", "single") in found
         assert ("maneuver_fraction", channel, "overall", "single") in found
     assert ("maneuver_l1", "steering", "overall", "single") in found
+    assert ("maneuver_slot_l1", "steering", "overall", "single") in found
+    assert ("law_flow_mse", "", "overall", "") in found
     assert {("flow_mse", "", f"time:{bucket}", "") for bucket in range(1, 9)} <= found
 
 

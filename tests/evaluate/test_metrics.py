@@ -59,9 +59,14 @@ HAND = {
     ("chunk_mean_correlation", "steering", "overall"): 1.0,  # two points on a rising line
     ("maneuver_fraction", "steering", "overall"): 0.5,
     ("maneuver_l1", "steering", "overall"): 0.375,
+    ("maneuver_slot_fraction", "steering", "overall"): 0.25,  # 0.75 reaches 0.4, and 0.25 beside it does not
+    ("maneuver_slot_l1", "steering", "overall"): 0.5,
     ("maneuver_fraction", "gas", "overall"): 0.5,
     ("maneuver_l1", "gas", "overall"): 1.0,
+    ("maneuver_slot_fraction", "gas", "overall"): 0.5,
+    ("maneuver_slot_l1", "gas", "overall"): 1.0,
     ("maneuver_fraction", "brake", "overall"): 0.0,
+    ("maneuver_slot_fraction", "brake", "overall"): 0.0,
     ("num_frames", "", "overall"): 2.0,
     ("num_frames", "", "spike_frame"): 1.0,
     ("num_frames", "", "drive:b"): 1.0,
@@ -123,7 +128,7 @@ def test_slices_without_frames_have_no_rows():
 def test_a_channel_without_maneuvers_has_a_fraction_of_zero_and_no_error():
     values = scored(*[np.zeros((3, 2, 3), np.float32)] * 2)
     assert values["maneuver_fraction", "brake", "overall"] == 0.0
-    assert not [key for key in values if key[0] == "maneuver_l1"]
+    assert not [key for key in values if key[0] in ("maneuver_l1", "maneuver_slot_l1")]
 
 
 def test_no_frames_give_no_rows():
@@ -142,6 +147,39 @@ def test_a_diverged_prediction_is_named_not_averaged():
     prediction[1, 0, 0] = np.nan
     with pytest.raises(DivergedError, match="'meank' is not finite on 1 of 2 frames"):
         scored(prediction, truth)
+
+
+def test_what_is_clipped_is_held_within_the_range_of_its_channel():
+    """Gas ends at 0 and 1, steering at -1 and 1; of x no range is known."""
+    prediction = np.array([-0.5, 1.5, 1.5], np.float32).reshape(3, 1, 1).repeat(3, axis=2)
+    frames = made_frames(np.zeros_like(prediction), ("gas", "steering", "x"))
+    definitions = definitions_for(frames.channels)
+    found = {
+        clip: [
+            row.value
+            for row in score(prediction, frames, definitions, readout="meank", clip=clip)
+            if (row.metric, row.slice, row.drive) == ("l1", "overall", "") and row.channel
+        ]
+        for clip in (False, True)
+    }
+    assert found[False] == pytest.approx([3.5 / 3] * 3)
+    assert found[True] == pytest.approx([2 / 3, 2.5 / 3, 3.5 / 3])
+
+
+def test_chunk_means_are_of_clipped_actions():
+    """Gas 2 and 0 are held at 1 and 0: the mean is 0.5, and not 1."""
+    prediction = np.array([2.0, 0.0], np.float32).reshape(1, 2, 1)
+    frames = made_frames(np.zeros_like(prediction), ("gas",))
+    rows = score(prediction, frames, definitions_for(frames.channels), readout="meank", clip=True)
+    assert [row.value for row in rows if row.metric == "chunk_mean_l1" and not row.drive] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_clipping_does_not_hide_what_is_not_finite(bad):
+    frames = made_frames(np.zeros((2, 1, 1), np.float32), ("gas",))
+    prediction = np.array([0.0, bad], np.float32).reshape(2, 1, 1)
+    with pytest.raises(DivergedError, match="is not finite on 1 of 2 frames"):
+        score(prediction, frames, definitions_for(frames.channels), readout="meank", clip=True)
 
 
 def test_shapes_that_do_not_fit_are_refused():

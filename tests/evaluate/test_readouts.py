@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from flowlab.core.errors import PluginError, UnknownNameError
 from flowlab.core.plugins import TABLE
-from flowlab.core.vocabulary import READOUTS
+from flowlab.core.vocabulary import CHUNK_READOUTS, READOUTS
 from flowlab.evaluate.conformance import ReadoutConformance
 from flowlab.evaluate.readouts import MeanK, MedianK, Single, build_readout, own_readouts
 from tests.evaluate.made_frames import made_frames
@@ -63,9 +63,10 @@ def test_no_chunk_is_nearer_to_the_draws_than_mediank(draws, other):
     assert distance(read_out(MedianK(), draws)) <= distance(np.nan_to_num(other)) + 1e-6
 
 
-def test_the_readouts_that_rules_may_name_are_those_of_the_table():
-    assert tuple(TABLE["readouts"]) == READOUTS
-    assert tuple(readout.name for readout in own_readouts()) == READOUTS
+def test_the_readouts_that_rules_may_name_are_those_of_the_table_and_one_that_is_no_chunk():
+    assert tuple(TABLE["readouts"]) == CHUNK_READOUTS
+    assert tuple(readout.name for readout in own_readouts()) == CHUNK_READOUTS
+    assert (*CHUNK_READOUTS, "single-mean") == READOUTS
 
 
 def test_an_unknown_readout_names_the_nearest():

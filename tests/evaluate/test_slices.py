@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flowlab.evaluate import slices
-from flowlab.evaluate.slices import drive_masks, fit_thresholds, maneuver_mask
+from flowlab.evaluate.slices import drive_masks, fit_thresholds, maneuver_slots
 from flowlab.study.slices import SliceSettings, slices_for
 
 CHANNELS = ("gas", "steering")
@@ -124,15 +124,15 @@ def test_a_channel_that_never_moves_has_no_maneuvers():
     brake = channel(0.0, 0.0, 1e-4)
     thresholds = fit_thresholds(brake, ["brake"])
     assert thresholds == {"brake": 0.0}
-    assert not maneuver_mask(brake[..., 0], thresholds["brake"]).any()
+    assert not maneuver_slots(brake[..., 0], thresholds["brake"]).any()
 
 
 def test_a_pedal_often_fully_down_still_has_maneuvers():
     gas = channel(0.1, 0.2, 1.0, 1.0, 1.0)
     threshold = fit_thresholds(gas, ["gas"])["gas"]
-    assert maneuver_mask(gas[..., 0], threshold).tolist() == [False, False, True, True, True]
+    assert maneuver_slots(gas[..., 0], threshold).ravel().tolist() == [False, False, True, True, True]
 
 
-def test_a_maneuver_is_the_peak_of_the_chunk_on_either_side():
-    steering = np.array([[0.1, -0.8, 0.0], [0.7, 0.7, 0.7]], dtype=np.float32)
-    assert maneuver_mask(steering, 0.75).tolist() == [True, False]
+def test_a_maneuver_is_a_slot_that_reaches_the_threshold_on_either_side():
+    steering = np.array([[0.1, -0.8, 0.0], [0.7, 0.7, 0.75]], dtype=np.float32)
+    assert maneuver_slots(steering, 0.75).tolist() == [[False, True, False], [False, False, True]]

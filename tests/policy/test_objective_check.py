@@ -77,6 +77,11 @@ class WrongSample(FlowMatching):
         return super().sample(*arguments)[:, :, :1]
 
 
+class WrongTimes(Regression):
+    def times(self, normal):
+        return normal.sum()
+
+
 @pytest.mark.parametrize(
     ("objective", "told"),
     [
@@ -89,6 +94,7 @@ class WrongSample(FlowMatching):
         (RawMetric, "calls its error 'l1', which is a metric of raw actions"),
         (Untimed, "has timed = None, expected a bool"),
         (WrongErrors, r"gives errors of shape \(2,\), expected \(2, 3\)"),
+        (WrongTimes, r"gives times of shape \(\), expected \(2, 3\)"),
         (WrongSample, r"gives sample of shape \(2, 3, 1, 4, 2\), expected \(2, 3, 2, 4, 2\)"),
     ],
 )

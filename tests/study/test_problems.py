@@ -150,7 +150,18 @@ EDITS = [
     (
         'slice = "spike_frame"',
         'slice = "overall", readout = "mean"',
-        "did you mean 'meank'? Known: meank, mediank, single.",
+        "did you mean 'meank'? Known: meank, mediank, single,",
+    ),
+    (
+        'slice = "spike_frame"',
+        'slice = "overall", readout = "single-mean", metric = "chunk_mean_correlation", direction = "higher"',
+        "the readout 'single-mean' is a mean of errors and no chunk, so it has no chunk_mean_correlation. Name another "
+        "readout: single, meank, mediank.",
+    ),
+    (
+        'slice = "spike_frame"',
+        'slice = "spike_frame", metric = "maneuver_slot_l1"',
+        "unknown slice of maneuver_slot_l1 'spike_frame' in study.primary: Known: overall.",
     ),
     (
         'slice = "spike_frame"',

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import StudyError, UnknownNameError
-from flowlab.core.vocabulary import TAKEN_SLICES
+from flowlab.core.vocabulary import READOUTS, TAKEN_SLICES
 from flowlab.study.document import parse_document
 from flowlab.study.rule import Rule, largest_difference, require_sealable
 from flowlab.study.settings import MetricKey, PluginDrives, StudyFile
@@ -101,6 +101,11 @@ PROBLEMS = [
         "control has action_space.merge, which needs the channels gas and brake, and the drives have x, y, gripper. "
         "Set action_space.merge = false.",
     ),
+    (
+        "[rules.panel]",
+        "[control.evaluation]\nclip = true\n[rules.panel]",
+        "control.evaluation.clip does nothing here: no actuator range is known of the channels x, y, gripper. Leave it",
+    ),
     ('["x", "y", "gripper"]', '["x", "y", "x"]', "drives: channels names x twice."),
     (
         '["x", "y", "gripper"]',
@@ -116,6 +121,26 @@ def test_one_clear_sentence(arm, old, new, told):
     with pytest.raises((StudyError, UnknownNameError)) as raised:
         arm(old, new)
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("source", ['channels = ["x", "steering", "gripper"]', "options = { count = 1 }"])
+def test_clip_may_be_given_where_a_channel_has_a_range_or_the_channels_are_not_known(tmp_path, source):
+    kind = "synthetic" if source.startswith("channels") else "my_module:Source"
+    text = ARM.replace('source = "synthetic"\nchannels = ["x", "y", "gripper"]', f'source = "{kind}"\n{source}')
+    text = text.replace('channel = "y"', 'channel = "x"').replace("[rules", "[control.evaluation]\nclip = true\n[rules")
+    assert build_study(tmp_path, parse_document(text)).control.evaluation.clip
+
+
+def test_clip_may_be_turned_off_where_it_would_do_nothing(arm):
+    study = arm("[rules.panel]", "[control.evaluation]\nclip = false\n[rules.panel]")
+    assert not study.control.evaluation.clip
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_a_rule_may_look_at_maneuver_slots_of_any_readout(arm, readout):
+    primary = f'metric = "maneuver_slot_l1", channel = "gripper", slice = "overall", readout = "{readout}"'
+    study = arm('channel = "gripper", slice = "closing"', primary)
+    assert study.rule.primary.shown() == f"maneuver_slot_l1 gripper overall {readout}"
 
 
 def test_a_plug_in_s_channels_are_not_known_before_it_is_opened(arm):

@@ -64,10 +64,11 @@ def test_a_window_that_is_not_finite_is_named_and_not_blamed_on_the_loss(train, 
     assert outcome.rows == {}
 
 
-def test_a_run_that_explodes_only_at_validation_is_named_so(train, run_of, split_of):
+@pytest.mark.parametrize(("field", "metric"), [("noise", "flow_mse"), ("time_normal", "law_flow_mse")])
+def test_a_run_that_explodes_only_at_validation_is_named_so(train, run_of, split_of, field, metric):
     data, validation = split_of(50)
-    validation.noise[3] = NAN
-    assert train(run_of(), on=(data, validation)).trained.crashed == {0: Crash(6, "validation flow_mse")}
+    getattr(validation, field)[3] = NAN
+    assert train(run_of(), on=(data, validation)).trained.crashed == {0: Crash(6, f"validation {metric}")}
 
 
 def test_a_cohort_that_has_crashed_whole_stops(train, run_of, monkeypatch):

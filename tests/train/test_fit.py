@@ -13,7 +13,11 @@ from tests.train.conftest import equal_weights
 
 EPOCH_ENDS = [6, 12, 14]  # six steps an epoch, 14 steps
 METRICS = ["loss", "flow_mse", "delta_mse", "lds_weight", "gradient_norm", "pe_drift", "lr"]
-VALIDATED = ["overall", *(f"time:{bucket}" for bucket in range(1, 9))]
+VALIDATED = [
+    ("flow_mse", "overall"),
+    *(("flow_mse", f"time:{bucket}") for bucket in range(1, 9)),
+    ("law_flow_mse", "overall"),
+]
 
 
 def levers(run_of, **shape):
@@ -59,7 +63,8 @@ def test_a_placebo_equals_its_control_exactly(train, run_of):
 
 
 def test_training_lowers_flow_mse(train, run_of):
-    values = [row.value for row in train(run_of(steps=60)).rows[0] if row.slice == "overall"]
+    rows = train(run_of(steps=60)).rows[0]
+    values = [row.value for row in rows if (row.metric, row.slice) == ("flow_mse", "overall")]
     assert values[-1] < 0.9 * values[0]
 
 
@@ -68,7 +73,7 @@ def test_each_epoch_reports_its_last_step_and_the_validation_error(train, run_of
     told = [(row.metric, row.step) for row in rows if row.slice == "train"]
     assert told == [(name, step) for step in EPOCH_ENDS for name in METRICS]
     validated = [(row.metric, row.slice, row.step) for row in rows if row.slice != "train"]
-    assert validated == [("flow_mse", where, step) for step in EPOCH_ENDS for where in VALIDATED]
+    assert validated == [(name, where, step) for step in EPOCH_ENDS for name, where in VALIDATED]
     rates = [row.value for row in rows if row.metric == "lr"]
     expected = [3e-3 * (1 + math.cos(math.pi * (step - 1 - 3) / 11)) / 2 for step in EPOCH_ENDS]
     assert rates == pytest.approx(expected, rel=1e-9)
