@@ -75,7 +75,7 @@ def _row(channel: ModelChannel, top: float, height: float) -> list[str]:
     before = channel.before
     frame = Frame(first, top, height, before.low, before.high, ROOM * max(before.share))
     atoms = [(atom.value, atom) for atom in channel.atoms]
-    parts += [*_shares(frame), *_columns(frame, before, atoms), *_axis(frame)]
+    parts += [*_shares(frame), *_columns(frame, before, atoms), *_names(frame, before, atoms), *_axis(frame)]
     atoms = [(atom.model, atom) for atom in channel.atoms if atom.model is not None]
     return parts + _after(channel.after, atoms, second, top, height) + _labels(channel, third, top, height)
 
@@ -90,6 +90,7 @@ def _after(
         frame = Frame(left, top + index * each, each, histogram.low, histogram.high, most * (ROOM if is_one else 1))
         parts += _shares(frame) if is_one else [text(left - 6, frame.bottom, str(index), anchor="end")]
         parts += [*_columns(frame, histogram, atoms), _noise(frame, len(histogram.share))]
+        parts += _names(frame, histogram, atoms)
     for _, atom in atoms:
         if atom.interval is not None and atom.interval[0] < atom.interval[1]:
             low, high = (frame.x(end) for end in atom.interval)
@@ -127,21 +128,29 @@ def _labels(channel: ModelChannel, left: float, top: float, height: float) -> li
 
 
 def _columns(frame: Frame, histogram: Histogram, atoms: Sequence[tuple[float, Atom]]) -> list[str]:
-    """The columns; those at the place of an atom are darker, and the largest atoms have their names above."""
-    last = len(histogram.share) - 1
-    width = (histogram.high - histogram.low) / len(histogram.share)
-    column_of = [min(int((place - histogram.low) / width), last) for place, _ in atoms]
+    """The columns; those at the place of an atom are darker."""
+    width, dark = PANEL / len(histogram.share), {_column_at(histogram, place) for place, _ in atoms}
     parts = []
     for index, share in enumerate(histogram.share):
         if share > 0:
-            x, y = frame.x(histogram.low + index * width), frame.y(share)
-            colour = BARS_OF_ATOMS if index in column_of else BARS
-            parts.append(box(x, y, PANEL / len(histogram.share), frame.bottom - y, colour))
-    for (place, atom), column in list(zip(atoms, column_of, strict=True))[:NAMED]:
-        x, y = frame.x(place), frame.y(histogram.share[column])
+            y, colour = frame.y(share), BARS_OF_ATOMS if index in dark else BARS
+            parts.append(box(frame.left + index * width, y, width, frame.bottom - y, colour))
+    return parts
+
+
+def _names(frame: Frame, histogram: Histogram, atoms: Sequence[tuple[float, Atom]]) -> list[str]:
+    """The values and shares of the largest atoms, above their columns."""
+    parts = []
+    for place, atom in atoms[:NAMED]:
+        x, y = frame.x(place), frame.y(histogram.share[_column_at(histogram, place)])
         anchor = "start" if x < frame.left + 30 else "end" if x > frame.left + PANEL - 30 else "middle"
         parts.append(text(x, y - 4, f"{atom.value:.3g}: {atom.share:.0%}", anchor=anchor))
     return parts
+
+
+def _column_at(histogram: Histogram, value: float) -> int:
+    share = (value - histogram.low) / (histogram.high - histogram.low)
+    return min(int(share * len(histogram.share)), len(histogram.share) - 1)
 
 
 def _shares(frame: Frame) -> list[str]:
