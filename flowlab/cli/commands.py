@@ -51,6 +51,10 @@ COMMANDS: Commands = {
         "flowlab.cli.prepare:cache_show",
         "One cache: what is in it, what it was built from, what was dropped.",
     ),
+    "stats": (
+        "flowlab.cli.stats:stats",
+        "Fit and store what runs need to know of the train split: knots, densities, thresholds; show and draw it.",
+    ),
     "rule list": ("flowlab.cli.rules:rule_list", "The study's rules, which of them judges, and which is in force."),
     "rule show": (
         "flowlab.cli.rules:rule_show",

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,8 +20,9 @@ from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
 from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path, store_stats
 from flowlab.lab.caches import Wanted, frames_wanted, prepare_cache, require_cache, val_drives, wanted_caches
 from flowlab.ledger.connection import read
+from flowlab.policy.weights import Edges
 from flowlab.study.lever import flat_keys
-from flowlab.study.recipe import Recipe
+from flowlab.study.recipe import ActionSpaceSettings, Recipe
 from flowlab.study.study import Study
 from flowlab.study.versions import spell
 
@@ -174,13 +176,22 @@ def _thresholds(study: Study, base: Base, frames_cache: Cache) -> dict[str, floa
 
 def prepare_stats(study: Study, cache: Cache, recipe: Recipe) -> Stats:
     """The stats for that cache and the recipe's action space, densities and horizon: read, or fitted and stored."""
-    settings, edges, horizon = recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon
-    path = stats_path(study.caches, cache.cache_id, settings, edges, horizon)
+    path = stats_file(study, cache, recipe)
     stats = load_stats(path)
     if stats is None:
-        stats = fit_stats(settings, edges, horizon, cache.channels, cache.split("train", variants=()).action)
+        stats = fit_stats(*_fitted_by(cache, recipe), cache.channels, cache.split("train", variants=()).action)
         store_stats(path, stats)
     return stats
+
+
+def stats_file(study: Study, cache: Cache, recipe: Recipe) -> Path:
+    """Where those stats are kept."""
+    return stats_path(study.caches, cache.cache_id, *_fitted_by(cache, recipe))
+
+
+def _fitted_by(cache: Cache, recipe: Recipe) -> tuple[ActionSpaceSettings, Edges, int]:
+    """What of a recipe stats are fitted by: the action space, how densities are smoothed, and the number of slots."""
+    return recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon
 
 
 def val_digest(cache: Cache) -> str:

@@ -38,7 +38,7 @@ class LabelDensity:
         labels = chunk_labels(physical)
         seen = [np.maximum(share, share[share > 0].min()) for share in self.share]  # other data may fill other bins
         raw = np.stack(
-            [seen[c][_bin_index(labels[:, c], self.top[c])] ** -alpha[c] for c in range(len(self.top))], axis=1
+            [seen[c][bin_index(labels[:, c], self.top[c])] ** -alpha[c] for c in range(len(self.top))], axis=1
         )
         capped = np.minimum(raw / raw.mean(axis=0) if cap_on == "multiple-of-mean" else raw, cap)
         return torch.from_numpy(capped / capped.mean(axis=0)).float()
@@ -49,7 +49,7 @@ def fit_label_density(physical: Tensor, edges: Edges = "repeat") -> LabelDensity
     labels = chunk_labels(physical)
     top = labels.max(axis=0)
     share = [
-        smooth(np.bincount(_bin_index(labels[:, c], top[c]), minlength=NUM_BINS) / len(labels), SMOOTHING_BINS, edges)
+        smooth(np.bincount(bin_index(labels[:, c], top[c]), minlength=NUM_BINS) / len(labels), SMOOTHING_BINS, edges)
         for c in range(labels.shape[1])
     ]
     return LabelDensity(top, np.stack(share))
@@ -60,7 +60,8 @@ def chunk_labels(physical: Tensor) -> NDArray[np.float64]:
     return physical.abs().amax(dim=1).cpu().double().numpy()
 
 
-def _bin_index(label: NDArray[np.float64], top: float) -> NDArray[np.int64]:
+def bin_index(label: NDArray[np.float64], top: float) -> NDArray[np.int64]:
+    """Which bin each label (N,) is in; one beyond the largest is in the last."""
     if top == 0:
         return np.zeros(len(label), dtype=np.int64)
     return np.minimum((label / top * NUM_BINS).astype(np.int64), NUM_BINS - 1)

@@ -58,3 +58,12 @@ def test_drives_are_shown_with_the_study_s_frame_slices(arm: Path) -> None:
     drive, *_ = json.loads(flowlab_here(arm, "drives", "show", "--json").stdout)
     assert list(drive["slices"]) == ["closing", "reaching"]
     assert 0 < drive["slices"]["closing"] < drive["windows"]
+
+
+def test_stats_are_shown_by_the_arm_s_own_channels(arm: Path) -> None:
+    shown = flowlab_here(arm, "stats").stdout
+    assert all(f"  {name}, physical" in shown for name in ("x", "y", "gripper"))
+    told = json.loads(flowlab_here(arm, "stats", "--json").stdout)
+    assert [one["name"] for one in told["channels"]] == ["x", "y", "gripper"]
+    (run,) = ask(arm, "select distinct recipe_digest from runs where lever = 'control'")
+    assert run["recipe_digest"] == told["recipe_digest"]
