@@ -231,7 +231,10 @@ variants = ["normal", "no-history"]  # no-history: the past actions are zeroed b
 #   above = 0.5  # of the raw action; or below, or size_above and size_below of its size
 #   slots = "any"  # some slot of the frame; or all
 
-# The control: the recipe that every lever changes. A key left out has flowlab's own value.
+# The control: the recipe that every lever changes. A key left out has the published value.
+
+[control]
+version = 2  # of what is meant by keys that are left out
 
 [control.objective]
 delta_weight = {delta_weight}  # weight of the loss on differences along the chunk

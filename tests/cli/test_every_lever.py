@@ -15,6 +15,7 @@ LEVERS = load_study(ROOT).levers
 SMALLER = {
     r"(?s)\[drives\].*?(?=\n# Whole drives)": '[drives]\nsource = "synthetic"\ncount = 4\nframes = 120\n',
     r"num_val = 3": "num_val = 1",
+    r'"split.num_train" = 6': '"split.num_train" = 2',
     r"width = 128 # of a condition token": "width = 16",
     r"image_height = 48": "image_height = 24",
     r"image_width = 48": "image_width = 24",
