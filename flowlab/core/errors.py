@@ -52,6 +52,10 @@ class PluginError(FlowlabError):
     """A plug-in does not keep what its protocol promises."""
 
 
+class PolicyError(FlowlabError):
+    """A policy's file does not say what it is, or its weights do not fit."""
+
+
 class RuleChangedError(FlowlabError):
     """A sealed rule and the rule in experiments.toml differ."""
 

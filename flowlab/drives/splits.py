@@ -25,10 +25,10 @@ def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split
     """The split that `settings` mean, each side sorted by name.
 
     Validation drives are chosen first and from the names alone, so no choice of train drives moves them: those named by
-    `val`, or the last `num_val` names. `pilot` is 30 train drives and the validation drives, `corpus` is every drive,
-    `num_train` another number of train drives; `overfit` trains and validates on one. Drives named in `without` are
-    left out before the train drives are chosen. Raises UnknownNameError for a drive that does not exist, StudyError if
-    there are fewer than `num_train` to train on, or none.
+    `val`, or the last `num_val` names. `pilot` is 30 train drives, or as many as there are, and the validation drives;
+    `corpus` is every drive; `num_train` another number of train drives; `overfit` trains and validates on one. Drives
+    named in `without` are left out before the train drives are chosen. Raises UnknownNameError for a drive that does
+    not exist, StudyError if there are fewer than `num_train` to train on (a pilot takes fewer than 30), or none.
     """
     by_id = {drive.drive_id: drive for drive in drives}
     if not by_id:
@@ -39,9 +39,9 @@ def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split
     ordered = stratified_order(rest) if settings.choice == "stratified" else [drive.drive_id for drive in rest]
     if settings.scale == "overfit" and ordered:
         return Split(train=(ordered[0],), val=(ordered[0],))
-    is_pilot = settings.scale == "pilot"
-    limit = settings.num_train or (PILOT_DRIVES if is_pilot else len(ordered))
-    if limit > len(ordered) and not is_pilot:
+    enough = PILOT_DRIVES if settings.scale == "pilot" else len(ordered)
+    limit = settings.num_train or enough
+    if limit > max(enough, len(ordered)):
         raise StudyError(
             f"split.num_train is {limit}, and {len(ordered)} of {len(by_id)} drives are left to train on. "
             f"Give {len(ordered)} or less, or add drives."

@@ -28,6 +28,7 @@ from flowlab.policy.action_space import (
 )
 from flowlab.policy.weights import Edges, LabelDensity, fit_label_density
 from flowlab.study.recipe import ActionSpaceSettings
+from flowlab.study.versions import spell
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,13 @@ def fit_stats(
 
 
 def stats_path(caches: Path, cache_id: str, settings: ActionSpaceSettings, edges: Edges, horizon: int) -> Path:
-    """Where the stats for that cache, action space, smoothing of densities and number of slots are kept."""
-    name = digest_json({"settings": settings.model_dump(mode="json"), "edges": edges, "horizon": horizon})
+    """Where the stats for that cache, action space, smoothing of densities and number of slots are kept.
+
+    Mirrored edges are not mentioned, nor settings of later versions: those that an older flowlab fitted are found.
+    """
+    settings_of = spell({"action_space": settings.model_dump(mode="json")})["action_space"]
+    smoothing = {} if edges == "mirror" else {"edges": edges}
+    name = digest_json({"settings": settings_of, "horizon": horizon} | smoothing)
     return caches / "stats" / f"{cache_id}-{name}.json"
 
 

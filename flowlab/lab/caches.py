@@ -26,6 +26,7 @@ from flowlab.lab.encoders import AGAIN, find_pin, open_encoder
 from flowlab.study.lever import flat_keys
 from flowlab.study.settings import CarRacingDrives, Inputs
 from flowlab.study.study import CONTROL, Study
+from flowlab.study.versions import spell
 
 LATEST = "control.json"
 
@@ -41,7 +42,7 @@ class Wanted:
     @property
     def name(self) -> str:
         """The digest under which the cache of these inputs is noted."""
-        return digest_json({"inputs": self.inputs.to_json(), "val": self.val})
+        return digest_json({"inputs": spell(self.inputs.to_json()), "val": self.val})
 
     @property
     def whose(self) -> str:

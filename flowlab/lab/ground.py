@@ -19,6 +19,7 @@ from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
 from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path, store_stats
 from flowlab.lab.caches import Wanted, frames_wanted, prepare_cache, require_cache, val_drives, wanted_caches
+from flowlab.lab.meaning import require_same_meaning
 from flowlab.ledger.connection import read
 from flowlab.policy.weights import Edges
 from flowlab.study.lever import flat_keys
@@ -89,8 +90,9 @@ def open_ground(
     """The ground that the control and these levers stand on; caches that are missing are built if there is a `device`.
 
     Raises MissingError for a cache that is missing and may not be built, CacheMismatchError for a lever whose cache
-    lacks some of the validation frames.
+    lacks some of the validation frames, StudyError before anything is built if the file does not mean what it did.
     """
+    require_same_meaning(study)
     frames_cache = _open(study, frames_wanted(study), device, progress)
     caches: dict[str, Cache] = {}
     for wanted in wanted_caches(study, val_drives(frames_cache), tuple(dict.fromkeys(levers))):

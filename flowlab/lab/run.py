@@ -12,21 +12,20 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit
-from flowlab.core.digest import canonical_json
 from flowlab.core.errors import DivergedError, FlowlabError
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.types import ConditionSpec
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import cover, read_frames
 from flowlab.evaluate.scorer import Scorer
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.plan import PlannedRun
+from flowlab.lab.policies import Facts
 from flowlab.lab.run_dir import RunDir
 from flowlab.policy.build import seen_tokens
-from flowlab.policy.decoder import run_weights
 from flowlab.study.lever import changed_keys
 from flowlab.study.study import CONTROL, Study
+from flowlab.train.checkpoint import policy_of
 from flowlab.train.cohort import Cohort, Run, group_into_cohorts
 from flowlab.train.crash import Crash
 from flowlab.train.data import train_data
@@ -113,6 +112,8 @@ def run_cohort(
         truth = torch.from_numpy(frames.truth).to(device)
         validation = validation_data(frames.condition, truth, stats.space, recipe.evaluation.bank_seed, horizon)
     scorer = Scorer(frames, definitions, stats.space, recipe.evaluation)
+    slots, channels = data.action.shape[1], stats.space.channels
+    facts = [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
     for item, out in zip(items, outs, strict=True):
         register(study, ground, item, out)
         start(study, cohort, out, device)
@@ -126,6 +127,7 @@ def run_cohort(
                 record=lambda run, rows: outs[run].metrics(rows),
                 keep=lambda run, state: outs[run].keep(state),
                 crashed=lambda run, crash: outs[run].crashed(crash),
+                rung=lambda run, step, policy: outs[run].save_policy(policy, facts[run].to_metadata(step), step),
             ),
             spec=spec,
             resume=resume,
@@ -136,7 +138,7 @@ def run_cohort(
     clock.phases["train"] -= trained.validate_s
     with clock.phase("evaluate"):
         evaluate(cohort, trained, scorer, ground, outs, progress)
-    finish(cohort, spec, trained, outs, clock)
+    finish(facts, trained, outs, clock)
 
 
 def load_splits(
@@ -232,13 +234,12 @@ def evaluate(
         out.save_draws(draws[run])
 
 
-def finish(cohort: Cohort, spec: ConditionSpec, trained: Trained, outs: list[RunDir], clock: Clock) -> None:
+def finish(facts: list[Facts], trained: Trained, outs: list[RunDir], clock: Clock) -> None:
     """Keep each policy, with what it is and sees, and close its journal; a crashed run has said so already."""
-    for position, (run, out) in enumerate(zip(cohort.runs, outs, strict=True)):
+    for position, (own, out) in enumerate(zip(facts, outs, strict=True)):
         out.journal.wall_time(clock.phases)
         if position not in trained.crashed:
-            described = {"condition": canonical_json(spec.to_json()), "recipe": canonical_json(run.recipe.to_json())}
-            weights = {**run_weights(trained.decoder, position), **trained.decoder.run_buffers(position)}
-            out.save_policy(weights, {"run_id": run.run_id, **described})
+            metadata = own.to_metadata(own.recipe.train.steps)
+            out.save_policy(policy_of(trained.decoder, position), metadata)
             out.journal.finished()
         out.forget_resume()

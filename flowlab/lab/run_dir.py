@@ -19,7 +19,15 @@ from flowlab.core.locks import take
 from flowlab.core.types import MetricRow
 from flowlab.journal.journal import read_lines
 from flowlab.journal.lines import RunJournal
-from flowlab.train.checkpoint import POLICY_FILE, RESUME_FILE, Resume, load_resume, save_policy, save_resume
+from flowlab.train.checkpoint import (
+    POLICY_FILE,
+    RESUME_FILE,
+    Resume,
+    load_resume,
+    rung_file,
+    save_policy,
+    save_resume,
+)
 from flowlab.train.crash import Crash
 
 DRAWS_CHUNK_FRAMES = 1024
@@ -32,6 +40,7 @@ class RunDir:
     path: Path
     _lock: IO[bytes] | None = None
     _journal: RunJournal | None = None
+    _on_record: set[tuple[str, str]] | None = None  # name and digest of the artifacts that the journal has
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -95,10 +104,11 @@ class RunDir:
     def forget_resume(self) -> None:
         (self.path / RESUME_FILE).unlink(missing_ok=True)
 
-    def save_policy(self, weights: dict, metadata: dict[str, str]) -> None:
-        path = self.path / POLICY_FILE
+    def save_policy(self, weights: dict, metadata: dict[str, str], rung: int | None = None) -> None:
+        """The last policy, or the rung after so many steps: whole or not at all."""
+        path = self.path / (POLICY_FILE if rung is None else rung_file(rung))
         save_policy(path, weights, metadata)
-        self.journal.artifact(path.name, digest_files([path]), path.stat().st_size)
+        self._artifact(path.name, digest_files([path]), path.stat().st_size)
 
     def save_draws(self, draws: NDArray[np.float32]) -> None:
         """draws.zarr: raw draws (N, K, H, A), whole or not at all."""
@@ -117,4 +127,13 @@ class RunDir:
         partial.rename(path)
         files = sorted(file for file in path.rglob("*") if file.is_file())
         size = sum(file.stat().st_size for file in files)
-        self.journal.artifact(path.name, digest_files(files), size)
+        self._artifact(path.name, digest_files(files), size)
+
+    def _artifact(self, name: str, digest: str, num_bytes: int) -> None:
+        """Put a file on record, once: a run that was killed and goes on may write the same one again."""
+        if self._on_record is None:
+            lines = [line.fields for line in read_lines(self.journal.path)[0]]
+            self._on_record = {(line["name"], line["digest"]) for line in lines if line.get("kind") == "artifact"}
+        if (name, digest) not in self._on_record:
+            self.journal.artifact(name, digest, num_bytes)
+            self._on_record.add((name, digest))

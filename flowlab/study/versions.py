@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowlab.core.errors import StudyError
+from flowlab.study.document import FILE_NAME
+from flowlab.study.problems import shown
 
 NEWEST = 2
 VERSIONS = (1, NEWEST)
@@ -49,10 +51,10 @@ def take_version(tables: Mapping[str, Any]) -> tuple[int | None, dict[str, Any]]
     if not isinstance(control, dict) or "version" not in control:
         return None, dict(tables)
     version = control["version"]
-    if isinstance(version, bool) or version not in VERSIONS:
+    if type(version) is not int or version not in VERSIONS:
         raise StudyError(
-            f"control.version is {version!r}, and flowlab knows {', '.join(map(str, VERSIONS))}. "
-            f"Write {NEWEST} for the published control."
+            f"{FILE_NAME}: control.version: got {shown(version)}, expected the number "
+            f"{' or '.join(map(str, VERSIONS))}. Write {NEWEST} for the published control, 1 for the one before it."
         )
     return version, dict(tables) | {"control": {key: value for key, value in control.items() if key != "version"}}
 
@@ -65,18 +67,34 @@ def write_out(tables: Mapping[str, Any], version: int) -> dict[str, Any]:
     written = dict(tables)
     if version == NEWEST:
         return written
-    control: Any = written.get("control", {})
+    control, split, levers = (written.get(name, {}) for name in ("control", "split", "levers"))
     if isinstance(control, dict):
-        for key, value in BEFORE.items():
-            control = _with_default(control, key.split("."), value)
-        written["control"] = control
-    split = written.get("split")
-    if isinstance(split, dict) and split.get("scale") == "pilot" and "num_train" not in split:
-        val = split.get("val")
-        num_val = len(val) if isinstance(val, list) else split.get("num_val")
-        if isinstance(num_val, int):
-            written["split"] = split | {"num_train": max(1, PILOT_DRIVES - num_val)}
+        written["control"] = fill_in(control, BEFORE)
+    num_train = pilot_of_before(split) if isinstance(split, dict) else None
+    if num_train is None:
+        return written
+    if split.get("scale") == "pilot":
+        written["split"] = {"num_train": num_train} | split
+    if isinstance(levers, dict):
+        written["levers"] = {name: _counted_as_before(lever, num_train) for name, lever in levers.items()}
     return written
+
+
+def fill_in(recipe: dict[str, Any], missing: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a recipe's tables with those values, by dotted key, wherever they say nothing of their own."""
+    for key, value in missing.items():
+        recipe = _with_default(recipe, key.split("."), value)
+    return recipe
+
+
+def is_before(recipe: dict[str, Any]) -> bool:
+    """Whether a recorded recipe is of version 1, which did not have the keys of `ADDED`."""
+    return fill_in(recipe, ADDED) != recipe
+
+
+def read_recorded(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a recorded recipe, with what it did by the keys that it lacks."""
+    return fill_in(recipe, BEFORE | ADDED) if is_before(recipe) else recipe
 
 
 def _with_default(table: dict[str, Any], path: list[str], value: Any) -> dict[str, Any]:
@@ -88,12 +106,33 @@ def _with_default(table: dict[str, Any], path: list[str], value: Any) -> dict[st
     return table | {first: _with_default(inner, rest, value)} if isinstance(inner, dict) else table
 
 
-def spell(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe's tables without those keys of version 2 that say what version 1 did without them.
+def pilot_of_before(split: Mapping[str, Any]) -> int | None:
+    """How many drives trained at scale "pilot" in version 1, given the rest of [split]; None where that is no split."""
+    val = split.get("val")
+    num_val = len(val) if isinstance(val, list | tuple) else split.get("num_val")
+    return max(1, PILOT_DRIVES - num_val) if isinstance(num_val, int) else None
 
-    It is what digests are taken of, so a recipe keeps its name whichever version has written it.
+
+def _counted_as_before(lever: Any, num_train: int) -> Any:
+    """A lever that sets split.scale, and so says how many drives train, with the number that version 1 meant."""
+    changes = lever.get("set") if isinstance(lever, dict) else None
+    if not isinstance(changes, dict):
+        return lever
+    nested = changes.get("split")
+    inside = {f"split.{key}": value for key, value in nested.items()} if isinstance(nested, dict) else {}
+    given = changes | inside
+    if "split.scale" not in given or "split.num_train" in given:
+        return lever
+    counted = num_train if given["split.scale"] == "pilot" else None
+    return lever | {"set": changes | {"split.num_train": counted}}
+
+
+def spell(settings: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a recipe or of inputs, without those keys of version 2 that say what version 1 did without them.
+
+    It is what digests are taken of, so that a recipe, and a cache, keep their names whichever version has written them.
     """
-    spelled = copy.deepcopy(recipe)
+    spelled = copy.deepcopy(settings)
     for key, value in ADDED.items():
         *path, last = key.split(".")
         place: Any = spelled
@@ -101,4 +140,8 @@ def spell(recipe: dict[str, Any]) -> dict[str, Any]:
             place = place.get(name, {})
         if last in place and place[last] == value:
             del place[last]
+    split = spelled.get("split", {})
+    before = pilot_of_before(split) if split.get("scale") == "pilot" else None
+    if "num_train" in split and split["num_train"] == before:
+        del split["num_train"]
     return spelled

@@ -1,5 +1,6 @@
-"""What of a run lies on disk: its policy, and while it trains what it needs to go on. Both without the run axis."""
+"""What of a run lies on disk: its policies, and while it trains what it needs to go on. All without the run axis."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from flowlab.core.errors import MissingError
 from flowlab.core.files import write_atomic
+from flowlab.policy.decoder import AnyDecoder, run_weights
 
 POLICY_FILE = "policy.safetensors"
 RESUME_FILE = "resume.safetensors"
@@ -24,11 +26,38 @@ class Resume:
     average: dict[str, Tensor] = field(default_factory=dict)  # of the weights, where the run keeps one
 
 
+def rung_file(step: int) -> str:
+    """The name of the policy that is kept after `step` steps on the way."""
+    return f"policy-{step:06d}.safetensors"
+
+
+def rung_steps(folder: Path) -> list[int]:
+    """After how many steps the policies were kept that lie in a run's folder, ascending; without the last policy."""
+    names = [path.stem.removeprefix("policy-") for path in folder.glob("policy-*.safetensors")]
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def policy_of(decoder: AnyDecoder, run: int) -> dict[str, Tensor]:
+    """All that one run's policy consists of: parameters and buffers. They are views: copy before training goes on."""
+    return {**run_weights(decoder, run), **decoder.run_buffers(run)}
+
+
 def save_policy(path: Path, weights: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     """Write one run's weights, whole or not at all, and return the bytes that were written."""
     content = safetensors.torch.save({name: w.cpu().contiguous() for name, w in weights.items()}, metadata)
+    content = _in_one_spelling(content)
     write_atomic(path, content)
     return content
+
+
+def _in_one_spelling(content: bytes) -> bytes:
+    """The same file with its metadata in order: safetensors shuffles them, and equal policies should be equal bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load_policy(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -14,7 +14,7 @@ from flowlab.policy.decoder import AnyDecoder, Decoder, load_run_weights, run_we
 from flowlab.policy.objectives import Objective
 from flowlab.policy.slot_queries import SlotQueries
 from flowlab.train.average import CohortAverage
-from flowlab.train.checkpoint import Resume
+from flowlab.train.checkpoint import Resume, policy_of
 from flowlab.train.cohort import Cohort
 from flowlab.train.crash import Crash, CrashWatch, name_field
 from flowlab.train.data import Batches, Dropout, TrainData
@@ -35,6 +35,7 @@ class Listener:
     record: Callable[[int, list[MetricRow]], None]
     keep: Callable[[int, Resume], None]  # what the run needs to go on
     crashed: Callable[[int, Crash], None]  # as soon as it is seen
+    rung: Callable[[int, int, dict[str, Tensor]], None] | None = None  # the policy after so many steps, on the way
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ class _Training:
                 self.end_epoch(done, report)
                 if len(self.watch.crashed) == self.cohort.size:
                     return
+                self.keep_rung(done)
             if done == steps or time.monotonic() > keep_at:
                 keep_at = self.keep_all(done)
 
@@ -178,6 +180,17 @@ class _Training:
         if self.sample is None or not due:
             return [[] for _ in self.cohort.runs]
         return self.sample(self.objective, self.policy, done)
+
+    def keep_rung(self, done: int) -> None:
+        """Hand out every whole run's policy as it is now, in the epochs that ask for it; the end has its own."""
+        settings = self.cohort.shape.train
+        epoch, rest = divmod(done, self.batches.steps_per_epoch)
+        due = settings.keep_every and not rest and epoch % settings.keep_every == 0 and done < settings.steps
+        if self.listener.rung is None or not due:
+            return
+        for run in range(self.cohort.size):
+            if run not in self.watch.crashed:
+                self.listener.rung(run, done, policy_of(self.policy, run))
 
     def pe_drift(self) -> dict[str, Tensor]:
         """How far the slots' position embedding has moved from its initial value, as a share of that value's norm."""

@@ -37,11 +37,47 @@ def test_an_unknown_validation_drive_names_the_nearest():
         choose_split(listed(4), SplitSettings(val=("drive_2",)))
 
 
-def test_a_pilot_is_thirty_drives_of_which_five_validate():
+def test_a_pilot_is_thirty_train_drives_and_the_validation_drives():
     split = choose_split(listed(50), SplitSettings(scale="pilot", num_val=5))
+    assert split.val == ("drive_45", "drive_46", "drive_47", "drive_48", "drive_49")
+    assert split.train == tuple(f"drive_{number:02d}" for number in range(30))
+
+
+def test_a_pilot_of_fewer_drives_takes_them_all():
+    assert len(choose_split(listed(32), SplitSettings(scale="pilot", num_val=5)).train) == 27
+    assert len(choose_split(listed(20), SplitSettings(scale="pilot", num_val=5, num_train=25)).train) == 15
+
+
+@pytest.mark.parametrize("scale", ["pilot", "corpus"])
+def test_num_train_is_how_many_drives_train_whatever_the_scale(scale):
+    split = choose_split(listed(50), SplitSettings(scale=scale, num_val=5, num_train=7))
+    assert split.train == tuple(f"drive_{number:02d}" for number in range(7))
     assert len(split.val) == 5
-    assert len(split.train) == 25
-    assert split.train[-1] == "drive_24"
+    assert len(choose_split(listed(50), SplitSettings(scale=scale, num_val=5, num_train=40)).train) == 40
+
+
+@pytest.mark.parametrize(("scale", "num_train"), [("pilot", 46), ("corpus", 46), ("corpus", 1000)])
+def test_more_train_drives_than_there_are_is_one_sentence(scale, num_train):
+    told = rf"^split\.num_train is {num_train}, and 45 of 50 drives are left to train on\. Give 45 or less, or"
+    with pytest.raises(StudyError, match=told):
+        choose_split(listed(50), SplitSettings(scale=scale, num_val=5, num_train=num_train))
+
+
+def test_num_train_goes_by_driver_where_the_choice_is_stratified():
+    drives = [Listed(f"{driver}{number}", driver, "t") for driver in "pqr" for number in range(4)]
+    split = choose_split(drives, SplitSettings(num_train=6, choice="stratified", val=("r3",)))
+    assert split.train == ("p0", "p1", "q0", "q1", "r0", "r1")
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 2.0])
+def test_num_train_is_a_whole_number_of_one_or_more(number):
+    with pytest.raises(ValueError, match="num_train"):
+        SplitSettings(num_val=1, num_train=number)
+
+
+def test_one_drive_on_both_sides_takes_no_number_of_train_drives():
+    with pytest.raises(ValueError, match="it takes no val, num_val or num_train"):
+        SplitSettings(scale="overfit", num_train=1)
 
 
 def test_a_corpus_is_every_drive():
@@ -72,13 +108,13 @@ def test_a_stratified_pilot_takes_from_the_rare_driver_what_the_first_ones_would
     stratified = choose_split(drives, SplitSettings(scale="pilot", choice="stratified", num_val=1))
     assert sum(name.startswith("b") for name in first.train) == 0
     assert sum(name.startswith("b") for name in stratified.train) == 5
-    assert len(stratified.train) == 29
+    assert len(stratified.train) == 30
 
 
 def test_a_round_that_ends_early_favours_no_driver():
     drives = [Listed(f"{driver}{track:02d}", driver, f"t{track}") for driver in "pq" for track in range(40)]
     split = choose_split(drives, SplitSettings(scale="pilot", choice="stratified", val=("q39", "q38")))
-    assert Counter(name[0] for name in split.train) == {"p": 14, "q": 14}
+    assert Counter(name[0] for name in split.train) == {"p": 15, "q": 15}
 
 
 @given(num=st.integers(2, 80), num_val=st.integers(1, 20), strata=st.integers(1, 7))
@@ -101,8 +137,8 @@ def test_drives_that_are_left_out_neither_train_nor_validate_and_make_room_for_t
     without = ("drive_00", "drive_07")
     assert choose_split(listed(4), SplitSettings(num_val=1, without=without[:1])).train == ("drive_01", "drive_02")
     pilot = choose_split(listed(50), SplitSettings(scale="pilot", num_val=5, without=without))
-    assert pilot.train == tuple(f"drive_{n:02d}" for n in range(1, 27) if n != 7)
-    assert len(pilot.train) == 25
+    assert pilot.train == tuple(f"drive_{n:02d}" for n in range(1, 32) if n != 7)
+    assert len(pilot.train) == 30
     overfit = choose_split(listed(3), SplitSettings(scale="overfit", without=without[:1]))
     assert overfit.train == overfit.val == ("drive_01",)
 

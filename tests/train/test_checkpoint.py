@@ -23,6 +23,14 @@ def test_a_policy_comes_back_with_its_metadata(tmp_path):
     assert metadata == {"recipe": "{}", "seed": "1001"}
 
 
+def test_equal_policies_are_equal_bytes(tmp_path):
+    metadata = {name: name for name in "abcdefgh"}  # which safetensors writes in a new order each time
+    assert len({save_policy(tmp_path / "policy", WEIGHTS, metadata) for _ in range(20)}) == 1
+    weights, found = load_policy(tmp_path / "policy")
+    assert equal(weights, WEIGHTS)
+    assert found == metadata
+
+
 def test_a_view_into_a_cohort_is_saved_as_that_run_alone(tmp_path):
     stacked = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
     written = save_policy(tmp_path / "policy", {"w": stacked[1].T}, {})
