@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowlab.evaluate.slices import REST_RAW, maneuver_mask
+from flowlab.evaluate.slices import REST_RAW, maneuver_slots
 from flowlab.evaluate.stats import Stats
 from flowlab.policy.action_space import ChunkDCT, Gaussianize, GaussianizeDCT, Transform
 from flowlab.policy.weights import CapOn, bin_index, chunk_labels
@@ -104,7 +104,7 @@ def raw_facts(stats: Stats, thresholds: Mapping[str, float], raw: NDArray) -> tu
                 at_rest=float((np.abs(column) <= REST_RAW).mean()),
                 threshold=threshold,
                 fitted_threshold=stats.thresholds[name],
-                num_reaching=int(maneuver_mask(column, threshold).sum()),
+                num_reaching=int(maneuver_slots(column, threshold).any(axis=1).sum()),
             )
         )
     return tuple(facts)
