@@ -237,7 +237,7 @@ def test_saved_weights_fit_into_any_place_of_another_cohort():
 
 
 def seen_by_dropout(decoder: Decoder, draws: int = 1) -> list[tuple[str, tuple[int, ...]]]:
-    """The places that dropout is asked about, with their shapes. All of them dropped, the condition is out of reach."""
+    """The places that dropout is asked about, with their shapes. With all dropped, the condition is out of reach."""
     seen = []
 
     def drop(name, x):
@@ -252,7 +252,7 @@ def seen_by_dropout(decoder: Decoder, draws: int = 1) -> list[tuple[str, tuple[i
 
 
 def test_dropout_is_offered_weights_residuals_and_the_hidden_layer_of_each_block_by_name():
-    """Published: 2 heads weigh 5 tokens for each of 3 draws of 4 slots, and the 4 slots of each draw among each other."""
+    """Published: 2 heads weigh 5 tokens for 3 draws of 4 slots, and the 4 slots of each draw each other."""
     residual = (1, 3, 3, HORIZON, 16)
     of_a_block = [
         ("cross.weights", (1, 3, 2, 3 * HORIZON, TOKENS)),

@@ -83,7 +83,7 @@ def test_the_hidden_width_of_the_mlp_is_a_multiple_of_4(multiplier, hidden):
 
 
 def test_dropped_attention_weights_leave_the_sum_over_the_rest():
-    """Two tokens with equal keys weigh a half each; the first dropped and the other doubled, its value is what is left."""
+    """Two tokens with equal keys weigh a half each; the first dropped and the other doubled, its value is left."""
     layer = Attention(1, 4, heads=1, source_width=4, init="torch")
     with torch.no_grad():
         for part in (layer.value, layer.leave):

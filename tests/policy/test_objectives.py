@@ -36,7 +36,7 @@ def test_the_loss_by_hand():
     ]
     decoder = Answers(torch.ones(2, 1, 2, 1))
     losses = FlowMatching(settings, True, CPU).losses(decoder, [], one_frame())["loss"]
-    # velocity errors 0 and 2, weight 2: 4. Implied differences 2 t against 2: (2 t - 2)^2 is 1 and 1/4, the second twice
+    # velocity errors 0 and 2, weight 2: 4. Implied differences 2 t against 2: (2 t - 2)^2 is 1 and 1/4, once and twice
     assert losses.tolist() == pytest.approx([4 + 10 * 1, 4 + 4 * 2 * 0.25], rel=1e-6)
     assert decoder.xt.shape == (2, 1, 1, 2, 1)
     assert decoder.xt.flatten().tolist() == pytest.approx([0.5, 1.5, 0.75, 2.25])

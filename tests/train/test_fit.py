@@ -59,7 +59,7 @@ def test_a_placebo_equals_its_control_exactly(train, run_of):
 
 
 def test_training_lowers_flow_mse(train, run_of):
-    values = [row.value for row in train(run_of(steps=60)).rows[0] if row.slice == "overall"]
+    values = [row.value for row in train(run_of(steps=120)).rows[0] if row.slice == "overall"]
     assert values[-1] < 0.9 * values[0]
 
 
