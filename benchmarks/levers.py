@@ -67,7 +67,7 @@ def seconds(recipe: Recipe, device: torch.device) -> tuple[float, float]:
     raw = torch.rand(NUM_WINDOWS, HORIZON, len(CHANNELS), generator=generator)
     spec, tokens = seen_tokens(recipe.decoder, SPEC)
     horizon = recipe.decoder.horizon or HORIZON
-    stats = fit_stats(recipe.action_space, horizon, CHANNELS, raw)
+    stats = fit_stats(recipe.action_space, recipe.objective.lds.edges, horizon, CHANNELS, raw)
     seen = condition[:, tokens].to(device)
     data = train_data(seen, raw.to(device), stats.space, stats.density, horizon, seen.flip(0))
     validation = validation_data(seen[:1], raw[:1].to(device), stats.space, 0, horizon)

@@ -6,7 +6,8 @@ same way.
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ Drop = Callable[[str, Tensor], Tensor]
 """Dropout by the name of its place: (name, x) -> x (R, ...) with some entries zeroed and the rest scaled up."""
 
 VECTOR = 64  # entries; a multiple of what any CPU kernel takes at a time
+ALIGNMENT = 64  # bytes; torch has every tensor on a CPU begin at a multiple of it
 
 
 def _xavier(weight: Tensor, generator: torch.Generator) -> None:
@@ -104,7 +106,9 @@ class GatedMLP(nn.Module):
     def __init__(self, num_runs: int, width: int, multiplier: float, gate: Literal["gelu", "silu"], init: str) -> None:
         super().__init__()
         hidden = 4 * max(1, round(width * multiplier / 4))
-        self.gate: Callable[[Tensor], Tensor] = F.gelu if gate == "gelu" else F.silu
+        # GELU goes through one kernel for a strided tensor and through another for a contiguous one, which round
+        # differently; a gate is contiguous where it is one run's one row
+        self.gate: Callable[[Tensor], Tensor] = partial(in_whole_vectors, F.gelu) if gate == "gelu" else F.silu
         self.enter = StackedLinear(num_runs, width, 2 * hidden, init)
         self.leave = StackedLinear(num_runs, hidden, width, init)
 
@@ -158,14 +162,52 @@ class Attention(nn.Module):
         if drop is None:
             out = F.scaled_dot_product_attention(queries, keys, values)
         else:
-            scores = (queries / math.sqrt(queries.shape[-1])) @ keys.transpose(-1, -2)
-            weights = drop(name, scores.softmax(dim=-1).reshape(len(x), -1, *scores.shape[1:]))
-            out = weights.reshape(scores.shape) @ values
+            out = self._by_weights(queries / math.sqrt(queries.shape[-1]), keys, values, partial(drop, name), len(x))
         return self.leave(out.transpose(1, 2).reshape(x.shape))
+
+    def _by_weights(
+        self, queries: Tensor, keys: Tensor, values: Tensor, drop: Callable[[Tensor], Tensor], num_runs: int
+    ) -> Tensor:
+        """(R * B, heads, L, W / heads), by way of weights (R, B, heads, L, S), of which `drop` may drop some."""
+
+        def by_run(x: Tensor) -> Tensor:
+            return x.reshape(num_runs, -1, *x.shape[2:])
+
+        scores = _ProductOfEachRun.apply(by_run(queries), by_run(keys).transpose(-1, -2))
+        weights = scores.softmax(dim=-1).unflatten(1, (-1, self.heads))
+        return _ProductOfEachRun.apply(drop(weights).flatten(1, 2), by_run(values)).reshape(queries.shape)
 
     def _split(self, x: Tensor) -> Tensor:
         *batch, length, width = x.shape
         return x.reshape(math.prod(batch), length, self.heads, width // self.heads).transpose(1, 2)
+
+
+class _ProductOfEachRun(torch.autograd.Function):
+    """(R, N, L, D) @ (R, N, D, S), on a CPU one run after the other and each from where memory is aligned.
+
+    How a product of many small matrices is rounded depends on how many they are and where they lie.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+        ctx.save_for_backward(left, right)
+        return _products(left, right)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = ctx.saved_tensors
+        return _products(gradient, right.transpose(-1, -2)), _products(left.transpose(-1, -2), gradient)
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    if left.device.type != "cpu":
+        return left @ right
+    return torch.stack([torch.bmm(_aligned(a), _aligned(b)) for a, b in zip(left, right, strict=True)])
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """x, in a place of its own unless it begins where a tensor of its own would."""
+    return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
 
 
 class StackedMLP(nn.Module):
@@ -193,9 +235,8 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """
     rows = x.reshape(x.shape[0], -1)
     missing = -rows.shape[1] % VECTOR
-    if not missing:
-        return function(x)
-    return function(F.pad(rows, (0, missing)))[:, : rows.shape[1]].reshape(x.shape)
+    whole = F.pad(rows, (0, missing)) if missing else rows.contiguous()
+    return function(whole)[:, : rows.shape[1]].reshape(x.shape)
 
 
 class AffineNorm(nn.Module):

@@ -42,6 +42,13 @@ def decoder_of(*seeds):
     return decoder
 
 
+def silent(decoder):
+    """The decoder with a velocity of 0: what is drawn is the noise itself."""
+    torch.nn.init.zeros_(decoder.velocity.weight)
+    torch.nn.init.zeros_(decoder.velocity.bias)
+    return decoder
+
+
 def frames_of(condition):
     """Four frames of drive a and three of drive b, of 4 slots."""
     truth = np.zeros((len(FRAMES), 4, len(CHANNELS)), np.float32)
@@ -73,8 +80,7 @@ def test_fewer_draws_are_the_first_of_more(condition):
 
 
 def test_a_decoder_without_velocity_gives_the_bank_s_noise_times_its_scale(condition):
-    decoder = decoder_of(11)
-    torch.nn.init.zeros_(decoder.velocity.weight)
+    decoder = silent(decoder_of(11))
     bank = noise(DRIVES, FRAMES, num_draws=3, horizon=4, num_channels=2, bank_seed=0)
     scaled = draws_of(decoder, condition, SETTINGS.model_copy(update={"noise_scale": 0.5}))
     np.testing.assert_array_equal(scaled[0], np.float32(0.5) * bank)
@@ -89,8 +95,7 @@ def test_a_deterministic_objective_has_one_draw(condition):
 def test_a_policy_of_fewer_slots_holds_its_last_one_and_starts_from_the_same_noise(condition):
     decoder = Decoder(1, DecoderSettings(width=16, layers=2, heads=2), 2, len(CHANNELS), SPEC)
     initialise(decoder, [11])
-    torch.nn.init.zeros_(decoder.velocity.weight)  # what comes out is the noise itself
-    drawn = draw(FLOW, decoder, SPACE, frames_of(condition), SETTINGS)[0]
+    drawn = draw(FLOW, silent(decoder), SPACE, frames_of(condition), SETTINGS)[0]
     bank = noise(DRIVES, FRAMES, num_draws=3, horizon=4, num_channels=2, bank_seed=0)
     np.testing.assert_array_equal(drawn[:, :, :2], bank[:, :, :2])
     np.testing.assert_array_equal(drawn[:, :, 2:], np.repeat(bank[:, :, 1:2], 2, axis=2))

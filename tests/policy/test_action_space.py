@@ -26,9 +26,12 @@ QUANTILE = NormalDist().inv_cdf
 NUM_KNOTS = 256
 
 
-def space(transform: str = "identity", merge: bool = True, channels=CHANNELS, raw=None, knots: int = 16) -> ActionSpace:
+def space(
+    transform: str = "identity", merge: bool = True, channels=CHANNELS, raw=None, knots: int = 16, tails: str = "end"
+) -> ActionSpace:
     raw = torch.rand(8, 2, len(channels), generator=torch.Generator().manual_seed(0)) if raw is None else raw
-    return fit_action_space(ActionSpaceSettings(merge=merge, transform=transform, knots=knots), channels, raw)
+    settings = ActionSpaceSettings(merge=merge, transform=transform, knots=knots, tails=tails)
+    return fit_action_space(settings, channels, raw)
 
 
 def atoms() -> np.ndarray:
@@ -115,8 +118,16 @@ def test_an_atom_maps_to_the_middle_of_its_normal_quantiles(atom, first, last):
     assert torch.equal(down(fitted, inside), torch.full((1001,), atom))
 
 
-def test_tails_go_on_unclipped_with_the_slope_of_the_whole_range():
+def test_the_published_tails_end_at_the_outer_knots_on_both_ways():
+    """The data go from -1 to 1, and the outer of 256 knots are the normal quantiles of 0.5 / 256 and 255.5 / 256."""
     fitted = fit_gaussianize(atoms(), NUM_KNOTS)
+    outer = QUANTILE(255.5 / NUM_KNOTS)
+    assert down(fitted, [-9.0, -outer - 0.01, outer + 0.01, 9.0]).tolist() == [-1.0, -1.0, 1.0, 1.0]
+    assert torch.equal(up(fitted, [-7.0, -1.01, 1.01, 7.0]), up(fitted, [-1.0, -1.0, 1.0, 1.0]))
+
+
+def test_linear_tails_go_on_unclipped_with_the_slope_of_the_whole_range():
+    fitted = fit_gaussianize(atoms(), NUM_KNOTS, "linear")
     outer = QUANTILE(255.5 / NUM_KNOTS)
     slope = 2.0 / (2 * outer)
     assert torch.allclose(down(fitted, [outer + 1, -outer - 2]), torch.tensor([1 + slope, -1 - 2 * slope]), atol=1e-5)
@@ -280,7 +291,7 @@ def test_whatever_a_merged_model_gives_never_presses_gas_and_brake_at_once(trans
 @pytest.mark.parametrize("transform", list(TOLERANCE))
 def test_nothing_is_clipped_beyond_the_range_of_the_train_split(transform):
     raw = torch.linspace(-1, 1, 40).reshape(20, 2, 1)
-    fitted = space(transform, merge=False, channels=("steering",), raw=raw)
+    fitted = space(transform, merge=False, channels=("steering",), raw=raw, tails="linear")
     chunks = torch.tensor([-9.0, -6.0, -3.0, 0.0, 3.0, 6.0, 9.0]).reshape(-1, 1, 1).expand(-1, 2, 1).clone()
     if transform == "chunk-dct":
         chunks[:, 1] = 0  # the same for both slots: frequency 0 alone
@@ -292,7 +303,7 @@ def test_nothing_is_clipped_beyond_the_range_of_the_train_split(transform):
 @pytest.mark.parametrize("transform", list(TOLERANCE))
 def test_the_way_back_from_far_outside_is_exact_too(transform):
     raw = torch.linspace(-1, 1, 40).reshape(20, 2, 1)
-    fitted = space(transform, merge=False, channels=("steering",), raw=raw)
+    fitted = space(transform, merge=False, channels=("steering",), raw=raw, tails="linear")
     far = torch.tensor([[-7.0, 2.0], [3.0, -4.0]]).unsqueeze(-1)
     assert torch.allclose(fitted.to_raw(fitted.to_model(far)), far, rtol=1e-5)
 

@@ -12,15 +12,16 @@ HORIZON, CHANNELS, TOKENS, CONDITION = 4, 2, 5, 12
 SPEC = ConditionSpec(CONDITION, (TokenGroup("tokens", TOKENS),))
 
 
-def build(seeds=(1,), layers: int = 2) -> Decoder:
-    decoder = Decoder(len(seeds), DecoderSettings(width=16, heads=2, layers=layers), HORIZON, CHANNELS, SPEC)
+def build(seeds=(1,), layers: int = 2, **changes) -> Decoder:
+    settings = DecoderSettings(width=16, heads=2, layers=layers, **changes)
+    decoder = Decoder(len(seeds), settings, HORIZON, CHANNELS, SPEC)
     initialise(decoder, seeds)
     return decoder
 
 
-def trained(seeds=(1,), dtype: torch.dtype = torch.float64) -> Decoder:
+def trained(seeds=(1,), dtype: torch.dtype = torch.float64, **changes) -> Decoder:
     """As after some training: every entry moved from its start, so that flow time matters too."""
-    decoder = build(seeds).to(dtype)
+    decoder = build(seeds, **changes).to(dtype)
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for parameter in decoder.parameters():
@@ -47,17 +48,33 @@ def test_the_default_decoder_has_the_published_number_of_parameters(num_runs):
     assert count(num_runs) == num_runs * 5_100_802
 
 
+def embedding(**changes) -> TimeEmbedding:
+    """Of width 6; settings of a decoder are checked for its attention, and need 8."""
+    return TimeEmbedding(1, DecoderSettings(**changes).model_copy(update={"width": 6}))
+
+
 def test_time_features_by_hand():
-    features = TimeEmbedding(1, 6).features(torch.tensor([[0.75]], dtype=torch.float64))[0, 0]
+    """The published waves begin one later: at width 6 there are two, of the rates 1 / 100 and 1 / 10000."""
+    features = embedding().features(torch.tensor([[0.75]], dtype=torch.float64))[0, 0]
+    angles = (7.5, 0.075)  # 1000 t at those rates
+    waves = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
+    assert features.tolist() == pytest.approx([*waves, 0.75, 0.25 * math.log(3.0)], abs=1e-5)
+
+
+def test_time_features_from_the_fastest_wave_on_by_hand():
+    features = embedding(first_wave=0).features(torch.tensor([[0.75]], dtype=torch.float64))[0, 0]
     angles = (750.0, 7.5)  # 1000 t at the rates 1 and 1 / 100
     waves = [math.sin(a) for a in angles] + [math.cos(a) for a in angles]
     assert features.tolist() == pytest.approx([*waves, 0.75, 0.25 * math.log(3.0)], abs=1e-5)
 
 
 def test_time_features_are_finite_at_both_ends_of_the_path():
-    ends = TimeEmbedding(1, 6).features(torch.tensor([[0.0, 1.0]]))
+    """The published limit is the distance from 1 to the next float32, 2^-23: a quarter of its logit is -3.986."""
+    ends = embedding().features(torch.tensor([[0.0, 1.0]]))
     assert torch.isfinite(ends).all()
-    assert ends[0, 0, -1].item() == pytest.approx(0.25 * math.log(1e-4), rel=1e-3)
+    assert ends[0, :, -1].tolist() == pytest.approx([-23 * math.log(2) / 4, 23 * math.log(2) / 4], rel=1e-6)
+    wider = embedding(logit_limit=1e-4).features(torch.tensor([[0.0, 1.0]]))
+    assert wider[0, 0, -1].item() == pytest.approx(0.25 * math.log(1e-4), rel=1e-3)
 
 
 def test_an_untrained_decoder_does_not_see_flow_time():
@@ -169,10 +186,15 @@ def test_a_run_starts_as_it_would_alone():
             assert torch.equal(weight, run_weights(together, run)[name]), name
 
 
+ATTENTION = ("query", "key", "value", "leave")
+
+
 def test_another_seed_starts_elsewhere_in_every_matrix():
     first, second = run_weights(build(seeds=(1,)), 0), run_weights(build(seeds=(2,)), 0)
-    same = [name for name in first if torch.equal(first[name], second[name])]
-    assert all(name.endswith(".bias") or ".modulation." in name for name in same)
+    same = {name for name in first if torch.equal(first[name], second[name])}
+    # as those of nn.MultiheadAttention
+    zero = {f"blocks.{i}.{of}.{part}.bias" for i in (0, 1) for of in ("cross", "slots") for part in ATTENTION}
+    assert same == zero | {f"blocks.{i}.modulation.{part}" for i in (0, 1) for part in ("weight", "bias")}
 
 
 def test_a_deeper_decoder_shares_the_first_layers_of_a_shallower_one():
@@ -182,8 +204,25 @@ def test_a_deeper_decoder_shares_the_first_layers_of_a_shallower_one():
     assert not torch.equal(deep["blocks.0.cross.query.weight"], deep["blocks.4.cross.query.weight"])
 
 
-def test_matrices_start_within_the_xavier_bound_and_fill_it():
-    weight = run_weights(build(), 0)["condition.project.weight"]
+@pytest.mark.parametrize(
+    ("name", "squared"),
+    [
+        ("condition.project.weight", 1 / CONDITION),
+        ("condition.project.bias", 1 / CONDITION),
+        ("action.weight", 1 / CHANNELS),
+        ("blocks.0.mlp.leave.weight", 1 / 16),
+        ("blocks.0.mlp.leave.bias", 1 / 16),
+        ("blocks.0.slots.query.weight", 6 / (16 + 3 * 16)),  # Xavier's, of the three projections as one matrix
+        ("blocks.0.cross.leave.weight", 1 / 16),
+    ],
+)
+def test_weights_start_within_torchs_bounds_and_fill_them(name, squared):
+    weight = run_weights(build(), 0)[name]
+    assert 0.8 * squared**0.5 < weight.abs().max() <= squared**0.5
+
+
+def test_matrices_may_start_within_the_xavier_bound_and_fill_it():
+    weight = run_weights(build(init="xavier"), 0)["condition.project.weight"]
     bound = math.sqrt(6 / (CONDITION + 16))
     assert 0.9 * bound < weight.abs().max() <= bound
 
@@ -197,18 +236,39 @@ def test_saved_weights_fit_into_any_place_of_another_cohort():
     assert all(torch.equal(weight, untouched[name]) for name, weight in run_weights(other, 0).items())
 
 
-def test_dropout_is_offered_each_branch_of_each_block_by_name():
+def seen_by_dropout(decoder: Decoder, draws: int = 1) -> list[tuple[str, tuple[int, ...]]]:
+    """The places that dropout is asked about, with their shapes. With all dropped, the condition is out of reach."""
     seen = []
 
     def drop(name, x):
         seen.append((name, tuple(x.shape)))
         return torch.zeros_like(x)
 
-    decoder, (xt, t, condition) = trained(), inputs()
+    xt, t, condition = inputs(draws=draws)
     out = decoder(xt, t, decoder.remember(condition), drop)
-    shape = (1, 3, 1, HORIZON, 16)
-    assert seen == [(f"blocks.{i}.{part}", shape) for i in range(2) for part in ("cross", "slots", "mlp")]
+    offered = list(seen)
     assert torch.equal(out, decoder(xt, t, decoder.remember(5 * condition), drop)), "without branches, no condition"
+    return offered
+
+
+def test_dropout_is_offered_weights_residuals_and_the_hidden_layer_of_each_block_by_name():
+    """Published: 2 heads weigh 5 tokens for 3 draws of 4 slots, and the 4 slots of each draw each other."""
+    residual = (1, 3, 3, HORIZON, 16)
+    of_a_block = [
+        ("cross.weights", (1, 3, 2, 3 * HORIZON, TOKENS)),
+        ("cross", residual),
+        ("slots.weights", (1, 3 * 3, 2, HORIZON, HORIZON)),
+        ("slots", residual),
+        ("mlp.hidden", residual),
+    ]
+    expected = [(f"blocks.{i}.{part}", shape) for i in range(2) for part, shape in of_a_block]
+    assert seen_by_dropout(trained(), draws=3) == expected
+
+
+def test_dropout_may_be_offered_the_residual_of_each_branch_alone():
+    shape = (1, 3, 1, HORIZON, 16)
+    expected = [(f"blocks.{i}.{part}", shape) for i in range(2) for part in ("cross", "slots", "mlp")]
+    assert seen_by_dropout(trained(dropout_at="residuals")) == expected
 
 
 @pytest.mark.parametrize(("width", "heads"), [(64, 3), (20, 4), (12, 4)])

@@ -12,12 +12,14 @@ from flowlab.policy.build import build_decoder, seen_tokens
 from flowlab.policy.decoder import Decoder, initialise, load_run_weights, run_weights, token_range
 from flowlab.policy.layers import Attention
 from flowlab.study.recipe import DecoderSettings
+from flowlab.study.versions import BEFORE
 
 HORIZON, CHANNELS, WIDTH, CONDITION = 4, 2, 16, 12
 SPEC = ConditionSpec(CONDITION, (TokenGroup("history", 2), TokenGroup("waypoints", 3), TokenGroup("now", 1)))
 LEVERS = {
     "control": {},
-    "rotary": {"rotary_slots": True},
+    "rotary-off": {"rotary_slots": False},
+    "before": {key.removeprefix("decoder."): value for key, value in BEFORE.items() if key.startswith("decoder.")},
     "slot-adaln": {"slot_adaln": True},
     "norm": {"condition_norm": True},
     "projection-mlp": {"condition_projection": "mlp"},
@@ -26,7 +28,6 @@ LEVERS = {
     "waypoints": {"waypoint_embedding": True},
     "deep": {"layers": 3},
     "all": {
-        "rotary_slots": True,
         "slot_adaln": True,
         "condition_norm": True,
         "condition_projection": "none",
@@ -106,7 +107,7 @@ def test_products_of_rotated_vectors_depend_on_the_distance_alone():
 
 
 def attention(rotary: RotaryAngles | None) -> Attention:
-    layer = Attention(1, WIDTH, 2, rotary=rotary)
+    layer = Attention(1, WIDTH, 2, WIDTH, "torch", rotary)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -140,7 +141,7 @@ def test_keys_of_equal_slots_are_one_key_turned_by_the_slots_place():
 
 
 def test_rotary_slots_turn_the_slots_and_never_the_condition():
-    control, lever = build(), build("rotary")
+    control, lever = build(), build("rotary-off")
     assert names(lever) == names(control)
     condition = inputs()[2]
     for ours, theirs in zip(
@@ -149,7 +150,7 @@ def test_rotary_slots_turn_the_slots_and_never_the_condition():
         assert torch.equal(ours[0], theirs[0])
         assert torch.equal(ours[1], theirs[1])
     assert (out(lever) - out(control)).abs().max() > 1e-4
-    assert (out(lever) - out(build("rotary", rotary_base=1000.0))).abs().max() > 1e-5
+    assert (out(control) - out(build(rotary_base=1000.0))).abs().max() > 1e-5
 
 
 # Levers whose new parameters start at zero
@@ -171,7 +172,7 @@ def test_what_a_lever_adds_is_all_that_it_changes_after_training_too(lever):
     assert (out(moved(added, *NEW_AT_ZERO[lever])) - out(control)).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("lever", [lever for lever in LEVERS if lever != "control"])
+@pytest.mark.parametrize("lever", [lever for lever in LEVERS if lever not in ("control", "before")])  # another init
 def test_what_a_lever_shares_with_the_control_starts_the_same(lever):
     control, other = run_weights(build(), 0), run_weights(build(lever), 0)
     resized = {"projection-none": ".cross.", "all": ".cross."}.get(lever, "nothing")
@@ -249,7 +250,8 @@ LINEAR = 384 * 256 + 256
         ({"condition_adaln": True, "condition_projection": "none"}, -LINEAR + 4 * 2 * 128 * 256 + 384 * 256 + 256),
         ({"waypoint_embedding": True}, 10 * 256),
         ({"waypoint_embedding": True, "condition_projection": "none"}, -LINEAR + 4 * 2 * 128 * 256 + 10 * 384),
-        ({"rotary_slots": True}, 0),
+        ({"rotary_slots": False}, 0),
+        ({"init": "xavier", "final_norm": True, "first_wave": 0}, 0),
         ({"condition_norm": True}, 0),
         # a block: modulation 256 x 1536 + 1536, two attentions of 4 (256 x 256 + 256), a gated MLP of 256
         ({"layers": 8}, 4 * (256 * 1536 + 1536 + 8 * (256 * 256 + 256) + 256 * 512 + 512 + 256 * 256 + 256)),

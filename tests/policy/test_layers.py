@@ -1,3 +1,6 @@
+import math
+from statistics import NormalDist
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,13 +27,13 @@ def normal(*shape: int) -> torch.Tensor:
 
 
 def test_a_stacked_linear_is_one_plain_linear_per_run():
-    layer, x = filled(StackedLinear(RUNS, WIDTH, 5)), normal(RUNS, 2, 4, WIDTH)
+    layer, x = filled(StackedLinear(RUNS, WIDTH, 5, "torch")), normal(RUNS, 2, 4, WIDTH)
     expected = torch.stack([F.linear(x[r], layer.weight[r].T, layer.bias[r]) for r in range(RUNS)])
     assert torch.allclose(layer(x), expected, rtol=0, atol=1e-12)
 
 
 def test_attention_is_torchs_multi_head_attention_per_run():
-    layer = filled(Attention(RUNS, WIDTH, heads=2))
+    layer = filled(Attention(RUNS, WIDTH, heads=2, source_width=WIDTH, init="torch"))
     x, source = normal(RUNS, 2, 3, WIDTH), normal(RUNS, 2, 5, WIDTH) / 3
     out = layer(x, layer.keys_values(source))
     for run in range(RUNS):
@@ -45,20 +48,59 @@ def test_attention_is_torchs_multi_head_attention_per_run():
         assert torch.allclose(out[run], expected, rtol=0, atol=1e-10)
 
 
-def test_the_gated_mlp_by_hand():
+# at 1.5: x / (1 + exp(-x)), and x times the normal distribution's share below it, 0.9331928
+GATES = {"silu": 1.5 / (1 + math.exp(-1.5)), "gelu": 1.5 * NormalDist().cdf(1.5)}
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_the_gated_mlp_by_hand(gate):
     """Four hidden values 2 x, their gates x, and each counts three quarters: 3 in all."""
-    layer = GatedMLP(1, 1, multiplier=4.0)
+    layer = GatedMLP(1, 1, multiplier=4.0, gate=gate, init="torch")
     with torch.no_grad():
         layer.enter.weight.copy_(torch.tensor([[[2.0] * 4 + [1.0] * 4]]))
+        layer.enter.bias.zero_()
         layer.leave.weight.fill_(3.0 / 4)
         layer.leave.bias.fill_(0.5)
-    gate = 1.5 / (1 + torch.exp(torch.tensor(-1.5)))
-    assert layer(torch.tensor([[[1.5]]])).item() == pytest.approx(float(3 * 3.0 * gate + 0.5), rel=1e-6)
+    assert layer(torch.tensor([[[1.5]]])).item() == pytest.approx(3 * 3.0 * GATES[gate] + 0.5, rel=1e-6)
+
+
+def test_the_gated_mlp_drops_of_its_hidden_layer_by_name():
+    """All of it dropped, what is left is the bias on the way out."""
+    layer, seen = filled(GatedMLP(RUNS, WIDTH, 1.0, "gelu", "torch")), []
+
+    def drop(name, x):
+        seen.append((name, tuple(x.shape)))
+        return torch.zeros_like(x)
+
+    out = layer(normal(RUNS, 2, 3, WIDTH), drop, "here")
+    assert seen == [("here", (RUNS, 2, 3, 8))]
+    assert torch.equal(out, layer.leave.bias[:, None, None].expand(out.shape))
 
 
 @pytest.mark.parametrize(("multiplier", "hidden"), [(1.0, 8), (4.0, 32), (0.7, 4), (0.01, 4)])
 def test_the_hidden_width_of_the_mlp_is_a_multiple_of_4(multiplier, hidden):
-    assert GatedMLP(1, WIDTH, multiplier).leave.weight.shape == (1, hidden, WIDTH)
+    assert GatedMLP(1, WIDTH, multiplier, "gelu", "torch").leave.weight.shape == (1, hidden, WIDTH)
+
+
+def test_dropped_attention_weights_leave_the_sum_over_the_rest():
+    """Two tokens with equal keys weigh a half each; the first dropped and the other doubled, its value is left."""
+    layer = Attention(1, 4, heads=1, source_width=4, init="torch")
+    with torch.no_grad():
+        for part in (layer.value, layer.leave):
+            part.weight.copy_(torch.eye(4))
+            part.bias.zero_()
+        layer.key.weight.zero_()
+    source = torch.tensor([[[[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]]]])
+    x, kept = torch.ones(1, 1, 3, 4), layer.keys_values(source)
+    assert layer(x, kept)[0, 0, 0].tolist() == pytest.approx([3, 4, 5, 6])
+    seen = []
+
+    def drop_first(name, weights):
+        seen.append((name, tuple(weights.shape)))
+        return weights * torch.tensor([0.0, 2.0])
+
+    assert layer(x, kept, drop_first, "weights")[0, 0, 0].tolist() == pytest.approx([5, 6, 7, 8])
+    assert seen == [("weights", (1, 1, 1, 3, 2))]  # run, frame, head, query, token
 
 
 @pytest.mark.parametrize("function", [torch.sigmoid, torch.logit, F.silu, torch.sin, torch.cos])

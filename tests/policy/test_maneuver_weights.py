@@ -33,8 +33,20 @@ def test_weights_by_hand():
     assert np.allclose(weights[:, 0], [4 / 7, 4 / 7, 4 / 7, 16 / 7])
 
 
-def test_the_cap_holds_before_the_last_normalisation():
+def test_the_cap_holds_the_inverse_density_and_then_comes_the_normalisation():
     weights = two_bins().weights(chunks([0.0, 0.0, 0.0, 1.0]), alpha=[0.5], cap=2.0)
+    # 1.25, 1.25, 1.25 and 5 held at 2 have mean 23 / 16
+    assert np.allclose(weights[:, 0], [20 / 23, 20 / 23, 20 / 23, 32 / 23])
+
+
+def test_a_cap_below_every_inverse_density_makes_all_weights_one():
+    """1 / 0.64 and 1 / 0.04 are both held at 1.5."""
+    weights = two_bins().weights(chunks([0.0, 0.0, 0.0, 1.0]), alpha=[1.0], cap=1.5)
+    assert torch.equal(weights, torch.ones(4, 1))
+
+
+def test_a_cap_on_the_multiple_of_the_mean_holds_before_the_last_normalisation():
+    weights = two_bins().weights(chunks([0.0, 0.0, 0.0, 1.0]), alpha=[0.5], cap=2.0, cap_on="multiple-of-mean")
     # 4/7, 4/7, 4/7, 2 have mean 13 / 14
     assert np.allclose(weights[:, 0], [8 / 13, 8 / 13, 8 / 13, 28 / 13])
 
@@ -73,8 +85,18 @@ def test_a_rare_maneuver_weighs_more():
     assert float(weights[-1] / weights[0]) == pytest.approx(19**0.5, rel=1e-6)
 
 
-def test_a_density_is_the_histogram_smoothed_by_two_bins():
+def test_a_density_is_the_histogram_smoothed_by_two_bins_with_the_outer_ones_repeated():
     density = fit_label_density(chunks([0.0, 0.0, 0.0, 1.0]))
+    kernel = np.exp(-0.5 * (np.arange(-8, 9) / 2.0) ** 2)
+    kernel /= kernel.sum()
+    # 0.75 in the first bin and in all before it: bin 0 sees one half of the kernel and its middle, and so on
+    assert np.allclose(density.share[0, :3], [0.75 * kernel[i:].sum() for i in (8, 9, 10)])
+    assert np.allclose(density.share[0, -3:], [0.25 * kernel[i:].sum() for i in (10, 9, 8)])
+    assert density.top.tolist() == [1.0]
+
+
+def test_a_mirrored_density_has_the_mirror_images_of_the_outer_bins():
+    density = fit_label_density(chunks([0.0, 0.0, 0.0, 1.0]), "mirror")
     kernel = np.exp(-0.5 * (np.arange(-8, 9) / 2.0) ** 2)
     kernel /= kernel.sum()
     # an atom in the first bin, and its mirror image one bin outside
@@ -90,10 +112,18 @@ def test_smoothing_by_nothing_changes_nothing():
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=64), st.floats(0.1, 4))
-def test_smoothing_keeps_the_mass(share, std_bins):
-    smoothed = smooth(np.array(share), std_bins)
+def test_mirrored_smoothing_keeps_the_mass(share, std_bins):
+    smoothed = smooth(np.array(share), std_bins, "mirror")
     assert smoothed.shape == (len(share),)
     assert smoothed.sum() == pytest.approx(sum(share), abs=1e-9)
+
+
+def test_smoothing_with_repeated_ends_leaves_what_is_even_and_adds_to_a_full_end():
+    """At deviation 0.8493, exp(-1 / (2 s^2)) = 1/2: bins 0 to 3 steps away weigh 1, 1/2, 1/16 and 1/512."""
+    assert smooth(np.full(9, 0.5), 0.8493).tolist() == pytest.approx([0.5] * 9)
+    one_side = sum(0.5 ** (i * i) for i in (1, 2, 3))
+    end = smooth(np.array([1.0, *[0.0] * 8]), 0.8493)[0]
+    assert end == pytest.approx((1 + one_side) / (1 + 2 * one_side), abs=1e-4)
 
 
 def four_bins(num_channels: int = 1) -> LabelDensity:
@@ -113,13 +143,19 @@ def test_four_bins_by_hand():
 
 
 def test_four_bins_with_the_full_inverse_density_by_hand():
-    weights = four_bins().weights(chunks(BY_BIN), alpha=[1.0], cap=15.0)[:, 0]
+    weights = four_bins().weights(chunks(BY_BIN), alpha=[1.0], cap=25.0)[:, 0]
     # each bin has the same total: a quarter of 25, shared among its chunks
     assert np.allclose(weights, [6.25 / 16] * 16 + [6.25 / 4] * 8 + [6.25])
 
 
 def test_four_bins_capped_by_hand():
-    weights = four_bins().weights(chunks(BY_BIN), alpha=[1.0], cap=3.125)[:, 0]
+    weights = four_bins().weights(chunks(BY_BIN), alpha=[1.0], cap=12.5)[:, 0]
+    # 1 / density is 1.5625, 6.25, 6.25 and 25, of which 12.5 is left: the mean is (25 + 50 + 12.5) / 25 = 3.5
+    assert np.allclose(weights, [1.5625 / 3.5] * 16 + [6.25 / 3.5] * 8 + [12.5 / 3.5])
+
+
+def test_four_bins_capped_at_a_multiple_of_the_mean_by_hand():
+    weights = four_bins().weights(chunks(BY_BIN), alpha=[1.0], cap=3.125, cap_on="multiple-of-mean")[:, 0]
     # the one of 6.25 becomes 3.125, and the mean (25 - 3.125) / 25 = 0.875
     assert np.allclose(weights, [6.25 / 16 / 0.875] * 16 + [6.25 / 4 / 0.875] * 8 + [3.125 / 0.875])
 

@@ -5,7 +5,7 @@ import torch
 
 from flowlab.policy.decoder import keep_all
 from flowlab.policy.flow_time import FlowTimes
-from flowlab.policy.objectives import Batch, FlowMatching, Regression, delta_squared, weighted_mean
+from flowlab.policy.objectives import Batch, DeltaLoss, FlowMatching, Regression, delta_squared, weighted_mean
 from flowlab.policy.path import implied_action, point_on_path
 from flowlab.study.recipe import FlowTime, ObjectiveSettings
 
@@ -31,13 +31,13 @@ def one_frame(weight: float = 2.0) -> Batch:
 
 def test_the_loss_by_hand():
     settings = [
-        ObjectiveSettings(delta_weight=10.0),  # t = 1/2
+        ObjectiveSettings(delta_weight=10.0, delta_weighted=False),  # t = 1/2
         ObjectiveSettings(delta_weight=4.0, flow_time=FlowTime(mean=math.log(3))),  # t = 3/4
     ]
     decoder = Answers(torch.ones(2, 1, 2, 1))
     losses = FlowMatching(settings, True, CPU).losses(decoder, [], one_frame())["loss"]
-    # velocity errors 0 and 2, weight 2: 4. Implied differences 2 t against 2: (2 t - 2)^2 is 1 and 1/4.
-    assert losses.tolist() == pytest.approx([4 + 10 * 1, 4 + 4 * 0.25], rel=1e-6)
+    # velocity errors 0 and 2, weight 2: 4. Implied differences 2 t against 2: (2 t - 2)^2 is 1 and 1/4, once and twice
+    assert losses.tolist() == pytest.approx([4 + 10 * 1, 4 + 4 * 2 * 0.25], rel=1e-6)
     assert decoder.xt.shape == (2, 1, 1, 2, 1)
     assert decoder.xt.flatten().tolist() == pytest.approx([0.5, 1.5, 0.75, 2.25])
 
@@ -80,15 +80,26 @@ def test_flow_times_follow_each_runs_law():
     assert times.flatten().tolist() == pytest.approx(expected, rel=1e-6)
 
 
-def test_delta_mse_of_a_constant_chunk_by_hand():
+def test_delta_squared_of_a_constant_chunk_by_hand():
     action = torch.tensor([0.0, 1.0, 3.0]).reshape(1, 1, 3, 1)
-    assert delta_squared(torch.full_like(action, 7.0), action).tolist() == [(1 + 4) / 2]
+    assert delta_squared(torch.full_like(action, 7.0), action).flatten().tolist() == [1, 4]
 
 
-def test_delta_mse_of_the_right_chunk_is_zero_and_blind_to_an_offset():
+def test_delta_squared_of_the_right_chunk_is_zero_and_blind_to_an_offset():
     action = torch.tensor([[0.0, 1.0, 3.0], [2.0, 2.0, -4.0]]).reshape(2, 1, 3, 1)
-    assert delta_squared(action, action).tolist() == [0, 0]
-    assert delta_squared(action + 5, action).tolist() == [0, 0]
+    assert delta_squared(action, action).shape == (2, 1, 2, 1)
+    assert not delta_squared(action, action).any()
+    assert not delta_squared(action + 5, action).any()
+
+
+def test_the_delta_loss_by_hand_of_runs_that_differ_in_its_weights():
+    """Errors 1 and 3 of two channels in a first frame, 5 and 7 in a second, at the maneuver weights 2, 0, 1 and 1."""
+    squared = torch.tensor([[1.0, 3.0], [5.0, 7.0]]).reshape(1, 2, 1, 2).expand(3, 2, 1, 2)
+    weight = torch.tensor([[2.0, 0.0], [1.0, 1.0]]).expand(3, 2, 2)
+    laws = [(10.0, True), (10.0, False), (0.5, True)]
+    delta = DeltaLoss([ObjectiveSettings(delta_weight=w, delta_weighted=by) for w, by in laws], CPU)
+    # weighted (2 + 0 + 5 + 7) / 4 = 3.5, plain (1 + 3 + 5 + 7) / 4 = 4
+    assert delta(squared, weight).tolist() == [35, 40, 1.75]
 
 
 def test_the_gradient_of_the_delta_loss():
@@ -154,7 +165,7 @@ def test_the_weighted_mean_by_hand():
 def test_a_chunk_that_stands_still_costs_the_movement_of_the_truth():
     action = torch.tensor([[0.0, 1.0, 3.0], [1.0, -1.0, -1.0], [5.0, 5.0, 5.0]]).reshape(3, 1, 3, 1)
     still = action.mean(dim=2, keepdim=True).expand_as(action)
-    assert delta_squared(still, action).tolist() == [(1 + 4) / 2, (4 + 0) / 2, 0]
+    assert delta_squared(still, action).flatten(1).tolist() == [[1, 4], [4, 0], [0, 0]]
 
 
 @pytest.mark.parametrize("objective", [FlowMatching, Regression])

@@ -55,7 +55,7 @@ EDITS = [
     (
         "alpha = 0.5",
         "alhpa = 0.5",
-        "'alhpa' in [control.objective.lds]: did you mean 'alpha'? Known: alpha, cap, channel_alpha.",
+        "'alhpa' in [control.objective.lds]: did you mean 'alpha'? Known: alpha, cap, cap_on, channel_alpha, edges.",
     ),
     (
         "lds = {",

@@ -8,10 +8,11 @@ from flowlab.core.digest import canonical_json
 from flowlab.core.errors import MissingError, StudyError, UnknownNameError
 from flowlab.study.lever import FIXED, OPEN_TABLES, changed_keys, flat_keys, idle_keys
 from flowlab.study.lever import pull as pull_lever
-from flowlab.study.recipe import ObjectiveSettings, Recipe
+from flowlab.study.recipe import EvaluationSettings, ObjectiveSettings, Recipe
 from flowlab.study.settings import Inputs, LeverSettings
 from flowlab.study.setup import Setup
 from flowlab.study.study import find_study, load_study
+from flowlab.study.versions import BEFORE
 
 INPUTS = Inputs.model_validate({"drives": {"source": "carracing"}, "split": {"num_val": 1}})
 PLAIN = Setup(recipe=Recipe(), inputs=INPUTS)
@@ -125,15 +126,27 @@ def test_a_plug_in_source_takes_its_own_options(study_of):
 
 def test_the_default_recipe_is_pinned():
     # A new key or default renames every run that a ledger holds. Change this literal only if that is meant.
-    assert Recipe().digest("cache") == "d597ee74fbc5d6c0"
+    assert Recipe().digest("cache") == "4a21a751e6f5f86d"
+
+
+def test_the_default_recipe_of_version_1_has_the_name_that_it_had():
+    """Nothing that version 2 added counts where it does what version 1 did."""
+    fixed = {"evaluation": EvaluationSettings(clip=BEFORE["evaluation.clip"])}
+    written = pull("control", PLAIN, {key: value for key, value in BEFORE.items() if key != "evaluation.clip"}).recipe
+    assert written.model_copy(update=fixed).digest("cache") == "d597ee74fbc5d6c0"
 
 
 # Another value of each key whose kind does not say what that could be.
 OTHER = {
+    "action_space.tails": "linear",
     "action_space.transform": "identity",
     "decoder.condition_projection": "mlp",
+    "decoder.dropout_at": "residuals",
+    "decoder.first_wave": 0,
+    "decoder.gate": "silu",
     "decoder.heads": 2,
     "decoder.horizon": 3,
+    "decoder.init": "xavier",
     "decoder.kind": "my_module:Decoder",
     "decoder.options": {"depth": 2},
     "decoder.width": 64,
@@ -142,15 +155,17 @@ OTHER = {
     "objective.flow_time.kind": "uniform",
     "objective.kind": "regression",
     "objective.lds.alpha": 0.25,
+    "objective.lds.cap_on": "multiple-of-mean",
+    "objective.lds.edges": "mirror",
     "objective.lds.channel_alpha": {"steering": 1.0},
     "objective.options": {"depth": 2},
 }
 # What the control must have for a key to count.
 NEEDED = {
     "action_space.mu": {"action_space.transform": "mu-law"},
+    "action_space.relative_floor": {"action_space.transform": "gaussianize-dct"},
     "action_space.sigma_floor": {"action_space.transform": "chunk-dct"},
     "decoder.options": {"decoder.kind": "my_module:Decoder"},
-    "decoder.rotary_base": {"decoder.rotary_slots": True},
     "drives.options": {"drives.source": "my_module:Source"},
     "encoder.options": {"encoder.kind": "my_module:Encoder"},
     "objective.flow_time.alpha": {"objective.flow_time.kind": "beta"},
@@ -195,6 +210,29 @@ def test_a_lever_adds_to_an_open_table_and_keeps_what_is_in_it(table):
 def test_a_lever_on_a_key_that_does_nothing_is_refused(key):
     with pytest.raises(StudyError, match=rf"^levers\.lever sets {key}.*, which does nothing here: .* Leave it out\.$"):
         pull("lever", PLAIN, {key: another(key, dict(flat_keys(Recipe().to_json()))[key])})
+
+
+IDLE = {  # beside a key that does nothing: what the control has, and why
+    "decoder.rotary_base": ({"decoder.rotary_slots": False}, "decoder.rotary_slots is false"),
+    "decoder.dropout_at": ({"decoder.dropout": 0.0}, "decoder.dropout is 0"),
+    "objective.delta_weighted": ({"objective.delta_weight": 0.0}, "objective.delta_weight is 0"),
+    "objective.lds.cap_on": ({"objective.lds.alpha": 0.0}, "with alpha 0 all weights are 1"),
+    "objective.lds.edges": ({"objective.lds.alpha": 0.0}, "with alpha 0 all weights are 1"),
+    "action_space.tails": ({"action_space.transform": "identity"}, "only the transform 'gaussianize' or"),
+    "decoder.first_wave": (
+        {"decoder.kind": "slot-queries", "objective.kind": "regression"},
+        "the decoder 'slot-queries' has no flow time",
+    ),
+}
+
+
+@pytest.mark.parametrize("key", IDLE)
+def test_a_key_that_counts_by_default_is_refused_where_the_control_leaves_it_nothing_to_do(key):
+    with_it, why = IDLE[key]
+    value = another(key, dict(flat_keys(Recipe().to_json()))[key])
+    assert changed_keys(PLAIN, pull("lever", PLAIN, {key: value})) == [key]
+    with pytest.raises(StudyError, match=rf"^levers\.lever sets {key}, which does nothing here: {why}"):
+        pull("lever", pull("control", PLAIN, with_it), {key: value})
 
 
 @pytest.mark.parametrize("table", OPEN_TABLES)

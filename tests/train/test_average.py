@@ -9,7 +9,9 @@ from flowlab.train.average import CohortAverage
 
 @pytest.fixture
 def decoder() -> Decoder:
-    built = Decoder(3, DecoderSettings(width=16, heads=2, layers=1), 4, 2, ConditionSpec(12, (TokenGroup("t", 5),)))
+    built = Decoder(
+        3, DecoderSettings(init="xavier", width=16, heads=2, layers=1), 4, 2, ConditionSpec(12, (TokenGroup("t", 5),))
+    )
     initialise(built, (1, 1, 1))
     return built
 

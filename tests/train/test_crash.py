@@ -92,7 +92,7 @@ def test_the_first_bad_number_counts_and_is_told_once():
 
 
 def test_a_run_that_has_crashed_is_not_kept_for_later(train, run_of):
-    """The loss is not finite from the second step on; the epoch has six."""
+    """The first step has learning rate 0, so the loss is not finite from the third on; the epoch has six."""
     outcome = train(run_of(lr=1e30), run_of(), every_step=True)
-    assert outcome.trained.crashed == {0: Crash(2, "loss")}
-    assert [sorted(outcome.kept[step]) for step in (1, 2, 5, 14)] == [[0, 1], [1], [1], [1]]
+    assert outcome.trained.crashed == {0: Crash(3, "loss")}
+    assert [sorted(outcome.kept[step]) for step in (1, 2, 3, 5, 14)] == [[0, 1], [0, 1], [1], [1], [1]]

@@ -3,15 +3,18 @@
 import pytest
 
 from flowlab.study.recipe import FlowTime, ManeuverWeights
+from flowlab.study.versions import BEFORE
 from flowlab.train.checkpoint import load_resume, save_resume
 from flowlab.train.cohort import Run, group_into_cohorts
 from tests.train.conftest import equal_weights
 
 OBJECTIVE = {
     "delta-off": {"delta_weight": 0.0},
+    "delta-unweighted": {"delta_weighted": False},
     "lds-off": {"lds": ManeuverWeights(alpha=0.0)},
     "lds-steering": {"lds": ManeuverWeights(channel_alpha={"steering": 1.5})},
-    "lds-cap": {"lds": ManeuverWeights(alpha=1.0, cap=1.2)},
+    "lds-cap": {"lds": ManeuverWeights(alpha=1.0, cap=40.0)},
+    "lds-cap-on-mean": {"lds": ManeuverWeights(alpha=1.0, cap=1.2, cap_on="multiple-of-mean")},
     "uniform": {"flow_time": FlowTime(kind="uniform")},
     "beta": {"flow_time": FlowTime(kind="beta", alpha=2.0, end=0.9)},
     "early": {"flow_time": FlowTime(mean=-1.0, std=0.5)},
@@ -25,9 +28,10 @@ TRAIN = {
     "decay-off": {"weight_decay": 0.0},
     "betas": {"betas": (0.8, 0.99)},
     "warm-up": {"warmup_steps": 6},
+    "warm-up-ahead": {"warmup_from_zero": False},
     "clip": {"clip_norm": 0.05},
 }
-DECODER = {"dropout-off": {"dropout": 0.0}}
+DECODER = {"dropout-off": {"dropout": 0.0}, "dropout-half": {"dropout": 0.5}}
 CHANGES = {
     **{name: {"objective": change} for name, change in OBJECTIVE.items()},
     **{name: {"train": change} for name, change in TRAIN.items()},
@@ -75,7 +79,9 @@ def test_the_control_does_not_feel_who_shares_its_cohort(train, runs):
 
 SHAPES = {
     "regression": {"objective": {"kind": "regression"}},
-    "rotary": {"decoder": {"rotary_slots": True}},
+    "slot-queries": {"objective": {"kind": "regression"}, "decoder": {"kind": "slot-queries"}},
+    "rotary-off": {"decoder": {"rotary_slots": False}},
+    "before": {"decoder": {k.removeprefix("decoder."): v for k, v in BEFORE.items() if k.startswith("decoder.")}},
     "slot-adaln": {"decoder": {"slot_adaln": True}},
     "condition": {"decoder": {"condition_adaln": True, "condition_norm": True, "condition_projection": "mlp"}},
     "projection-off": {"decoder": {"condition_projection": "none"}},
@@ -89,6 +95,8 @@ def test_another_shape_is_another_cohort(run_of):
         "batch": {"train": {"batch": 4}},
         "steps": {"train": {"steps": 7}},
         "looks": {"train": {"sample_every": 1}},
+        "rungs": {"train": {"keep_every": 1}},
+        "edges": {"objective": {"lds": ManeuverWeights(edges="mirror")}},
         "options": {"objective": {"options": {"delta": 0.5}}},
         "transform": {"action_space": {"transform": "standardise"}},
         "draws": {"evaluation": {"draws": 8}},

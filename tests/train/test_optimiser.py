@@ -11,7 +11,9 @@ from flowlab.train.optimiser import CohortAdamW, schedule
 SPEC = ConditionSpec(12, (TokenGroup("tokens", 5),))
 SETTINGS = [
     TrainSettings(lr=1e-2, warmup_steps=2, steps=10),
-    TrainSettings(lr=3e-3, warmup_steps=0, steps=10, betas=(0.8, 0.99), weight_decay=0.3, clip_norm=0.25),
+    TrainSettings(
+        lr=3e-3, warmup_steps=3, steps=10, warmup_from_zero=False, betas=(0.8, 0.99), weight_decay=0.3, clip_norm=0.25
+    ),
 ]
 
 
@@ -30,9 +32,9 @@ def gradients(decoder: Decoder, step: int, scale: float) -> list[torch.Tensor]:
     return [scale * torch.randn(p.shape, generator=generator) for p in decoder.parameters()]
 
 
-def warmed_cosine(step: int, warmup: int, steps: int) -> float:
+def warmed_cosine(step: int, warmup: int, steps: int, from_zero: bool) -> float:
     if step < warmup:
-        return (step + 1) / warmup
+        return (step if from_zero else step + 1) / warmup
     return (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
 
 
@@ -63,7 +65,7 @@ def test_each_run_is_torchs_adamw_with_torchs_clipping(fused, tolerance):
                 weight.grad = gradient[run].clone()
             norm = torch.nn.utils.clip_grad_norm_(alone[run].values(), own.clip_norm)
             for group in plain[run].param_groups:
-                group["lr"] = own.lr * warmed_cosine(step, own.warmup_steps, own.steps)
+                group["lr"] = own.lr * warmed_cosine(step, own.warmup_steps, own.steps, own.warmup_from_zero)
             plain[run].step()
             assert norms[run].item() == norm.item()
     for run in range(2):
@@ -84,18 +86,25 @@ def test_backward_fills_the_gradients_that_the_step_uses():
 
 def test_the_schedule_by_hand():
     settings = TrainSettings(steps=20, warmup_steps=5)
-    assert schedule(0, settings) == 1 / 5
-    assert schedule(3, settings) == 4 / 5
-    assert schedule(4, settings) == 1.0
+    assert [schedule(step, settings) for step in range(5)] == [0, 1 / 5, 2 / 5, 3 / 5, 4 / 5]
     assert schedule(5, settings) == 1.0
     assert schedule(10, settings) == pytest.approx(0.75)  # a third of the way: cos(pi / 3) = 1/2
     assert schedule(19, settings) == pytest.approx(0.5 * (1 - math.cos(math.pi / 15)))  # 0.011, one step before zero
 
 
+def test_a_warm_up_from_its_second_step_is_one_step_ahead_and_then_the_same():
+    from_zero = TrainSettings(steps=20, warmup_steps=5)
+    ahead = from_zero.model_copy(update={"warmup_from_zero": False})
+    assert [schedule(step, ahead) for step in range(5)] == [1 / 5, 2 / 5, 3 / 5, 4 / 5, 1]
+    assert [schedule(step, ahead) for step in range(5, 20)] == [schedule(step, from_zero) for step in range(5, 20)]
+
+
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (3, 3), (3, 9)])
-def test_the_schedule_of_a_short_run_is_finite_and_never_above_one(steps, warmup):
-    settings = TrainSettings(steps=steps, warmup_steps=warmup)
-    assert all(0 < schedule(step, settings) <= 1 for step in range(steps))
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_the_schedule_of_a_short_run_is_finite_and_zero_at_its_first_step_alone(steps, warmup, from_zero):
+    settings = TrainSettings(steps=steps, warmup_steps=warmup, warmup_from_zero=from_zero)
+    assert all(0 <= schedule(step, settings) <= 1 for step in range(steps))
+    assert [step for step in range(steps) if schedule(step, settings) == 0] == [0] * (from_zero and warmup > 0)
 
 
 def test_weight_decay_touches_matrices_only():

@@ -26,6 +26,7 @@ def decoder() -> Decoder:
 def test_a_decoder_that_answers_zero_has_the_mean_square_of_the_velocity(decoder, validation):
     with torch.no_grad():
         decoder.velocity.weight.zero_()
+        decoder.velocity.bias.zero_()
     expected = np.square(validation.action.double().numpy() - validation.noise.double().numpy()).mean()
     assert validate(FLOW, decoder, validation)["flow_mse"]["overall"].tolist() == pytest.approx(
         [expected] * 2, rel=1e-6
