@@ -202,7 +202,8 @@ class _ProductOfEachRun(torch.autograd.Function):
 def _products(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type != "cpu":
         return left @ right
-    return torch.stack([torch.bmm(_aligned(a), _aligned(b)) for a, b in zip(left, right, strict=True)])
+    each = [torch.bmm(_aligned(a), _aligned(b)) for a, b in zip(left, right, strict=True)]
+    return torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)
 
 
 def _aligned(x: Tensor) -> Tensor:

@@ -177,12 +177,12 @@ class Dropout:
         """x (R, ...) with each entry zeroed at its run's rate, and the rest scaled by 1 / (1 - rate)."""
         if not self.active:
             return x
-        uniform = torch.stack(
-            [torch.rand(x.shape[1:], generator=self._stream(seed, name), device=self.device) for seed in self.seeds]
-        )
+        uniform = torch.empty(len(self.seeds), *x.shape[1:], dtype=x.dtype, device=self.device)
+        for own, seed in zip(uniform, self.seeds, strict=True):
+            own.uniform_(generator=self._stream(seed, name))
+        mask = uniform[self.seed_index] if len(self.seeds) < len(x) else uniform
         rates = self.rates.reshape(-1, *[1] * (x.ndim - 1))
-        mask = (uniform[self.seed_index] >= rates).to(x.dtype) / (1 - rates)
-        return x * mask
+        return x * mask.ge_(rates).div_(1 - rates)
 
     def _stream(self, seed: int, name: str) -> torch.Generator:
         return stream(seed, "dropout", name, self.step, device=self.device)
