@@ -7,7 +7,14 @@ from flowlab.core.seeds import numpy_stream
 from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.synthetic import draw_synthetic, embed_states
 from flowlab.evaluate.readouts import MeanK, Single
-from flowlab.study.recipe import DecoderSettings, EvaluationSettings, ObjectiveSettings, Recipe, TrainSettings
+from flowlab.study.recipe import (
+    DecoderSettings,
+    EvaluationSettings,
+    ManeuverWeights,
+    ObjectiveSettings,
+    Recipe,
+    TrainSettings,
+)
 from tests.evaluate.made_frames import made_frames
 from tests.lab.oracle import Frames, draws_after_training
 
@@ -54,14 +61,21 @@ def forks_and_straights(num: int, seed: int) -> Frames:
     return Frames(embed_states(states, 12, 32), action)
 
 
-def test_regression_wins_on_flat_and_overall_and_loses_to_the_best_draw_on_spikes():
-    """As published. Against the mean of the draws, and against a single one where it counts."""
+def test_regression_wins_on_flat_frames_beats_a_single_draw_and_loses_to_the_best_one_on_spikes():
+    """In the published shape, against the published control."""
     train, val = forks_and_straights(1024, 0), forks_and_straights(256, 1)
     drawn = {}
-    for kind in ("flow", "regression"):
+    shapes = {
+        "flow": (ObjectiveSettings(), "transformer"),
+        "regression": (
+            ObjectiveSettings(kind="regression", delta_weight=0.0, lds=ManeuverWeights(alpha=0.0)),
+            "slot-queries",
+        ),
+    }
+    for kind, (objective, decoder) in shapes.items():
         recipe = Recipe(
-            objective=ObjectiveSettings(kind=kind),
-            decoder=DecoderSettings(width=64, layers=2),
+            objective=objective,
+            decoder=DecoderSettings(kind=decoder, width=64, layers=2),
             train=TrainSettings(batch=128, steps=400, lr=1e-3, warmup_steps=50),
             evaluation=EvaluationSettings(draws=16, solver_steps=4),
         )
@@ -76,7 +90,6 @@ def test_regression_wins_on_flat_and_overall_and_loses_to_the_best_draw_on_spike
     single, meank = error(Single()(flow, frames)), error(MeanK()(flow, frames))
     regression = error(Single()(drawn["regression"], frames))
     assert regression[flat].mean() < 0.6 * min(meank[flat].mean(), single[flat].mean())
-    assert regression.mean() < meank.mean()
-    assert regression.mean() < single.mean()
+    assert regression.mean() < 0.95 * single.mean()
     best = np.abs(flow - truth[:, None]).mean(axis=2).min(axis=1)
     assert best[spike].mean() < 0.1 * regression[spike].mean()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flowlab.core.errors import MissingError, StudyError, UnknownNameError
 from flowlab.core.plugins import TABLE, study_path
+from flowlab.study.recipe import DecoderSettings, ObjectiveSettings
 from flowlab.study.settings import DRIVES_BY_SOURCE
 from flowlab.study.slices import SliceSettings
 from flowlab.study.study import load_study
@@ -40,7 +41,8 @@ def test_what_is_written_is_a_study(tmp_path, source):
     assert path == tmp_path / "My Study_1" / "experiments.toml"
     assert study.name == "my-study-1"
     assert study.file.drives.source == source
-    assert study.levers == ("delta-off", "lds-off", "lr-half", "depth-2")
+    of_loss = "published" if source == "udacity" else "lds-off"
+    assert study.levers == ("delta-off", of_loss, "lr-half", "depth-2")
     assert study.recipe("lr-half").train.lr == study.control.train.lr / 2
     assert study.recipe("depth-2").decoder.layers == 2
     assert study.rule.panel_seeds == (1001, 1002, 1003, 1004)
@@ -51,6 +53,15 @@ def test_what_is_written_is_a_study(tmp_path, source):
         ("gas", "overall"),
         ("brake", "overall"),
     ]
+
+
+def test_a_study_of_keyboard_recordings_reads_out_the_median_and_puts_the_published_recipe_back_by_a_lever(tmp_path):
+    study = load_study(write_study(tmp_path / "s", "udacity", str(recordings(tmp_path / "recordings")), None).parent)
+    published = study.recipe("published")
+    assert study.rule.primary.readout == "mediank"
+    assert {guard.readout for guard in study.rule.guardrails} == {"mediank"}
+    assert published.objective == ObjectiveSettings()
+    assert published.decoder.init == DecoderSettings().init != study.control.decoder.init
 
 
 def test_the_demo_study_has_these_levers_too_and_the_same_rule(tmp_path):
