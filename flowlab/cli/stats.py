@@ -38,6 +38,10 @@ def stats(
 
     if plot is not None and plot.suffix.lower() != ".svg":
         raise StudyError(f"--plot got {str(plot)!r}, expected the name of an SVG file. Example: --plot stats.svg")
+    if plot is not None and not plot.parent.is_dir():
+        raise StudyError(
+            f"--plot got {str(plot)!r}, and there is no folder {plot.parent}. Make it, or name another one."
+        )
     found = open_study(study)
     ingest_all(found)
     shown = show_stats(found, lever)

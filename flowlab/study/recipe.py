@@ -110,7 +110,7 @@ class DecoderSettings(Frozen):
     final_norm: bool = False
     adaln_silu: bool = False
     first_wave: Literal[0, 1] = 1
-    logit_limit: float = Field(FLOAT32_EPS, gt=0, lt=0.5)
+    logit_limit: float = Field(FLOAT32_EPS, ge=FLOAT32_EPS, lt=0.5)
     rotary_slots: bool = True
     rotary_base: float = Field(10.0, gt=1)
     slot_adaln: bool = False

@@ -209,6 +209,11 @@ def _require_sound(who: str, setup: Setup) -> None:
             f"{who} has decoder.kind {SLOT_QUERIES!r}, which sees neither noise nor flow time: flow matching cannot "
             f"train it. Set objective.kind = 'regression'."
         )
+    if recipe.train.steps == 1 and recipe.train.warmup_from_zero and recipe.train.warmup_steps:
+        raise StudyError(
+            f"{who} has train.steps 1, and a warm-up from zero gives the first step a learning rate of 0: nothing "
+            f"would be trained. Give more steps, or train.warmup_steps = 0."
+        )
     horizon, slots = recipe.decoder.horizon, inputs.windows.horizon
     if horizon is not None and horizon > slots:
         raise StudyError(

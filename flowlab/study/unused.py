@@ -69,6 +69,8 @@ def _unused(recipe: Recipe, slots: int | None, channels: tuple[str, ...] | None)
             yield f"action_space.{name}", f"only the transform {' or '.join(map(repr, transforms))} has it"
     if recipe.evaluation.clip and channels is not None and not set(channels) & set(CHANNEL_RANGES):
         yield "evaluation.clip", f"no actuator range is known of the channels {', '.join(channels)}"
+    if not recipe.train.warmup_steps:
+        yield "train.warmup_from_zero", "train.warmup_steps is 0"
     if decoder.kind in OWN_DECODERS:
         yield "decoder.options", f"the decoder {decoder.kind!r} takes no options"
         if not decoder.rotary_slots:

@@ -1,11 +1,13 @@
 """Nonsense in experiments.toml: one clear sentence each, with the nearest valid name."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from flowlab.core.errors import FlowlabError, MissingError, StudyError
 from flowlab.study.study import build_study, load_study
+from tests.lab.small_study import small_text
 
 
 def problem(folder, content):
@@ -446,3 +448,10 @@ def test_a_file_in_place_of_the_folder(tmp_path):
 def test_no_file_says_how_to_start_one(tmp_path):
     with pytest.raises(MissingError, match="flowlab init"):
         load_study(tmp_path)
+
+
+def test_a_warm_up_from_zero_needs_more_than_one_step() -> None:
+    text = small_text().replace("steps = 2\n", "steps = 1\n", 1)
+    assert "steps = 1\n" in text
+    with pytest.raises(StudyError, match=r"^control has train\.steps 1, and a warm-up from zero gives the first step"):
+        build_study(Path("/nowhere"), tomllib.loads(text))
