@@ -3,8 +3,6 @@
 import json
 from typing import Any
 
-from pydantic import BaseModel
-
 from flowlab.core.errors import StudyError
 from flowlab.ledger.connection import read
 from flowlab.study.document import FILE_NAME
@@ -40,16 +38,10 @@ def require_same_meaning(study: Study) -> None:
 def _other_keys(study: Study, recorded: dict[str, Any], identity: dict[str, Any]) -> dict[str, Any]:
     """By dotted key, what the file leaves out and the recorded control did otherwise than the present one."""
     before, now = (dict(flat_keys(tables)) for tables in (read_recorded(recorded), study.base.to_json()))
-    other = {key: before[key] for key in BEFORE if before[key] != now[key] and not _is_given(study.file.control, key)}
+    other = {key: before[key] for key in BEFORE if before[key] != now[key] and key not in study.given}
     split = study.base.inputs.split.model_dump(mode="json")
     pilot = pilot_of_before(split)
     is_counted = split["scale"] == recorded.get("split", split)["scale"] == "pilot" and split["num_train"] is None
     if is_counted and pilot == len(identity.get("split", {}).get("train", ())):  # with fewer drives it took them all
         other["split.num_train"] = pilot
     return other
-
-
-def _is_given(tables: BaseModel, key: str) -> bool:
-    """Whether the file has that dotted key."""
-    first, _, rest = key.partition(".")
-    return first in tables.model_fields_set and (not rest or _is_given(getattr(tables, first), rest))

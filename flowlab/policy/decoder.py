@@ -170,6 +170,32 @@ class Block(nn.Module):
         return [partial(modulate, shift=shift, scale=scale) for shift, scale in zip(shifts, scales, strict=True)]
 
 
+class Trunk(nn.ModuleList):
+    """`settings.layers` blocks, one after the other, for chunks of `horizon` slots."""
+
+    def __init__(self, num_runs: int, settings: DecoderSettings, horizon: int, source_width: int, timed: bool) -> None:
+        rotary = None
+        if settings.rotary_slots:
+            rotary = RotaryAngles(tuple(range(horizon)), settings.width // settings.heads, settings.rotary_base)
+        super().__init__(
+            Block(num_runs, settings, source_width, rotary, f"blocks.{index}", timed)
+            for index in range(settings.layers)
+        )
+
+    def keys_values(self, source: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """What each block keeps of what it attends to, (R, B, S, source width)."""
+        return [block.cross.keys_values(source) for block in self._blocks()]
+
+    def forward(self, x: Tensor, time: Tensor | None, memory: Memory, drop: Drop) -> Tensor:
+        """x and time as a block takes them."""
+        for block, keys_values in zip(self._blocks(), memory.keys_values, strict=True):
+            x = block(x, time, keys_values, drop)
+        return x
+
+    def _blocks(self) -> list[Block]:
+        return list(self)  # type: ignore[arg-type]
+
+
 class Decoder(nn.Module):
     """R decoders of one shape. `num_channels` counts the model's action channels M, `spec` describes the condition.
 
@@ -188,13 +214,13 @@ class Decoder(nn.Module):
         self.slot = stacked_parameter(num_runs, horizon, width, init="trunc-normal")
         self.time = TimeEmbedding(num_runs, settings)
         self.slot_time = stacked_parameter(num_runs, horizon, width, init="zeros") if settings.slot_adaln else None
-        self.blocks = build_blocks(num_runs, settings, horizon, self.condition.source_width, timed=True)
+        self.blocks = Trunk(num_runs, settings, horizon, self.condition.source_width, timed=True)
         self.velocity = StackedLinear(num_runs, width, num_channels, init)
 
     def remember(self, condition: Tensor) -> Memory:
         """Condition (R, B, S, D) -> every block's keys and values of it, and its pooled summary if there is one."""
         source, pooled = self.condition(condition)
-        return Memory([block.cross.keys_values(source) for block in self._blocks()], pooled)
+        return Memory(self.blocks.keys_values(source), pooled)
 
     def forward(self, xt: Tensor, t: Tensor, memory: Memory, drop: Drop = keep_all) -> Tensor:
         """Velocity (R, B, K, H, M) at x_t of that shape and flow time t, (R, B) or (R, 1) when all frames share it."""
@@ -204,13 +230,8 @@ class Decoder(nn.Module):
         time = time[:, :, None, None]
         if self.slot_time is not None:
             time = time + self.slot_time[:, None, None]
-        x = self.action(xt) + self.slot[:, None, None]
-        for block, keys_values in zip(self._blocks(), memory.keys_values, strict=True):
-            x = block(x, time, keys_values, drop)
+        x = self.blocks(self.action(xt) + self.slot[:, None, None], time, memory, drop)
         return self.velocity(norm(x) if self.settings.final_norm else x)
-
-    def _blocks(self) -> list[Block]:
-        return list(self.blocks)  # type: ignore[arg-type]
 
     def named_stacked(self) -> list[tuple[str, StackedParameter]]:
         """Every parameter by name."""
@@ -220,18 +241,6 @@ class Decoder(nn.Module):
         """Nothing: a decoder is its parameters."""
         del run
         return {}
-
-
-def build_blocks(
-    num_runs: int, settings: DecoderSettings, horizon: int, source_width: int, timed: bool
-) -> nn.ModuleList:
-    """The trunk: `settings.layers` blocks for chunks of `horizon` slots."""
-    rotary = None
-    if settings.rotary_slots:
-        rotary = RotaryAngles(tuple(range(horizon)), settings.width // settings.heads, settings.rotary_base)
-    return nn.ModuleList(
-        Block(num_runs, settings, source_width, rotary, f"blocks.{index}", timed) for index in range(settings.layers)
-    )
 
 
 def token_range(spec: ConditionSpec, name: str) -> range:

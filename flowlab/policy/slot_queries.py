@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from flowlab.core.types import ConditionSpec
-from flowlab.policy.decoder import Block, ConditionEntry, Memory, build_blocks
+from flowlab.policy.decoder import ConditionEntry, Memory, Trunk
 from flowlab.policy.layers import Drop, StackedLinear, StackedParameter, keep_all, stacked_parameter
 from flowlab.study.recipe import DecoderSettings
 
@@ -26,25 +26,22 @@ class SlotQueries(nn.Module):
         self.num_runs, self.horizon, self.num_channels = num_runs, horizon, num_channels
         self.condition = ConditionEntry(num_runs, settings, spec)
         self.slot = stacked_parameter(num_runs, horizon, settings.width, init="trunc-normal")
-        self.blocks = build_blocks(num_runs, settings, horizon, self.condition.source_width, timed=False)
+        self.blocks = Trunk(num_runs, settings, horizon, self.condition.source_width, timed=False)
         self.velocity = StackedLinear(num_runs, settings.width, num_channels, settings.init)
 
     def remember(self, condition: Tensor) -> Memory:
         """Condition (R, B, S, D) -> every block's keys and values of it."""
         source, _ = self.condition(condition)
-        return Memory([block.cross.keys_values(source) for block in self._blocks()], None)
+        return Memory(self.blocks.keys_values(source), None)
 
     def forward(self, xt: Tensor, t: Tensor, memory: Any, drop: Drop = keep_all) -> Tensor:
         """The chunk (R, B, K, H, M), the same for every draw, for an x_t of that shape."""
         del t
         num_runs, num_frames, num_draws, horizon, _ = xt.shape
-        x = self.slot[:, None, None].expand(num_runs, num_frames, 1, horizon, -1)
-        for block, keys_values in zip(self._blocks(), memory.keys_values, strict=True):
-            x = block(x, None, keys_values, drop)
-        return self.velocity(x).expand(num_runs, num_frames, num_draws, horizon, -1)
-
-    def _blocks(self) -> list[Block]:
-        return list(self.blocks)  # type: ignore[arg-type]
+        queries = self.slot[:, None, None].expand(num_runs, num_frames, 1, horizon, -1)
+        return self.velocity(self.blocks(queries, None, memory, drop)).expand(
+            num_runs, num_frames, num_draws, horizon, -1
+        )
 
     def named_stacked(self) -> list[tuple[str, StackedParameter]]:
         """Every parameter by name."""

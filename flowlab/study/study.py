@@ -31,6 +31,7 @@ class Study:
     root: Path
     file: StudyFile = field(repr=False)
     version: int | None = None  # of the recipe, as control.version says, None where the file does not
+    given: tuple[str, ...] = ()  # the dotted keys of [control] that the file has
 
     @property
     def name(self) -> str:
@@ -178,11 +179,11 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
         file = StudyFile.model_validate(write_out_version(tables, version or NEWEST))
     except ValidationError as error:
         raise StudyError(f"{FILE_NAME}: {sentence(error, StudyFile, tables)}") from None
-    study = Study(root.resolve(), file, version)
+    given = tuple(key for key, _ in flat_keys(tables.get("control", {})))
+    study = Study(root.resolve(), file, version, given)
     _require_known_names(file)
     slices_for(file.slices, study.channels)
     require_numbers(file)
-    given = [key for key, _ in flat_keys(tables.get("control", {}))]
     unused = why_unused(file.control, given, file.windows.horizon, study.channels)
     if unused is not None:
         raise StudyError(f"{FILE_NAME}: control.{unused[0]} does nothing here: {unused[1]}. Leave it out.")
