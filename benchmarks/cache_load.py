@@ -17,7 +17,7 @@ import zarr
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from flowlab.cache.cache import READ_THREADS, read_array
-from flowlab.cache.layout import ArrayWriter
+from flowlab.cache.layout import ArrayLayout, ArrayWriter
 
 SHAPE = (20_000, 12, 384)
 BATCH = 1024
@@ -59,19 +59,20 @@ def main() -> None:
 
 def load_table(folder: Path, rows: np.ndarray) -> dict[str, float]:
     """Seconds until the whole array is in memory, the best of a few repeats, by way."""
-    writer = ArrayWriter(folder / "plain", "condition", SHAPE[1:], rows.dtype, len(rows))
+    layout = ArrayLayout("train/condition/normal", SHAPE)
+    writer = ArrayWriter(folder / "plain", layout)
     writer.append(rows)
-    writer.finish()
-    plain = zarr.open_array(folder / "plain", path="condition", mode="r")
+    digests = writer.finish()
+    plain = zarr.open_array(folder / "plain", path=layout.name, mode="r")
     default = zarr.create_array(store=str(folder / "default"), name="condition", data=rows)
     torch.save(torch.from_numpy(rows), folder / "condition.pt")
     ways: dict[str, Callable[[], object]] = {
-        "flowlab": lambda: torch.from_numpy(read_array(folder / "plain", plain)),
+        "flowlab": lambda: torch.from_numpy(read_array(folder / "plain", layout, digests)),
         "torch.load of a .pt": lambda: torch.load(folder / "condition.pt", weights_only=True),
         "zarr-python, the same store": lambda: torch.from_numpy(np.asarray(plain[:])),
         "zarr-python, default chunks + codec": lambda: torch.from_numpy(np.asarray(default[:])),
     }
-    assert np.array_equal(read_array(folder / "plain", plain), rows)
+    assert np.array_equal(read_array(folder / "plain", layout, digests), rows)
     return {way: best(read) for way, read in ways.items()}
 
 
@@ -81,7 +82,7 @@ def serve_table(folder: Path, rows: np.ndarray) -> dict[str, float]:
     resident = torch.from_numpy(rows)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
     batches = order.split(BATCH)
-    store = ZarrRows(zarr.open_array(folder / "plain", path="condition", mode="r"))
+    store = ZarrRows(zarr.open_array(folder / "plain", path="train/condition/normal", mode="r"))
 
     def indexed() -> None:
         for batch in batches:

@@ -6,21 +6,24 @@ with the same bytes. The store appears under its name only when it is whole.
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 import torch
 import zarr
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
+from flowlab.cache.attributes import SIDES, array_layouts
 from flowlab.cache.identity import cache_id, describe_identity
-from flowlab.cache.layout import ArrayWriter
+from flowlab.cache.layout import DTYPES, ArrayWriter
+from flowlab.cache.pieces import FRAMES, Pieces, Rows
+from flowlab.cache.shared_frames import require_no_shared_stretch
+from flowlab.cache.verify import damage
+from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
-from flowlab.core.files import write_atomic
+from flowlab.core.files import trouble
 from flowlab.core.locks import hold
 from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress, Task
@@ -32,9 +35,6 @@ from flowlab.study.settings import WindowSettings
 IMAGE_BLOCK = 256
 WINDOW_BLOCK = 1024
 
-Rows = dict[str, NDArray]
-"""Array name -> its rows for one drive."""
-
 
 def build_cache(
     source: Source,
@@ -45,13 +45,15 @@ def build_cache(
     caches_dir: Path,
     progress: Progress = SILENT,
     device: torch.device | str = "cpu",
+    plugins: Mapping[str, str] | None = None,
 ) -> Path:
-    """The path of the cache for exactly these inputs, built unless it is there.
+    """The path of the cache for exactly these inputs, built unless it is there and whole.
 
-    Raises BusyError while another process builds it, CacheBuildError when the disk refuses or a side has no
-    window left.
+    One that is damaged is built anew and takes the place of the old. Raises BusyError while another process builds it,
+    CacheBuildError when the disk refuses or a side has no window left, CacheMismatchError if both sides of the split
+    show one recording.
     """
-    identity = describe_identity(source, split, windows, encoder, variants)
+    identity = describe_identity(source, split, windows, encoder, variants, plugins or {})
     name = cache_id(identity)
     path = caches_dir / f"{name}.zarr"
     partial = caches_dir / f"{name}.zarr.partial"
@@ -59,28 +61,49 @@ def build_cache(
         caches_dir.mkdir(parents=True, exist_ok=True)
         busy = BusyError(f"another process is building cache {name}. Wait for it: flowlab cache list")
         with hold(caches_dir / f"{name}.lock", 0, busy):
-            if path.is_dir():
-                shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed just after the renaming
-                return path
-            build = _Build(source, windows, encoder, tuple(variants), partial / "pieces", torch.device(device))
-            dropped = build.encode_drives(split, progress)
+            if path.exists():
+                found = damage(path, progress)
+                if not found:
+                    shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed just after the renaming
+                    return path
+                progress.say(f"{found}: it is built anew")
+            build = _Build(source, windows, encoder, tuple(variants), Pieces(partial / "pieces"), torch.device(device))
+            encoded = build.encode_drives(split, progress)
             store = partial / "store"
             shutil.rmtree(store, ignore_errors=True)
             attributes = {
                 "cache_id": name,
                 "identity": identity,
-                "dropped": dropped,
+                "dropped": encoded.dropped,
                 "built_us": time.time_ns() // 1000,
             }
-            build.assemble(split, store, attributes)
+            build.assemble(split, encoded.num_windows, store, attributes)
+            if path.exists():
+                shutil.rmtree(path)  # the damaged one
             store.rename(path)
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise CacheBuildError(
-            f"building cache {name} stopped: {error.strerror or error} ({error.filename or caches_dir}). Finished "
-            f"drives are kept; make room and give the same command again."
+            f"building cache {name} stopped: {trouble(error, caches_dir)} Finished drives are kept: give the same "
+            f"command again."
         ) from None
     return path
+
+
+@dataclass
+class _Encoded:
+    """What the pieces hold: dropped windows by the field at fault, and kept windows and images by drive."""
+
+    dropped: dict[str, int] = field(default_factory=dict)
+    num_windows: dict[str, int] = field(default_factory=dict)
+    frames: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def add(self, drive_id: str, piece: Rows) -> None:
+        self.frames[drive_id] = piece[FRAMES]
+        self.num_windows[drive_id] = len(piece["action"])
+        for name in (key for key in piece if key.startswith("dropped.")):
+            at_fault = name.removeprefix("dropped.")
+            self.dropped[at_fault] = self.dropped.get(at_fault, 0) + int(piece[name][0])
 
 
 @dataclass(frozen=True)
@@ -89,30 +112,34 @@ class _Build:
     windows: WindowSettings
     encoder: Encoder
     variants: tuple[str, ...]
-    pieces: Path
+    pieces: Pieces
     device: torch.device
 
-    def encode_drives(self, split: Split, progress: Progress) -> dict[str, int]:
-        """One piece on disk for each drive of the split. Returns the dropped windows by the field at fault."""
+    def encode_drives(self, split: Split, progress: Progress) -> _Encoded:
+        """One piece on disk for each drive of the split."""
         drive_ids = sorted({*split.train, *split.val})
         drives = {drive_id: self.source.load(drive_id) for drive_id in drive_ids}
-        dropped: dict[str, int] = {}
+        encoded = _Encoded()
         with progress.task("build cache", sum(map(len, drives.values())), "frames") as task:
             for drive_id, drive in drives.items():
-                piece = self._read_piece(drive_id)
+                piece = self.pieces.read(drive_id)
                 if piece is None:
                     piece = self._encode(drive, task)
-                    self._write_piece(drive_id, piece)
+                    self.pieces.write(drive_id, piece)
                 else:
                     task.advance(len(drive))
-                for name in (key for key in piece if key.startswith("dropped.")):
-                    field = name.removeprefix("dropped.")
-                    dropped[field] = dropped.get(field, 0) + int(piece[name][0])
-        return dropped
+                encoded.add(drive_id, piece)
+        require_no_shared_stretch(encoded.frames, split, self.windows.history + self.windows.horizon)
+        return encoded
 
     def _encode(self, drive: Drive, task: Task) -> Rows:
+        if (drive.waypoints is not None) != self.source.has_waypoints:
+            has, says = ("none", "has") if self.source.has_waypoints else ("some", "has not")
+            raise CacheBuildError(
+                f"the source says that it {says} waypoints, and drive {drive.drive_id!r} has {has}. Correct the source."
+            )
         cut = cut_windows(drive, self.windows)
-        features = self._encode_frames(drive, task)
+        features, frames = self._encode_frames(drive, task)
         kept, left_out = keep_finite(drive, cut)
         dropped = dict(left_out.by_field)
         rows: Rows = {
@@ -131,19 +158,22 @@ class _Build:
             whole &= np.isfinite(rows[f"condition/{variant}"]).all(axis=(1, 2))
         if not whole.all():
             dropped["condition"] = int((~whole).sum())
-        rows = {name: np.ascontiguousarray(value[whole]) for name, value in rows.items()}
-        return rows | {f"dropped.{field}": np.array([count]) for field, count in dropped.items()}
+        rows = {name: np.ascontiguousarray(value[whole], DTYPES.get(name, value.dtype)) for name, value in rows.items()}
+        return rows | {FRAMES: frames} | {f"dropped.{field}": np.array([count]) for field, count in dropped.items()}
 
     @torch.no_grad()
-    def _encode_frames(self, drive: Drive, task: Task) -> torch.Tensor:
+    def _encode_frames(self, drive: Drive, task: Task) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """The features of each frame, and a digest of its image."""
         height, width = self.encoder.image_height, self.encoder.image_width
-        blocks = []
+        blocks, digests = [], []
         for first in range(0, len(drive), IMAGE_BLOCK):
             rows = np.arange(first, min(first + IMAGE_BLOCK, len(drive)))
-            images = torch.from_numpy(self.source.images(drive, rows, height, width)).to(self.device)
-            blocks.append(self.encoder.encode_frames(images))
+            images = self.source.images(drive, rows, height, width)
+            digests += [int(digest_bytes(image.tobytes()), 16) for image in images]
+            blocks.append(self.encoder.encode_frames(torch.from_numpy(images).to(self.device)))
             task.advance(len(rows))
-        return torch.cat(blocks) if blocks else torch.empty(0)
+        features = torch.cat(blocks) if blocks else torch.empty(0)
+        return features, np.array(digests, np.uint64).view(np.int64)
 
     @torch.no_grad()
     def _encode_windows(self, drive: Drive, cut: Windows, features: torch.Tensor, variant: str) -> NDArray[np.float16]:
@@ -168,51 +198,31 @@ class _Build:
             out[first : first + len(history)] = block.half().cpu().numpy()
         return out
 
-    def _piece_path(self, drive_id: str) -> Path:
-        return self.pieces / f"{drive_id.replace('/', '~')}.safetensors"
-
-    def _write_piece(self, drive_id: str, piece: Rows) -> None:
-        write_atomic(self._piece_path(drive_id), safetensors.numpy.save(piece))
-
-    def _read_piece(self, drive_id: str) -> Rows | None:
-        try:
-            return safetensors.numpy.load_file(self._piece_path(drive_id))
-        except (OSError, SafetensorError):
-            return None
-
-    def assemble(self, split: Split, store: Path, attributes: dict) -> None:
+    def assemble(self, split: Split, windows_of: Mapping[str, int], store: Path, attributes: dict) -> None:
         """Write the pieces as one Zarr store, drives in the split's order, windows in time order."""
-        num_windows, digests = {}, {}
-        zarr.create_group(store)
-        for side, drive_ids in (("train", split.train), ("val", split.val)):
-            counts = [self._num_rows(drive_id) for drive_id in drive_ids]
-            num_windows[side] = sum(counts)
+        sides = {"train": split.train, "val": split.val}
+        num_windows = {side: sum(windows_of[drive_id] for drive_id in sides[side]) for side in SIDES}
+        for side in SIDES:
             if num_windows[side] == 0:
                 raise CacheBuildError(
                     f"the {side} drives hold no whole window of {self.windows.history} + {self.windows.horizon} "
                     f"frames. Check flowlab drives show."
                 )
-            writers: dict[str, ArrayWriter] = {}
-            for position, drive_id in enumerate(drive_ids):
-                for name, rows in self._rows(drive_id, position):
-                    if name not in writers:
-                        writers[name] = ArrayWriter(
-                            store, f"{side}/{name}", rows.shape[1:], rows.dtype, num_windows[side]
-                        )
-                    writers[name].append(rows)
-            for writer in writers.values():
-                digests.update(writer.finish())
+        zarr.create_group(store)
+        layouts = array_layouts(attributes["identity"], num_windows, self.source.has_waypoints)
+        digests: dict[str, str] = {}
+        for side in SIDES:
+            writers = [ArrayWriter(store, layout) for layout in layouts if layout.side == side]
+            for position, drive_id in enumerate(sides[side]):
+                rows = self._rows(drive_id, position)
+                for writer in writers:
+                    writer.append(rows[writer.layout.rows])
+            for writer in writers:
+                digests |= writer.finish()
         group = zarr.open_group(store, mode="r+")
         group.attrs.update({**attributes, "num_windows": num_windows, "digests": digests})
 
-    def _rows(self, drive_id: str, position: int) -> Iterator[tuple[str, NDArray]]:
-        piece = self._read_piece(drive_id)
+    def _rows(self, drive_id: str, position: int) -> Rows:
+        piece = self.pieces.read(drive_id)
         assert piece is not None, drive_id
-        yield "drive", np.full(len(piece["action"]), position, np.int64)
-        for name in sorted(piece):
-            if not name.startswith("dropped."):
-                yield name, piece[name]
-
-    def _num_rows(self, drive_id: str) -> int:
-        with safe_open(self._piece_path(drive_id), "np") as piece:
-            return piece.get_slice("action").get_shape()[0]
+        return piece | {"drive": np.full(len(piece["action"]), position, np.int64)}

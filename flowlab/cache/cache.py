@@ -1,7 +1,7 @@
 """Opens a cache and keeps its splits in memory: load once, index there, never read random rows from disk."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowlab.cache.attributes import SIDES, Attributes, array_layouts, has_waypoints
 from flowlab.cache.identity import LAYOUT_VERSION, cache_id
-from flowlab.cache.layout import check_sizes, chunk_files, is_plain
+from flowlab.cache.layout import ArrayLayout, Chunk
+from flowlab.core.digest import digest_bytes, digest_json
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, unknown_name
 from flowlab.core.types import ConditionSpec
 
 READ_THREADS = 2
-SIDES = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,23 @@ class Cache:
         return tuple(self.attributes["identity"]["variants"])
 
     @property
+    def content(self) -> str:
+        """16 hex digits over all that it holds, as long as its chunk files have the digests that it names."""
+        return digest_json({name: self.attributes[name] for name in ("digests", "dropped", "num_windows")})
+
+    @property
+    def built_us(self) -> int:
+        """When it was built, in microseconds since 1970: built once more, it is another one of the same id."""
+        return self.attributes["built_us"]
+
+    @property
+    def layouts(self) -> dict[str, ArrayLayout]:
+        """Its arrays by their paths, "train/action"."""
+        identity, num_windows = self.attributes["identity"], self.attributes["num_windows"]
+        found = array_layouts(identity, num_windows, has_waypoints(self.attributes))
+        return {layout.name: layout for layout in found}
+
+    @property
     def horizon(self) -> int:
         return self.attributes["identity"]["windows"]["horizon"]
 
@@ -85,14 +102,12 @@ class Cache:
                     f"cache {self.cache_id} holds no variant {variant!r}. Add it to cache.variants: flowlab cache build"
                 )
         chosen = self.variants if variants is None else variants
-        group = zarr.open_group(self.path, path=side, mode="r")
+        layouts = self.layouts
 
         def load(name: str) -> Tensor:
-            array = group[name]
-            assert isinstance(array, zarr.Array)
-            return torch.from_numpy(read_array(self.path, array)).to(device)
+            layout = layouts[f"{side}/{name}"]
+            return torch.from_numpy(read_array(self.path, layout, self.attributes["digests"])).to(device)
 
-        has_waypoints = "waypoints" in group
         return ResidentSplit(
             condition={variant: load(f"condition/{variant}") for variant in chosen},
             action=load("action"),
@@ -101,41 +116,49 @@ class Cache:
             frame_index=load("frame_index"),
             time_us=load("time_us"),
             drive=load("drive"),
-            waypoints=load("waypoints") if has_waypoints else None,
+            waypoints=load("waypoints") if f"{side}/waypoints" in layouts else None,
             drive_ids=tuple(self.attributes["identity"]["split"][side]),
         )
 
 
-def read_array(store: Path, array: zarr.Array) -> NDArray:
-    """The whole array. Plain ones are read chunk file by chunk file into place; any other layout goes through zarr."""
-    if not is_plain(array):
-        return np.asarray(array[:])
-    out = np.empty(array.shape, array.dtype)
-    check_sizes(store, array)
+def read_array(store: Path, layout: ArrayLayout, digests: Mapping[str, str]) -> NDArray:
+    """The whole array, its chunk files read into place by two threads.
 
-    def read(piece: tuple[Path, int, int]) -> None:
-        path, first, num = piece
-        with path.open("rb", buffering=0) as file:
-            view = out[first : first + num].reshape(-1).view(np.uint8).data
-            if file.readinto(view) != view.nbytes:
-                raise CacheCorruptError(
-                    f"cache {store.stem}: {path.relative_to(store)} ended early. Rebuild: flowlab cache build"
-                )
+    What is handed out is what was written: each file's bytes are compared with its digest as they come in. Raises
+    CacheCorruptError naming the first file that differs.
+    """
+    out = np.empty(layout.shape, layout.dtype)
+
+    def read(chunk: Chunk) -> None:
+        view = out[chunk.first : chunk.first + chunk.num].reshape(-1).view(np.uint8).data
+        try:
+            with (store / chunk.key).open("rb", buffering=0) as file:
+                num = file.readinto(view)
+                padding = file.read()
+        except OSError as error:
+            raise corrupt(store, f"{chunk.key} cannot be read: {error.strerror}") from None
+        if num != view.nbytes or digest_bytes(view, padding) != digests.get(chunk.key):
+            raise corrupt(store, f"{chunk.key} is not what was written")
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        list(pool.map(read, chunk_files(store, array)))
+        list(pool.map(read, layout.chunks()))
     return out
 
 
+def corrupt(store: Path, what: str) -> CacheCorruptError:
+    """The error for a cache of which something is not as it was written."""
+    return CacheCorruptError(f"cache {store.stem}: {what}. Build it anew: flowlab cache build")
+
+
 def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionSpec | None = None) -> Cache:
-    """The cache at `path`, once its identity and the size of every chunk file have been checked.
+    """The cache at `path`, once its identity, its arrays and the size of every chunk file have been checked.
 
     Raises MissingError, CacheLayoutError, CacheMismatchError or CacheCorruptError, each with the next step.
     """
     if not path.is_dir():
         raise MissingError(f"there is no cache at {path}. Build it: flowlab cache build")
     cache, spec, layout = _read(path)
-    attributes, found = cache.attributes, cache.cache_id
+    found = cache.cache_id
     if layout != LAYOUT_VERSION:
         raise CacheLayoutError(
             f"cache {found} has layout {layout}, and this flowlab reads layout {LAYOUT_VERSION}. Build the new one "
@@ -149,21 +172,10 @@ def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionS
         raise CacheMismatchError(
             f"cache {found} holds {spec}; this recipe expects {expect_spec}. Rebuild: flowlab cache build"
         )
-    for name in array_names(attributes):
-        try:
-            array = zarr.open_array(path, path=name, mode="r")
-        except (OSError, ValueError, KeyError):
-            raise CacheCorruptError(
-                f"cache {found}: array {name} cannot be opened. Rebuild: flowlab cache build"
-            ) from None
-        side = name.split("/")[0]
-        if array.shape[0] != cache.num_windows(side):
-            raise CacheCorruptError(
-                f"cache {found}: array {name} holds {array.shape[0]} windows, expected {cache.num_windows(side)}: it "
-                f"is another cache's. Remove {path.name} and rebuild: flowlab cache build"
-            )
-        if is_plain(array):
-            check_sizes(path, array)
+    _require_digests(cache)
+    for array in cache.layouts.values():
+        if why := array.why_not(path):
+            raise corrupt(path, why)
     return cache
 
 
@@ -175,20 +187,32 @@ def has_old_layout(path: Path) -> bool:
         return False
 
 
+def read_identity(path: Path) -> dict[str, Any] | None:
+    """What the cache at `path` was built from; None if it does not say."""
+    try:
+        return _read(path)[0].attributes["identity"]
+    except CacheCorruptError:
+        return None
+
+
 def _read(path: Path) -> tuple[Cache, ConditionSpec, int]:
     """The cache at `path`, its spec and layout version. Raises CacheCorruptError unless it is what it says it is."""
     try:
         attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        Attributes.model_validate(attributes)
         cache, identity = Cache(path, attributes), attributes["identity"]
         if cache_id(identity) != cache.cache_id:
             raise ValueError("its identity was edited")
-        return cache, cache.spec, int(identity["layout"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise CacheCorruptError(
             f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build"
         ) from None
+    return cache, cache.spec, identity["layout"]
 
 
-def array_names(attributes: dict[str, Any]) -> list[str]:
-    """The arrays of a cache, from the paths of its chunk files."""
-    return sorted({key.split("/c/")[0] for key in attributes["digests"]})
+def _require_digests(cache: Cache) -> None:
+    """Raises CacheCorruptError unless there is a digest for every chunk file of its arrays, and for no other file."""
+    layouts, digests = cache.layouts.values(), cache.attributes["digests"]
+    num = sum(layout.num_chunks for layout in layouts)  # first: what an edited file says may be any number
+    if num != len(digests) or any(chunk.key not in digests for layout in layouts for chunk in layout.chunks()):
+        raise corrupt(cache.path, f"it names {len(digests)} chunk files, and its arrays have {num}")

@@ -1,6 +1,6 @@
 """What makes a cache this cache and no other: everything that its numbers depend on, by content."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from flowlab.core.digest import digest_json
 from flowlab.core.plugins import Encoder, Source
@@ -12,9 +12,17 @@ LAYOUT_VERSION = 2
 
 
 def describe_identity(
-    source: Source, split: Split, windows: WindowSettings, encoder: Encoder, variants: Sequence[str]
+    source: Source,
+    split: Split,
+    windows: WindowSettings,
+    encoder: Encoder,
+    variants: Sequence[str],
+    plugins: Mapping[str, str],
 ) -> dict:
-    """The identity as plain JSON: encoder, condition spec, every drive by content, split, windows, variants, layout."""
+    """The identity as plain JSON: encoder, condition spec, every drive by content, split, windows, variants, layout.
+
+    `plugins` are the digests of the source code of a source and an encoder that are not flowlab's own, by kind.
+    """
     drive_ids = sorted({*split.train, *split.val})
     return {
         "encoder": encoder.digest,
@@ -25,7 +33,7 @@ def describe_identity(
         "windows": windows.model_dump(mode="json"),
         "variants": list(variants),
         "layout": LAYOUT_VERSION,
-    }
+    } | ({"plugins": dict(plugins)} if plugins else {})
 
 
 def cache_id(identity: dict) -> str:

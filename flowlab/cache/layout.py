@@ -1,22 +1,126 @@
 """How a cache lies on disk: Zarr v3 arrays without codec or sharding, so that a chunk file is exactly its rows.
 
 An array is cut along its first axis only, into chunks of 1024 rows; the last chunk is padded with zeros, as Zarr wants
-it. Any Zarr reader can open the store; flowlab reads the chunk files straight into the memory where they stay.
+it. Any Zarr reader can open the store; flowlab reads the chunk files straight into the memory where they stay. It opens
+no store that is laid out in another way: nobody could tell whether that holds what was written.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from flowlab.core.digest import digest_bytes
-from flowlab.core.errors import CacheCorruptError
 
 CHUNK_ROWS = 1024
+
+DTYPES: dict[str, np.dtype] = {
+    "action": np.dtype(np.float32),
+    "history_action": np.dtype(np.float32),
+    "speed_mps": np.dtype(np.float32),
+    "frame_index": np.dtype(np.int64),
+    "time_us": np.dtype(np.int64),
+    "drive": np.dtype(np.int64),
+    "waypoints": np.dtype(np.float32),
+}
+"""Array -> type of its numbers; every other array is a condition, in float16."""
+
+
+class Chunk(NamedTuple):
+    """A chunk file: its path in the store, the first of its rows and how many it holds without padding."""
+
+    key: str
+    first: int
+    num: int
+
+
+@dataclass(frozen=True)
+class ArrayLayout:
+    """One array of a store: "train/condition/normal", (N, S, D), float16."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def side(self) -> str:
+        """The side of the split that it is of: "train"."""
+        return self.name.partition("/")[0]
+
+    @property
+    def rows(self) -> str:
+        """What its rows are, on either side: "condition/normal"."""
+        return self.name.partition("/")[2]
+
+    @property
+    def dtype(self) -> np.dtype:
+        return DTYPES.get(self.rows, np.dtype(np.float16))
+
+    @property
+    def num_chunks(self) -> int:
+        return -(-self.shape[0] // CHUNK_ROWS)
+
+    @property
+    def chunk_bytes(self) -> int:
+        """How long every chunk file is."""
+        size = CHUNK_ROWS * self.dtype.itemsize
+        for length in self.shape[1:]:
+            size *= length
+        return size
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The chunk files, in the order of their rows."""
+        for index in range(self.num_chunks):
+            first = index * CHUNK_ROWS
+            yield Chunk(self.key(index), first, min(CHUNK_ROWS, self.shape[0] - first))
+
+    def key(self, index: int) -> str:
+        """The path of a chunk file in the store: only the first axis is cut."""
+        return "/".join([self.name, "c", str(index), *["0"] * (len(self.shape) - 1)])
+
+    def metadata(self) -> dict[str, Any]:
+        """What the array's zarr.json has to say."""
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": list(self.shape),
+            "data_type": self.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [CHUNK_ROWS, *self.shape[1:]]}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0,
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        }
+
+    def why_not(self, store: Path) -> str:
+        """What of the array's zarr.json, or of its files' sizes, is not as it was written; "" if all is."""
+        path = store / self.name / "zarr.json"
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, ValueError, RecursionError):
+            return f"array {self.name} cannot be opened"
+        if not isinstance(found, dict):
+            return f"array {self.name} cannot be opened"
+        for key, expected in self.metadata().items():
+            if found.get(key) != expected:
+                return f"the {key} of array {self.name} is {shown(found.get(key))}, expected {shown(expected)}"
+        for chunk in self.chunks():
+            try:
+                size = (store / chunk.key).stat().st_size
+            except OSError:
+                return f"{chunk.key} is missing"
+            if size != self.chunk_bytes:
+                return f"{chunk.key} holds {size} bytes, expected {self.chunk_bytes}"
+        return ""
+
+
+def shown(value: Any) -> str:
+    """A value of a zarr.json for a message."""
+    text = json.dumps(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."
 
 
 @dataclass
@@ -24,30 +128,30 @@ class ArrayWriter:
     """Appends rows to one array of a store that is being built; collects a digest per chunk file."""
 
     store: Path
-    name: str  # "train/condition/normal"
-    row_shape: tuple[int, ...]
-    dtype: np.dtype
-    num_rows: int
+    layout: ArrayLayout
     digests: dict[str, str] = field(default_factory=dict)
     _filled: int = 0
     _chunk: int = 0
 
     def __post_init__(self) -> None:
+        import zarr
+
+        layout = self.layout
         zarr.create_array(
             store=str(self.store),
-            name=self.name,
-            shape=(self.num_rows, *self.row_shape),
-            chunks=(CHUNK_ROWS, *self.row_shape),
-            dtype=self.dtype,
+            name=layout.name,
+            shape=layout.shape,
+            chunks=(CHUNK_ROWS, *layout.shape[1:]),
+            dtype=layout.dtype,
             compressors=None,
             filters=None,
             fill_value=0,
             overwrite=True,
         )
-        self._buffer = np.zeros((CHUNK_ROWS, *self.row_shape), self.dtype)
+        self._buffer = np.zeros((CHUNK_ROWS, *layout.shape[1:]), layout.dtype)
 
     def append(self, rows: NDArray) -> None:
-        """Add rows (n, *row_shape); whole chunks go to disk as they fill up."""
+        """Add rows (n, ...); whole chunks go to disk as they fill up."""
         while len(rows):
             taken = min(CHUNK_ROWS - self._filled, len(rows))
             self._buffer[self._filled : self._filled + taken] = rows[:taken]
@@ -64,7 +168,7 @@ class ArrayWriter:
         return self.digests
 
     def _flush(self) -> None:
-        key = chunk_key(self.name, self._chunk, len(self.row_shape))
+        key = self.layout.key(self._chunk)
         path = self.store / key
         path.parent.mkdir(parents=True, exist_ok=True)
         content = self._buffer.tobytes()
@@ -75,38 +179,3 @@ class ArrayWriter:
         self.digests[key] = digest_bytes(content)
         self._chunk += 1
         self._filled = 0
-
-
-def chunk_key(name: str, index: int, num_row_axes: int) -> str:
-    """The chunk file's path in the store: only the first axis is cut."""
-    return "/".join([name, "c", str(index), *["0"] * num_row_axes])
-
-
-def is_plain(array: zarr.Array) -> bool:
-    """Whether the array's chunk files are exactly its rows, so that they may be read as such."""
-    codecs = [codec["name"] for codec in array.metadata.to_dict()["codecs"]]  # type: ignore[index, union-attr, call-overload]
-    little = array.dtype.byteorder in "<=|"
-    return codecs == ["bytes"] and little and array.chunks[1:] == array.shape[1:]
-
-
-def chunk_files(store: Path, array: zarr.Array) -> Iterator[tuple[Path, int, int]]:
-    """(file, first row, number of rows) of each chunk of a plain array."""
-    rows = array.chunks[0]
-    for index, first in enumerate(range(0, array.shape[0], rows)):
-        yield store / chunk_key(array.path, index, array.ndim - 1), first, min(rows, array.shape[0] - first)
-
-
-def check_sizes(store: Path, array: zarr.Array) -> None:
-    """Raises CacheCorruptError naming the first chunk file that is missing or not as long as its rows."""
-    expected = int(np.prod(array.chunks)) * array.dtype.itemsize
-    for path, _, _ in chunk_files(store, array):
-        try:
-            size = path.stat().st_size
-        except OSError:
-            size = -1
-        if size != expected:
-            got = "is missing" if size < 0 else f"holds {size} bytes"
-            raise CacheCorruptError(
-                f"cache {store.stem}: {path.relative_to(store)} {got}, expected {expected}. "
-                f"Remove {store.name} and rebuild: flowlab cache build"
-            )

@@ -1,21 +1,63 @@
-"""Proves that a cache's bytes are the ones that were written."""
+"""Proves that a cache's bytes are the ones that were written, once per change of its files."""
 
+import os
 from pathlib import Path
 
-from flowlab.cache.cache import open_cache
-from flowlab.core.digest import digest_bytes
+from flowlab.cache.cache import Cache, corrupt, open_cache
+from flowlab.core.digest import digest_bytes, digest_json
 from flowlab.core.errors import CacheCorruptError
+from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
 
 
-def verify_cache(path: Path, progress: Progress = SILENT) -> None:
-    """Read every chunk file and compare its digest. Raises CacheCorruptError naming the first that differs."""
-    digests = open_cache(path).attributes["digests"]
-    with progress.task("verify", len(digests), "chunks") as task:
+def verify_cache(path: Path, progress: Progress = SILENT) -> Cache:
+    """The cache, once every chunk file was read and has its digest. CacheCorruptError names the first that has not."""
+    cache = open_cache(path)
+    digests = cache.attributes["digests"]
+    with progress.task(f"verify cache {cache.cache_id}", len(digests), "chunks") as task:
         for key, expected in sorted(digests.items()):
-            if digest_bytes((path / key).read_bytes()) != expected:
-                raise CacheCorruptError(
-                    f"cache {path.stem}: {key} is not what was written. Remove {path.name} and rebuild: "
-                    f"flowlab cache build"
-                )
+            try:
+                found = digest_bytes((path / key).read_bytes())
+            except OSError as error:
+                raise corrupt(path, f"{key} cannot be read: {error.strerror}") from None
+            if found != expected:
+                raise corrupt(path, f"{key} is not what was written")
             task.advance()
+    return cache
+
+
+def prove_cache(path: Path, progress: Progress = SILENT) -> None:
+    """As `verify_cache`, but for files that have not changed since they were read the last time.
+
+    What is remembered is one digest of the sizes, inodes and times of all files; whoever loses it reads once more.
+    """
+    memo = path.parent / "verified" / path.stem
+    state = _state(open_cache(path))
+    try:
+        if memo.read_text() == state:
+            return
+    except (OSError, UnicodeError):
+        pass
+    verify_cache(path, progress)
+    try:
+        write_atomic(memo, state.encode())
+    except OSError:
+        return  # a folder that may only be read: the next one reads once more
+
+
+def damage(path: Path, progress: Progress = SILENT) -> str:
+    """What is wrong with the cache at `path`; "" if it can be proved."""
+    try:
+        prove_cache(path, progress)
+    except CacheCorruptError as error:
+        return str(error).partition(". ")[0]
+    return ""
+
+
+def _state(cache: Cache) -> str:
+    """What changes whenever one of the cache's files is written: size, inode, and times to the nanosecond."""
+    files = []
+    for key in sorted(cache.attributes["digests"]):
+        found = os.stat(cache.path / key)  # noqa: PTH116 -- three times as fast as Path.stat, of a thousand files
+        files.append([key, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino])
+    return digest_json([cache.content, files])

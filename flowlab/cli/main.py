@@ -10,6 +10,7 @@ from flowlab.cli.commands import COMMANDS, GROUPS
 from flowlab.cli.lazy import lazy_group
 from flowlab.cli.screen import say
 from flowlab.core.errors import FlowlabError
+from flowlab.core.files import trouble
 
 # Typer carries its own copy of click: its errors are found through the classes that Typer does export.
 UsageProblem: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -43,7 +44,7 @@ def run_command(arguments: list[str]) -> int:
     except UnicodeError:
         say("error: an argument or the name of a file is not UTF-8 text. Rename it, or give another one.")
     except OSError as error:
-        say(f"error: {error.strerror or error}{f': {error.filename}' if error.filename else ''}.")
+        say(f"error: {trouble(error)}")
         _forget_stdout()
     return BAD_INPUT
 

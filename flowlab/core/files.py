@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import errno
 import json
 import os
 import shutil
@@ -27,3 +28,18 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_json_atomic(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, whole or not at all."""
     write_atomic(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def trouble(error: OSError, place: Path | None = None) -> str:
+    """What the file system refused, of which file (else at `place`), and what to do about it: two sentences."""
+    where = error.filename or place
+    told = f"{f'{os.fsdecode(where)}: ' if where else ''}{error.strerror or error}."
+    if error.errno in NO_ROOM:
+        return f"{told} Make room there."
+    if error.errno in NO_ACCESS:
+        return f"{told} Give this user access to it."
+    return told

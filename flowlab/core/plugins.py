@@ -6,12 +6,10 @@ A name is looked up in one literal table, then among the entry points of the gro
 
 import importlib
 import importlib.metadata
-import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import UnknownNameError, unknown_name
 from flowlab.core.progress import Progress
 from flowlab.core.types import ConditionSpec, Drive
@@ -142,20 +140,6 @@ def told(error: BaseException) -> str:
     """What went wrong in a plug-in, in one line: the kind of error and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
-
-
-def source_digest(kind: str, name: str) -> str:
-    """16 hex digits over the file of the plug-in `name`; "" for flowlab's own, and where there is no such file.
-
-    A run's identity holds it, so that an edited plug-in makes another run.
-    """
-    if name in TABLE[kind]:
-        return ""
-    try:
-        found = importlib.util.find_spec(locate(kind, name).partition(":")[0])
-        return digest_bytes(Path(found.origin).read_bytes()) if found and found.origin else ""
-    except (ImportError, OSError, ValueError):
-        return ""
 
 
 def study_path(root: Path, text: str) -> Path:

@@ -12,17 +12,19 @@ from typing import Any
 import torch
 
 from flowlab.cache.build import build_cache
-from flowlab.cache.cache import Cache, has_old_layout, open_cache
+from flowlab.cache.cache import Cache, has_old_layout, open_cache, read_identity
+from flowlab.cache.verify import damage
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError
 from flowlab.core.files import write_json_atomic
+from flowlab.core.plugin_code import source_digest
 from flowlab.core.plugins import Source
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Split
 from flowlab.drives.carracing import record
 from flowlab.drives.source import open_source
 from flowlab.drives.splits import choose_split
-from flowlab.lab.encoders import AGAIN, find_pin, open_encoder
+from flowlab.lab.encoders import AGAIN, find_pin, open_encoder, open_plugin_encoder
 from flowlab.study.lever import flat_keys
 from flowlab.study.settings import CarRacingDrives, Inputs
 from flowlab.study.study import CONTROL, Study
@@ -86,15 +88,22 @@ def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tu
     return source, choose_split(drives, split)
 
 
-def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: Progress = SILENT) -> Prepared:
-    """The cache for these inputs, built unless it is there; says why it is built where there was one."""
+def prepare_cache(
+    study: Study, wanted: Wanted, device: torch.device, progress: Progress = SILENT, *, prove: bool = False
+) -> Prepared:
+    """The cache for these inputs, built unless it is there; says why it is built where there was one.
+
+    With `prove`, one that is there is read whole, unless none of its files has changed since that was done last, and a
+    damaged one is built anew. Without, a run finds the damage when it reads.
+    """
     note = _note_of(study, wanted)
     found = _noted_cache(study, note)
     if found is not None:
-        changed = _what_changed(study, wanted, note)
-        if not changed:
+        changed = _what_changed(study, wanted, note, found)
+        if not changed and not (prove and damage(found, progress)):
             return Prepared(found, False, wanted.levers)
-        progress.say(f"{changed}: cache {found.stem} is of before, another is built. Its runs and verdicts stay.")
+        if changed:
+            progress.say(f"{changed}: cache {found.stem} is of before, another is built. Its runs and verdicts stay.")
     elif CONTROL in wanted.levers:
         _tell_changed_tables(study, wanted, progress)
         _tell_old_caches(study, progress)
@@ -108,7 +117,7 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
             f"the study's encoder {pin.digest} stays as it was pretrained, on {len(pin.train_drives)} drives "
             f"(another one: {AGAIN})"
         )
-    before = {there.name for there in study.caches.glob("*.zarr")}
+    before = {there: there.stat().st_ino for there in study.caches.glob("*.zarr")}
     path = build_cache(
         source,
         split,
@@ -118,6 +127,7 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
         study.caches,
         progress,
         device,
+        _plugin_code(wanted.inputs),
     )
     note = {
         "name": wanted.name,
@@ -129,7 +139,7 @@ def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: 
     for place in (_note_path(study, wanted), study.caches / "inputs" / LATEST):
         if place.name != LATEST or CONTROL in wanted.levers:
             write_json_atomic(place, {"digest": digest_json(note), "note": note})
-    return Prepared(path, path.name not in before, wanted.levers)
+    return Prepared(path, path.stat().st_ino != before.get(path), wanted.levers)
 
 
 def _require_apart(source: Source, split: Split) -> None:
@@ -139,8 +149,8 @@ def _require_apart(source: Source, split: Split) -> None:
         twin = validates.get(source.digest(name))
         if twin is not None:
             raise CacheMismatchError(
-                f"drives {name!r} and {twin!r} are one recording, and one trains while the other validates. Remove one "
-                f"of them, or name it in split.without."
+                f"drives {name!r} and {twin!r} hold the same recording (identical content), and one trains while the "
+                f"other validates. Remove one of them, or name it in split.without."
             )
 
 
@@ -164,9 +174,12 @@ def prepare_caches(
     study: Study, levers: tuple[str, ...], device: torch.device, progress: Progress = SILENT
 ) -> list[Prepared]:
     """The caches that the control and these levers need, each built once unless it is there; the control's first."""
-    frames = prepare_cache(study, frames_wanted(study), device, progress)
+    frames = prepare_cache(study, frames_wanted(study), device, progress, prove=True)
     first, *others = wanted_caches(study, val_drives(open_cache(frames.path)), levers)
-    done = [replace(frames, levers=first.levers), *(prepare_cache(study, one, device, progress) for one in others)]
+    done = [
+        replace(frames, levers=first.levers),
+        *(prepare_cache(study, one, device, progress, prove=True) for one in others),
+    ]
     by_path: dict[Path, Prepared] = {}
     for one in done:  # other inputs may make the same cache
         same = by_path.get(one.path)
@@ -253,22 +266,47 @@ def _noted_cache(study: Study, note: dict[str, Any] | None) -> Path | None:
     return path if path is not None and path.is_dir() and not has_old_layout(path) else None
 
 
-def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None) -> str:
-    """What is not as it was when the noted cache was built: recordings that came or went, or another encoder; or ""."""
+def _plugin_code(inputs: Inputs) -> dict[str, str]:
+    """The digests of the code of a source and an encoder that are not flowlab's own, by kind."""
+    names = {"sources": inputs.drives.source, "encoders": inputs.encoder.kind}
+    return {kind: digest for kind, name in names.items() if (digest := source_digest(kind, name))}
+
+
+def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None, found: Path) -> str:
+    """What is not as it was when the noted cache was built: recordings, a plug-in's code, the encoder; or ""."""
     try:
         source = open_source(wanted.inputs.drives, study.root)
         drives = source.drive_ids()
     except FlowlabError:
         return ""  # recordings that are gone: the cache is what is left of them
-    old = (note or {}).get("drives")
-    if old is not None and drives != old:
-        where = f"[drives] {wanted.inputs.drives.source}"
-        came = [f"+ {name}" for name in drives if name not in old] + [f"- {name}" for name in old if name not in drives]
-        return f"the recordings of {where} have changed ({', '.join(came)})"
+    identity = read_identity(found)
+    if identity is None:
+        return ""  # whoever opens it says what is wrong with it
+    old = (note or {}).get("drives") or drives
+    marks = [f"+ {name}" for name in drives if name not in old] + [f"- {name}" for name in old if name not in drives]
+    manifest = identity["manifest"]
+    marks += [f"~ {name}" for name in drives if name in manifest and source.digest(name) != manifest[name]]
+    if marks:
+        return f"the recordings of [drives] {wanted.inputs.drives.source} have changed ({shortened(marks)})"
+    code = _plugin_code(wanted.inputs)
+    for kind, digest in identity.get("plugins", code).items():
+        if code.get(kind) != digest:
+            return f"the code of the {kind.removesuffix('s')} has changed"
     pin = find_pin(study, wanted.inputs, source)
     if pin is not None and pin.digest != (note or {}).get("encoder"):
         return f"the study's encoder is now {pin.digest}"
+    if "encoders" in code and open_plugin_encoder(wanted.inputs, source).digest != identity["encoder"]:
+        return f"encoder {wanted.inputs.encoder.kind!r} has other weights"
     return ""
+
+
+MOST_MARKS = 8
+
+
+def shortened(marks: list[str]) -> str:
+    """The first marks, and how many more there are."""
+    more = f" and {len(marks) - MOST_MARKS} more" if len(marks) > MOST_MARKS else ""
+    return ", ".join(marks[:MOST_MARKS]) + more
 
 
 def _tell_old_caches(study: Study, progress: Progress) -> None:

@@ -7,6 +7,7 @@ recording would throw the campaign away: all caches and all runs would be others
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,11 +68,15 @@ def open_encoder(
     study: Study, inputs: Inputs, source: Source, split: Split, device: torch.device, progress: Progress = SILENT
 ) -> Encoder:
     """The frozen encoder for these inputs: the study's own, trained if need be, or a plug-in, which comes frozen."""
-    settings = inputs.encoder
-    if isinstance(settings, DriveViTSettings):
+    if isinstance(inputs.encoder, DriveViTSettings):
         return load_encoder(prepare_encoder(study, inputs, source, split, device, progress), device)
-    build = resolve("encoders", settings.kind)
-    return build(settings, source.channels, source.has_waypoints, inputs.windows.history).to(device)
+    return open_plugin_encoder(inputs, source).to(device)
+
+
+def open_plugin_encoder(inputs: Inputs, source: Source) -> Any:
+    """The encoder of a plug-in, an Encoder with torch's `to`, as it comes. Raises UnknownNameError."""
+    build = resolve("encoders", inputs.encoder.kind)
+    return build(inputs.encoder, source.channels, source.has_waypoints, inputs.windows.history)
 
 
 def prepare_encoder(

@@ -12,7 +12,7 @@ import torch
 from flowlab.cache.cache import Cache, open_cache
 from flowlab.core.digest import base_id, digest_json
 from flowlab.core.errors import CacheMismatchError
-from flowlab.core.plugins import source_digest
+from flowlab.core.plugin_code import source_digest
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.vocabulary import CONTROL
 from flowlab.evaluate.definitions import define_metrics

@@ -13,7 +13,10 @@ import torch
 
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import open_cache
+from flowlab.cache.pieces import Pieces
+from flowlab.cache.shared_frames import require_no_shared_stretch
 from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
+from flowlab.core.progress import Silent
 from flowlab.core.types import ConditionSpec, Drive, Split
 from flowlab.core.vocabulary import CHANNELS
 from flowlab.encoder.drive_vit import DriveViT
@@ -29,6 +32,16 @@ ONE = Split(train=("a",), val=("a",))
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path_factory.mktemp("caches"))
+
+
+class Told(Silent):
+    """Progress that keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
 
 
 def chunk_files(store: Path) -> dict[str, bytes]:
@@ -114,7 +127,7 @@ def test_another_order_of_drives_is_another_cache(built: Path, tmp_path: Path):
 def test_a_build_killed_in_the_middle_ends_with_the_same_bytes(tmp_path: Path, built: Path):
     builder = subprocess.Popen([sys.executable, "-m", "tests.cache.build_slowly", str(tmp_path)], cwd=ROOT)
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("*.partial/pieces/a.safetensors")):
+    while not list(tmp_path.glob("*.partial/pieces/*.piece")):
         assert time.monotonic() < deadline and builder.poll() is None, "the build did not get to its first piece"
         time.sleep(0.01)
     builder.send_signal(signal.SIGKILL)
@@ -204,3 +217,72 @@ def test_the_content_of_a_drive_is_part_of_the_name(tmp_path: Path):
     action[3, 2] += 0.1
     first, second = build_one(drive, tmp_path), build_one(dataclasses.replace(drive, action=action), tmp_path)
     assert first != second
+
+
+def test_drives_whose_names_meet_have_two_pieces(tmp_path: Path):
+    names = ["lake/b", "lake~b", "lake", "lake/" + "b" * 300, "lake%2Fb"]
+    drives = [numbered_drive(name, 20 + place, seed=place) for place, name in enumerate(names)]
+    path = build_cache(
+        MemorySource(drives), Split(tuple(names[1:]), (names[0],)), WINDOWS, NumberEncoder(), VARIANTS, tmp_path
+    )
+    train = open_cache(path).split("train")
+    assert torch.bincount(train.drive).tolist() == [17, 18, 19, 20]
+    assert len({tuple(train.action[train.drive == place][:, 0, 2].tolist()) for place in range(4)}) == 4
+
+
+@pytest.mark.parametrize("byte", [3, 20, -1])
+def test_a_piece_that_was_damaged_is_encoded_again(tmp_path: Path, byte: int):
+    pieces = Pieces(tmp_path)
+    pieces.write("a", {"action": np.arange(6, dtype=np.float32)})
+    (path,) = tmp_path.iterdir()
+    content = bytearray(path.read_bytes())
+    assert pieces.read("a") is not None
+    content[byte] ^= 1
+    path.write_bytes(content)
+    assert pieces.read("a") is None
+
+
+def test_a_damaged_cache_is_built_anew_and_said(tmp_path: Path):
+    path = build_one(numbered_drive("a", 20), tmp_path)
+    before = chunk_files(path)
+    chunk = path / "train/action/c/0/0/0"
+    chunk.write_bytes(bytes(len(chunk.read_bytes())))
+    told = Told()
+    assert (
+        build_cache(MemorySource([numbered_drive("a", 20)]), ONE, WINDOWS, NumberEncoder(), VARIANTS, tmp_path, told)
+        == path
+    )
+    assert chunk_files(path) == before
+    assert told.said == [f"cache {path.stem}: train/action/c/0/0/0 is not what was written: it is built anew"]
+
+
+@pytest.mark.parametrize(
+    ("train", "told"),
+    [
+        ([9, 9, 9, 1, 2, 3, 4, 5, 8, 8], "5 of 10 frames"),  # a stretch of it
+        ([1, 2, 3, 4, 8, 5, 6, 7, 8], ""),  # never five in a row
+        ([0, 0, 0, 0, 0, 0, 0], ""),  # it stands still
+    ],
+)
+def test_a_shared_stretch_of_images_is_found(train: list[int], told: str):
+    frames = {"a": np.array(train, np.int64), "b": np.array([0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6], np.int64)}
+    if told:
+        with pytest.raises(CacheMismatchError, match=f"'a' and 'b' show the same images, {told}"):
+            require_no_shared_stretch(frames, Split(("a",), ("b",)), 5)
+    else:
+        require_no_shared_stretch(frames, Split(("a",), ("b",)), 5)
+
+
+def test_a_stretch_of_the_validation_drive_is_not_trained_on(tmp_path: Path):
+    drive = numbered_drive("a", 30)
+    rows = slice(10, 20)
+    part = dataclasses.replace(
+        numbered_drive("b", 10), action=drive.action[rows], time_us=drive.time_us[:10], speed_mps=drive.speed_mps[:10]
+    )
+    source = MemorySource([drive, part])
+    source.images = lambda drive, rows, height, width: MemorySource.images(  # type: ignore[method-assign]
+        source, source.drives["a"], rows + (10 if drive.drive_id == "b" else 0), height, width
+    )
+    with pytest.raises(CacheMismatchError, match="10 of 10 frames"):
+        build_cache(source, Split(("b",), ("a",)), WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+    assert not list(tmp_path.glob("*.zarr"))

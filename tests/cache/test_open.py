@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from flowlab.cache.build import build_cache
 from flowlab.cache.cache import has_old_layout, open_cache, read_array
 from flowlab.cache.catalogue import describe_cache, list_caches
 from flowlab.cache.identity import LAYOUT_VERSION, cache_id
-from flowlab.cache.layout import CHUNK_ROWS, ArrayWriter
-from flowlab.cache.verify import verify_cache
+from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout, ArrayWriter
+from flowlab.cache.verify import prove_cache, verify_cache
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, UnknownNameError
 from flowlab.core.types import ConditionSpec, TokenGroup
 from tests.cache.number_encoder import NumberEncoder
@@ -54,19 +55,16 @@ def test_chunk_files_are_their_rows(built: Path):
 @given(st.lists(st.integers(0, 1500), min_size=1, max_size=4))
 def test_rows_come_back_however_they_were_appended(tmp_path_factory: pytest.TempPathFactory, parts: list[int]):
     store = tmp_path_factory.mktemp("store")
-    rows = np.arange(2 * sum(parts), dtype=np.int32).reshape(-1, 2)
-    writer = ArrayWriter(store, "x", (2,), rows.dtype, len(rows))
+    rows = np.arange(2 * sum(parts), dtype=np.float32).reshape(-1, 2)
+    layout = ArrayLayout("train/speed_mps", rows.shape)
+    writer = ArrayWriter(store, layout)
     for part in np.split(rows, np.cumsum(parts)[:-1]):
         writer.append(part)
     digests = writer.finish()
     assert len(digests) == -(-len(rows) // CHUNK_ROWS)
-    assert np.array_equal(read_array(store, zarr.open_array(store, path="x", mode="r")), rows)
-
-
-def test_an_array_with_a_codec_is_read_by_zarr(tmp_path: Path):
-    rows = np.arange(300, dtype=np.float32).reshape(100, 3)
-    array = zarr.create_array(store=str(tmp_path), name="x", data=rows, chunks=(30, 2))
-    assert np.array_equal(read_array(tmp_path, array), rows)
+    assert layout.why_not(store) == ""
+    assert np.array_equal(read_array(store, layout, digests), rows)
+    assert np.array_equal(zarr.open_array(store, path=layout.name, mode="r")[:], rows)
 
 
 @pytest.mark.parametrize("change", [-1, 1])
@@ -89,13 +87,89 @@ def test_verify_passes_what_was_written(built: Path):
     verify_cache(built)
 
 
-def test_a_flipped_byte_opens_and_is_named_by_verify(built: Path):
+@pytest.mark.parametrize("place", [5, -1])
+def test_a_flipped_byte_opens_and_is_named_by_verify_and_by_whoever_reads_it(built: Path, place: int):
     content = bytearray((built / CHUNK).read_bytes())
-    content[5] ^= 1
+    content[place] ^= 1  # the last byte is padding
     (built / CHUNK).write_bytes(content)
-    open_cache(built)
+    cache = open_cache(built)
+    for read in (
+        lambda: verify_cache(built),
+        lambda: cache.split("train"),
+        lambda: cache.split("train", "cpu", ("normal",)),
+    ):
+        with pytest.raises(CacheCorruptError, match=f"{CHUNK} is not what was written"):
+            read()
+    cache.split("val")
+
+
+def test_a_chunk_of_zeros_is_not_what_was_written(built: Path):
+    size = (built / CHUNK).stat().st_size
+    (built / CHUNK).write_bytes(bytes(size))
     with pytest.raises(CacheCorruptError, match=CHUNK):
-        verify_cache(built)
+        open_cache(built).split("train")
+
+
+EDITS = {
+    "shape": [2192, 2, 2],
+    "data_type": "float16",
+    "fill_value": 1.0,
+    "codecs": [{"name": "bytes", "configuration": {"endian": "big"}}],
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [512, 2, 3]}},
+    "node_type": "group",
+}
+
+
+@pytest.mark.parametrize("key", EDITS)
+def test_metadata_of_an_array_are_not_taken_on_trust(built: Path, key: str):
+    path = built / "train/action/zarr.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: EDITS[key]}))
+    with pytest.raises(CacheCorruptError, match=f"the {key} of array train/action is "):
+        open_cache(built)
+
+
+def edit(built: Path, **changes: object) -> None:
+    metadata = json.loads((built / "zarr.json").read_text())
+    metadata["attributes"] |= changes
+    (built / "zarr.json").write_text(json.dumps(metadata))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_windows": {"train": 2191, "val": 46}},
+        {"num_windows": {"train": 10**12, "val": 46}},
+        {"num_windows": {"train": -5, "val": 46}},
+        {"num_windows": None},
+        {"digests": {}},
+        {"digests": 7},
+        {"dropped": [1]},
+        {"built_us": "yesterday"},
+    ],
+)
+def test_edited_attributes_are_corrupt(built: Path, changes: dict[str, object]):
+    edit(built, **changes)
+    with pytest.raises(CacheCorruptError, match="flowlab cache build"):
+        open_cache(built)
+
+
+def test_the_content_changes_with_any_digest(built: Path):
+    before = open_cache(built)
+    edit(built, digests=before.attributes["digests"] | {CHUNK: "0" * 16})
+    assert open_cache(built).content != before.content
+
+
+def test_what_was_proved_is_not_read_again_until_a_file_changes(built: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[Path] = []
+    monkeypatch.setattr("flowlab.cache.verify.verify_cache", lambda path, progress: read.append(path))
+    prove_cache(built)
+    prove_cache(built)
+    assert read == [built]
+    found = (built / CHUNK).stat()
+    (built / CHUNK).write_bytes((built / CHUNK).read_bytes())
+    os.utime(built / CHUNK, ns=(found.st_atime_ns, found.st_mtime_ns))  # size and time of before
+    prove_cache(built)
+    assert read == [built, built]
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "train/action/zarr.json"])

@@ -12,4 +12,4 @@ WINDOWS = WindowSettings(history=3, horizon=2)
 
 
 def three_drives() -> MemorySource:
-    return MemorySource([numbered_drive("a", 900, seed=1), numbered_drive("b", 1300), numbered_drive("c", 50)])
+    return MemorySource([numbered_drive("a", 900, seed=1), numbered_drive("b", 1300), numbered_drive("c", 50, seed=2)])
