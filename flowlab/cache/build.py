@@ -20,7 +20,7 @@ from flowlab.cache.identity import cache_id, describe_identity
 from flowlab.cache.layout import DTYPES, ArrayWriter
 from flowlab.cache.pieces import FRAMES, Pieces, Rows
 from flowlab.cache.shared_frames import require_no_shared_stretch
-from flowlab.cache.verify import damage
+from flowlab.cache.verify import damage, trust_cache
 from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
 from flowlab.core.files import trouble
@@ -81,6 +81,7 @@ def build_cache(
             if path.exists():
                 shutil.rmtree(path)  # the damaged one
             store.rename(path)
+            trust_cache(path)
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise CacheBuildError(

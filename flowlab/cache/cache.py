@@ -69,9 +69,12 @@ class Cache:
         return digest_json({name: self.attributes[name] for name in ("digests", "dropped", "num_windows")})
 
     @property
-    def built_us(self) -> int:
-        """When it was built, in microseconds since 1970: built once more, it is another one of the same id."""
-        return self.attributes["built_us"]
+    def build_name(self) -> str:
+        """The cache, and when it was built (microseconds since 1970): one name, one content, for ever.
+
+        Built once more, on another machine or with other libraries, a cache may differ in its last bits.
+        """
+        return f"{self.cache_id}.zarr built {self.attributes['built_us']}"
 
     @property
     def layouts(self) -> dict[str, ArrayLayout]:

@@ -72,6 +72,11 @@ class ArrayLayout:
             size *= length
         return size
 
+    @property
+    def num_bytes(self) -> int:
+        """How long its chunk files are together."""
+        return self.num_chunks * self.chunk_bytes
+
     def chunks(self) -> Iterator[Chunk]:
         """The chunk files, in the order of their rows."""
         for index in range(self.num_chunks):

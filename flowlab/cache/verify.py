@@ -1,6 +1,7 @@
 """Proves that a cache's bytes are the ones that were written, once per change of its files."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from flowlab.cache.cache import Cache, corrupt, open_cache
@@ -31,18 +32,26 @@ def prove_cache(path: Path, progress: Progress = SILENT) -> None:
 
     What is remembered is one digest of the sizes, inodes and times of all files; whoever loses it reads once more.
     """
-    memo = path.parent / "verified" / path.stem
     state = _state(open_cache(path))
-    try:
-        if memo.read_text() == state:
+    with suppress(OSError, UnicodeError):
+        if _memo(path).read_text() == state:
             return
-    except (OSError, UnicodeError):
-        pass
     verify_cache(path, progress)
-    try:
-        write_atomic(memo, state.encode())
-    except OSError:
-        return  # a folder that may only be read: the next one reads once more
+    _remember(path, state)
+
+
+def trust_cache(path: Path) -> None:
+    """Take the cache for proved, as whoever has just written it may."""
+    _remember(path, _state(open_cache(path)))
+
+
+def _memo(path: Path) -> Path:
+    return path.parent / "verified" / path.stem
+
+
+def _remember(path: Path, state: str) -> None:
+    with suppress(OSError):  # in a folder that may only be read the next one reads once more
+        write_atomic(_memo(path), state.encode())
 
 
 def damage(path: Path, progress: Progress = SILENT) -> str:

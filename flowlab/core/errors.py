@@ -56,6 +56,10 @@ class PolicyError(FlowlabError):
     """A policy's file does not say what it is, or its weights do not fit."""
 
 
+class ResumeError(FlowlabError):
+    """What a run was to go on from is not what it kept."""
+
+
 class RuleChangedError(FlowlabError):
     """A sealed rule and the rule in experiments.toml differ."""
 

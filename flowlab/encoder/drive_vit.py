@@ -1,5 +1,6 @@
 """flowlab's own compact encoder: a ViT on each frame, then a small transformer over the window."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -166,9 +167,14 @@ class DriveViT(nn.Module):
 
     def freeze(self) -> Self:
         """This encoder, no longer trainable, with its `digest`: 16 hex digits over architecture and weights."""
-        weights = [part for name, value in sorted(self.state_dict().items()) for part in _named_bytes(name, value)]
-        self.digest = digest_bytes(canonical_json(self.architecture()).encode(), *weights)
+        self.digest = digest_of(self.architecture(), self.state_dict())
         return self.requires_grad_(False).eval()
+
+
+def digest_of(architecture: dict[str, Any], weights: Mapping[str, Tensor]) -> str:
+    """16 hex digits over an encoder's architecture and weights. TypeError for weights that numpy has no type for."""
+    parts = [part for name, value in sorted(weights.items()) for part in _named_bytes(name, value)]
+    return digest_bytes(canonical_json(architecture).encode(), *parts)
 
 
 def _named_bytes(name: str, value: Tensor) -> tuple[bytes, bytes]:

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 
 from flowlab.core.digest import canonical_json, digest_json
 from flowlab.core.errors import EncoderError
-from flowlab.core.files import write_atomic
+from flowlab.core.files import sort_metadata, write_atomic
 from flowlab.core.plugins import Source
-from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION, DriveViT
+from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION, DriveViT, digest_of
 from flowlab.encoder.pretrain import PRETRAINING_VERSION
 from flowlab.study.settings import DriveViTSettings, WindowSettings
 
@@ -51,28 +51,37 @@ def save_encoder(encoder: DriveViT, folder: Path, name: str) -> Path:
     }
     weights = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
     path = encoder_path(folder, name)
-    write_atomic(path, safetensors.torch.save(weights, metadata))
+    write_atomic(path, sort_metadata(safetensors.torch.save(weights, metadata)))
     return path
 
 
 def load_encoder(path: Path, device: torch.device | str = "cpu") -> DriveViT:
-    """The frozen encoder at `path`. Raises EncoderError when the file is not what was written."""
-    metadata = _metadata(path)
+    """The frozen encoder at `path`. Raises EncoderError when the file is not what was written.
+
+    Its digest is taken from the file before anything is built of it: what does not fit is not tried.
+    """
     try:
-        architecture = json.loads(metadata["architecture"])
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        architecture, expected = json.loads(metadata["architecture"]), metadata["digest"]
+        found = digest_of(architecture, weights)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise _unreadable(path, _told(error)) from None
+    if found != expected:
+        raise _unreadable(path, f"its content is {found}, expected {expected}")
+    try:
         encoder = DriveViT(
             DriveViTSettings.model_validate(architecture["settings"]),
             tuple(architecture["channels"]),
             architecture["has_waypoints"],
             architecture["history"],
         )
-        encoder.load_state_dict(safetensors.torch.load_file(path))
+        encoder.load_state_dict(weights)
         encoder.freeze()
-        encoder.summary = json.loads(metadata["summary"])
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        raise _unreadable(path, str(error).splitlines()[0]) from None
-    if encoder.digest != metadata["digest"]:
-        raise _unreadable(path, f"its content is {encoder.digest}, expected {metadata['digest']}")
+        encoder.summary = dict(json.loads(metadata["summary"]))
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise _unreadable(path, _told(error)) from None
     return encoder.to(device)
 
 
@@ -90,12 +99,11 @@ def describe_encoder(path: Path) -> dict[str, Any]:
     }
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise _unreadable(path, str(error)) from None
+def _told(error: Exception) -> str:
+    """What is wrong with the file, in one line."""
+    if isinstance(error, KeyError):
+        return f"it does not say its {error.args[0]}"
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _unreadable(path: Path, why: str) -> EncoderError:

@@ -98,7 +98,7 @@ def prepare_encoder(
     ingest(study.ledger, study.runs)
     folder = study.caches / "encoders"
     pin = find_pin(study, inputs, source)
-    is_gone = pin is not None and not again and not (folder / pin.file_name).is_file()
+    fault = "" if pin is None or again else _fault(folder / pin.file_name)
     if pin is not None and not again:
         seen = _shown(pin.train_drives, split)
         if seen:
@@ -106,21 +106,21 @@ def prepare_encoder(
                 f"the study's encoder {pin.digest} was pretrained on {', '.join(seen)}, which now validate: another "
                 f"one takes its place"
             )
-        elif not is_gone:
+        elif not fault:
             _require_pinned(folder / pin.file_name, pin)
             return folder / pin.file_name
         elif set(pin.train_drives) != set(split.train):
-            raise _gone(pin, folder)
+            raise _gone(pin, fault)
         else:
-            progress.say(f"the study's encoder {pin.digest} is gone from {folder}: pretrained once more, as it was")
-        is_gone = is_gone and not seen
+            progress.say(f"the study's encoder {pin.digest} {fault}: pretrained once more, as it was")
+        fault = "" if seen else fault
     if pin is not None and not _is_pinned(folder / pin.file_name, pin):
         (folder / pin.file_name).unlink(missing_ok=True)  # whatever it is, nobody trained it here
     path = _trained(inputs, source, split, folder, device, progress)
     encoder = load_encoder(path)
-    if pin is not None and is_gone and encoder.digest != pin.digest:
+    if pin is not None and fault and encoder.digest != pin.digest:
         path.unlink()
-        raise _gone(pin, folder)
+        raise _gone(pin, fault)
     if pin is None or (pin.digest, pin.file_name) != (encoder.digest, path.name):
         _pin(study, encoder_key(inputs.encoder, inputs, source), path, encoder, split)
     return path
@@ -152,10 +152,21 @@ def _pin(study: Study, key: str, path: Path, encoder: DriveViT, split: Split) ->
     ingest(study.ledger, study.runs)
 
 
-def _gone(pin: Pin, folder: Path) -> EncoderError:
+def _fault(path: Path) -> str:
+    """Why the pinned encoder cannot be had from its file: "is gone from ...", "is damaged ..."; "" if it can."""
+    if not path.is_file():
+        return f"is gone from {path.parent}"
+    try:
+        load_encoder(path)
+    except EncoderError as error:
+        return f"is damaged ({str(error).partition('. ')[0]})"
+    return ""
+
+
+def _gone(pin: Pin, fault: str) -> EncoderError:
     return EncoderError(
-        f"the study's encoder {pin.digest} ({pin.file_name}) is gone from {folder}, and pretraining does not bring it "
-        f"back: caches and runs were made with it. Put the file back, or begin with another one: {AGAIN}"
+        f"the study's encoder {pin.digest} ({pin.file_name}) {fault}, and pretraining does not bring it back: caches "
+        f"and runs were made with it. Put the file back, or begin with another one: {AGAIN}"
     )
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from flowlab.core.digest import canonical_json
+from flowlab.core.digest import canonical_json, digest_files
 from flowlab.core.errors import MissingError, PolicyError
 from flowlab.core.types import ConditionSpec
+from flowlab.journal.journal import RUN_JOURNAL, read_lines
 from flowlab.policy.build import build_decoder, build_objective
 from flowlab.policy.decoder import AnyDecoder
 from flowlab.policy.objectives import Objective
@@ -74,6 +75,7 @@ def load_policy_of(run: Path, step: int | None = None, device: torch.device | No
     weights are not those of its recipe's decoder.
     """
     path, device = _path_of(run, step), device or torch.device("cpu")
+    _require_on_record(path)
     weights, metadata = load_policy(path)
     lacking = [name for name in NAMES if name not in metadata]
     if lacking:
@@ -83,16 +85,32 @@ def load_policy_of(run: Path, step: int | None = None, device: torch.device | No
         )
     try:
         facts, done = Facts.from_metadata(metadata), int(metadata["step"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         told = (str(error).splitlines() or [""])[0]
         raise PolicyError(
             f"{path} says what it is in words that this flowlab does not read ({type(error).__name__}: {told}). Train "
             f"the run once more: flowlab run --again."
         ) from None
+    if facts.run_id != run.name or not 0 < done <= facts.recipe.train.steps:
+        raise PolicyError(
+            f"{path} is of run {facts.run_id} after {done} steps of {facts.recipe.train.steps}, expected one of "
+            f"{run.name}. Train the run once more: flowlab run --again."
+        )
     settings = facts.recipe.decoder
     decoder = build_decoder(settings, facts.spec, facts.horizon, len(facts.channels), [0], device)
     _put(path, policy_of(decoder, 0), weights)
     return KeptPolicy(facts, done, decoder, build_objective([facts.recipe], facts.horizon, device))
+
+
+def _require_on_record(path: Path) -> None:
+    """Raises PolicyError unless the file is the one whose digest the run's journal has."""
+    lines = [line.fields for line in read_lines(path.parent / RUN_JOURNAL)[0]]
+    told = [line["digest"] for line in lines if line.get("kind") == "artifact" and line.get("name") == path.name]
+    if digest_files([path]) not in told[-1:]:
+        raise PolicyError(
+            f"{path} is not the file that the run's journal {'names' if told else 'would name: it names none'}; it was "
+            f"changed, or comes from elsewhere. Train the run once more: flowlab run --again."
+        )
 
 
 def _path_of(run: Path, step: int | None) -> Path:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit
-from flowlab.core.errors import DivergedError, FlowlabError
+from flowlab.core.errors import DivergedError, FlowlabError, ResumeError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import cover, read_frames
@@ -67,7 +67,8 @@ def run_all(
         folders = {run_id: stack.enter_context(RunDir(study.runs / run_id)) for run_id in planned}
         alike: dict[tuple[int, str, str], list[Run]] = {}
         for run_id, folder in folders.items():
-            state, run = folder.resume(), planned[run_id].run
+            run = planned[run_id].run
+            state = folder.resume(run.recipe.train.steps)
             supply = ground.supplies[run.lever]
             key = (state.step if state else 0, supply.cache.cache_id, supply.stats_digest)
             alike.setdefault(key, []).append(run)
@@ -76,7 +77,12 @@ def run_all(
                 items = [planned[run.run_id] for run in cohort.runs]
                 outs = [folders[run.run_id] for run in cohort.runs]
                 try:
-                    run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+                    try:
+                        run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+                    except ResumeError as error:  # of what was kept, and fits the decoder no more
+                        for out in outs:
+                            out.discard_resume(str(error))
+                        run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
                 except FlowlabError as error:
                     failed.append(error)
                 except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
@@ -116,9 +122,9 @@ def run_cohort(
     facts = [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
     for item, out in zip(items, outs, strict=True):
         register(study, ground, item, out)
-        start(study, cohort, out, device)
+        start(study, cohort, out, device, supply.cache, progress)
     with clock.phase("train"):
-        resume = [state for out in outs if (state := out.resume())]
+        resume = [state for out in outs if (state := out.resume(recipe.train.steps))]
         trained = fit(
             cohort,
             data,
@@ -195,8 +201,8 @@ def tags(study: Study, lever: str, head: str) -> list[str]:
     return [f"scale:{study.file.split.scale}", f"head:{head}", *(f"levers:{name}" for name in dict.fromkeys(names))]
 
 
-def start(study: Study, cohort: Cohort, out: RunDir, device: torch.device) -> None:
-    """Note that this process takes the run up, and on what."""
+def start(study: Study, cohort: Cohort, out: RunDir, device: torch.device, cache: Cache, progress: Progress) -> None:
+    """Note that this process takes the run up, on what, and what it is trained from: the cache's content as it is."""
     attempt = out.count("started")
     out.journal.started(
         attempt=attempt,
@@ -207,9 +213,15 @@ def start(study: Study, cohort: Cohort, out: RunDir, device: torch.device) -> No
         environment=describe_environment(device),
         git_revision=git_revision(study.root),
     )
+    out.trained_from(cache)
+    if out.discarded:
+        progress.say(f"{out.discarded}: the run starts anew")
     if attempt:
-        state = out.resume()
-        out.journal.event("resumed", f"from step {state.step if state else 0}")
+        state = out.resume(cohort.shape.train.steps)
+        out.journal.event(
+            "resumed", f"from step {state.step if state else 0}" + (out.discarded and f": {out.discarded}")
+        )
+    out.discarded = ""
 
 
 def evaluate(

@@ -12,8 +12,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from flowlab.cache.cache import Cache
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import BusyError, RunFailedError
+from flowlab.core.errors import BusyError, ResumeError, RunFailedError
 from flowlab.core.files import write_json_atomic
 from flowlab.core.locks import take
 from flowlab.core.types import MetricRow
@@ -38,6 +39,7 @@ class RunDir:
     """One run's folder while this process works on it. Use it in a with statement: it holds the run's lock."""
 
     path: Path
+    discarded: str = ""  # why what the run had kept to go on from was thrown away
     _lock: IO[bytes] | None = None
     _journal: RunJournal | None = None
     _on_record: set[tuple[str, str]] | None = None  # name and digest of the artifacts that the journal has
@@ -95,11 +97,21 @@ class RunDir:
         """How many lines of that kind the journal holds."""
         return sum(line.fields.get("kind") == kind for line in read_lines(self.journal.path)[0])
 
-    def resume(self) -> Resume | None:
-        return load_resume(self.path / RESUME_FILE)
+    def resume(self, num_steps: int) -> Resume | None:
+        """What the run kept to go on from, of its `num_steps` steps; a file that cannot be trusted is thrown away."""
+        try:
+            return load_resume(self.path / RESUME_FILE, self.path.name, num_steps)
+        except ResumeError as error:
+            self.discard_resume(str(error))
+            return None
+
+    def discard_resume(self, why: str) -> None:
+        """The run starts anew, and its journal says why."""
+        self.forget_resume()
+        self.discarded = why
 
     def keep(self, state: Resume) -> None:
-        save_resume(self.path / RESUME_FILE, state)
+        save_resume(self.path / RESUME_FILE, state, self.path.name)
 
     def forget_resume(self) -> None:
         (self.path / RESUME_FILE).unlink(missing_ok=True)
@@ -128,6 +140,10 @@ class RunDir:
         files = sorted(file for file in path.rglob("*") if file.is_file())
         size = sum(file.stat().st_size for file in files)
         self._artifact(path.name, digest_files(files), size)
+
+    def trained_from(self, cache: Cache) -> None:
+        """Put on record which content the cache has that the run reads; `ledger verify` compares that of all runs."""
+        self._artifact(cache.build_name, cache.content, sum(array.num_bytes for array in cache.layouts.values()))
 
     def _artifact(self, name: str, digest: str, num_bytes: int) -> None:
         """Put a file on record, once: a run that was killed and goes on may write the same one again."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowlab.core.errors import ResumeError
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import ConditionSpec, MetricRow, TokenGroup
 from flowlab.policy.build import build_decoder, build_objective
@@ -107,12 +108,17 @@ class _Training:
         return self.average.decoder if self.average else self.decoder
 
     def load(self, resume: list[Resume]) -> int:
+        """The step that training goes on from. Raises ResumeError for a state that does not fit the decoder."""
         step = resume[0].step
-        for run, state in enumerate(resume):
-            load_run_weights(self.decoder, run, state.weights)
-            self.optimiser.load_run_state(run, state.moments, step)
-            if self.average:
-                self.average.load_run_state(run, state.average or state.weights)
+        try:
+            for run, state in enumerate(resume):
+                load_run_weights(self.decoder, run, state.weights)
+                self.optimiser.load_run_state(run, state.moments, step)
+                if self.average:
+                    self.average.load_run_state(run, state.average or state.weights)
+        except (KeyError, RuntimeError) as error:
+            told = (str(error).splitlines() or [""])[0]
+            raise ResumeError(f"the kept state of step {step} does not fit the decoder ({told})") from None
         return step
 
     def loop(self, first: int, steps: int, task: Task) -> None:

@@ -101,6 +101,7 @@ def test_a_lever_alone_has_its_cache_built_and_no_others_have(tmp_path: Path) ->
 
 
 def test_nothing_is_built_or_said_a_second_time(copy: Study) -> None:
+    prepare_caches(copy, copy.open_levers, CPU)  # the copied files are read once
     before = sorted(copy.caches.rglob("*"))
     said = Said()
     done = prepare_caches(copy, copy.open_levers, CPU, said)
@@ -366,6 +367,9 @@ def test_kill_9_while_a_run_builds_the_cache_of_a_lever_costs_nothing_but_time(c
 def test_one_recording_under_two_names_on_both_sides_is_refused(tmp_path: Path) -> None:
     study = recorded(tmp_path)
     shutil.copytree(tmp_path / "rec" / "lake_b" / "one", tmp_path / "rec" / "lake_a" / "copy")
-    with pytest.raises(CacheMismatchError, match="'lake_a/copy' and 'lake_b/one' are one recording, and one trains"):
+    with pytest.raises(
+        CacheMismatchError,
+        match="'lake_a/copy' and 'lake_b/one' hold the same recording \\(identical content\\), and one trains",
+    ):
         prepare_caches(study, (), CPU)
     assert list(study.caches.glob("*.zarr")) == []

@@ -136,13 +136,25 @@ def test_a_file_that_was_replaced_is_refused(copy: Study) -> None:
     assert pin_of(copy) == pin, "from the same drives, and not the file that somebody put there"
 
 
-def test_a_file_that_cannot_be_read_is_trained_over_when_another_is_asked_for(copy: Study) -> None:
+def test_a_file_that_cannot_be_read_is_pretrained_once_more_to_the_same_bytes(copy: Study) -> None:
+    pin, said = pin_of(copy), Said()
+    path = copy.caches / "encoders" / pin.file_name
+    before = path.read_bytes()
+    path.write_bytes(b"nonsense")
+    encoder_of(copy, said)
+    assert f"the study's encoder {pin.digest} is damaged" in said.lines[0]
+    assert pin_of(copy) == pin
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_read_and_not_be_made_again_is_named(copy: Study) -> None:
     pin = pin_of(copy)
     (copy.caches / "encoders" / pin.file_name).write_bytes(b"nonsense")
-    with pytest.raises(EncoderError):
-        encoder_of(copy, Said())
-    encoder_of(copy, Said(), again=True)
-    assert pin_of(copy) == pin
+    study = edited(copy, "count = 4", "count = 5")  # another train side than it was shown
+    with pytest.raises(EncoderError, match=rf"the study's encoder {pin.digest} \(.*\) is damaged .*--again"):
+        encoder_of(study, Said())
+    encoder_of(study, Said(), again=True)
+    assert pin_of(study).digest != pin.digest
 
 
 def test_a_pin_outlives_the_ledger(copy: Study) -> None:

@@ -83,8 +83,8 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(train, run_of, tmp_
     whole = train(*levers(run_of), every_step=True)
     assert sorted(whole.kept) == list(range(1, 15))
     for position, state in whole.kept[7].items():
-        save_resume(tmp_path / str(position), state)
-    states = [load_resume(tmp_path / str(position)) for position in range(4)]
+        save_resume(tmp_path / str(position), state, "run")
+    states = [load_resume(tmp_path / str(position), "run", 99) for position in range(4)]
     resumed = train(*levers(run_of), resume=states)
     for position in range(4):
         assert equal_weights(resumed, position, whole, position)

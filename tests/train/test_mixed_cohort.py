@@ -146,8 +146,8 @@ def test_an_average_survives_a_kill(train, runs, tmp_path):
     whole = train(*chosen, every_step=True)
     assert [bool(whole.kept[7][run].average) for run in range(3)] == [False, True, True]
     for position, state in whole.kept[7].items():
-        save_resume(tmp_path / str(position), state)
-    resumed = train(*chosen, resume=[load_resume(tmp_path / str(position)) for position in range(3)])
+        save_resume(tmp_path / str(position), state, "run")
+    resumed = train(*chosen, resume=[load_resume(tmp_path / str(position), "run", 99) for position in range(3)])
     for position in range(3):
         assert equal_weights(resumed, position, whole, position)
         assert resumed.rows[position] == [row for row in whole.rows[position] if row.step > 7]
