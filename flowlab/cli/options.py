@@ -43,8 +43,16 @@ def open_study(folder: Path | None) -> Study:
 
 
 def tell_idle_keys(study: Study, lever: str) -> None:
-    """Say of a lever that it, or a part of it, changes nothing that the control does not have already."""
-    if lever == CONTROL or not study.idle_keys(lever):
+    """Say of a lever that it, or a part of it, changes nothing that the control does not have already, or hardly."""
+    if lever == CONTROL:
+        return
+    twin = study.twin_keys(lever)
+    if twin:
+        say(
+            f"note: lever {lever} changes {', '.join(twin)} by less than a millionth: it is a twin of the control, "
+            f"and what it shows is chance"
+        )
+    if not study.idle_keys(lever):
         return
     idle = ", ".join(study.idle_keys(lever))
     if study.setup(lever).to_json() == study.base.to_json():

@@ -120,10 +120,16 @@ def store_stats(path: Path, stats: Stats) -> None:
 
 
 def load_stats(path: Path) -> Stats | None:
-    """The stats at `path`, or None if there are none yet or they are not as written: they are then fitted anew."""
+    """The stats at `path`, or None if there are none yet or they are not as written: they are then fitted anew.
+
+    The digest is taken of the text before anything is built of it, and of what was built once more.
+    """
     try:
         content = json.loads(path.read_text())
-        stats = Stats.from_json(content["stats"])
-        return stats if stats.digest() == content["digest"] else None
-    except (OSError, ValueError, KeyError, TypeError, StopIteration):
+        value, expected = content["stats"], content["digest"]
+        if digest_json(value) != expected:
+            return None
+        stats = Stats.from_json(value)
+        return stats if stats.digest() == expected else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, AssertionError, RecursionError):
         return None

@@ -7,9 +7,10 @@ experiments.toml mean, so that a command finds it without reading recordings.
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import Cache, has_old_layout, open_cache, read_identity
@@ -252,12 +253,27 @@ def _note_of(study: Study, wanted: Wanted) -> dict[str, Any] | None:
     return note if note is not None and note["name"] == wanted.name else None
 
 
+class _Note(BaseModel):
+    """Which cache some tables of experiments.toml mean, and what it was built from."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    cache_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+    encoder: str | None
+    drives: list[str] = []
+    inputs: dict[str, Any]
+
+
 def _read_note(path: Path) -> dict[str, Any] | None:
     """The note at `path`, or None if there is none yet or it is not as written: its cache is then looked for anew."""
     try:
         content = json.loads(path.read_text())
-        return content["note"] if digest_json(content["note"]) == content["digest"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if digest_json(content["note"]) != content["digest"]:
+            return None
+        _Note.model_validate(content["note"])
+        return content["note"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -34,12 +35,41 @@ def describe_environment(device: torch.device) -> dict[str, str]:
     found = {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": platform.processor() or "unknown",
+        "cpu": processor_name(),
     }
     found |= {name: importlib.metadata.version(name) for name in PACKAGES}
     if device.type == "cuda":
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
+
+
+@cache
+def processor_name() -> str:
+    """The processor's name as the kernel has it, such as "AMD EPYC 7B13"; else what Python knows, else "unknown"."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []  # not Linux
+    facts = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)  # the first processor's win
+    told = {key.strip(): value.strip() for key, value in facts.items()}
+    found = told.get("model name") or _arm_name(told) or platform.processor() or _apple_name()
+    return found or "unknown"
+
+
+def _arm_name(told: dict[str, str]) -> str:
+    """An ARM processor's implementer and part, where it has no name: "ARM 0x41 0xd0c"."""
+    implementer, part = told.get("CPU implementer", ""), told.get("CPU part", "")
+    return f"ARM {implementer} {part}" if implementer and part else ""
+
+
+def _apple_name() -> str:
+    if platform.system() != "Darwin":
+        return ""
+    command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def git_revision(folder: Path) -> str:

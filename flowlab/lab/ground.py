@@ -105,7 +105,7 @@ def open_ground(
             require_cover(frames, validation_frames(cache), _who(study, lever))
             covering.add(cache.cache_id)
     of_control = _open_stats_cache(study, frames_cache, caches[CONTROL], device, progress)
-    control = Supply(caches[CONTROL], of_control, prepare_stats(study, of_control, study.control).digest())
+    control = Supply(caches[CONTROL], of_control, prepare_stats(study, of_control, study.control, progress).digest())
     supplies = {lever: _supply(study, lever, cache, control) for lever, cache in caches.items()}
     settings = spell({"evaluation": study.control.evaluation.model_dump(mode="json")})["evaluation"]
     definitions = define_metrics(study.file.slices, frames.channels, {})
@@ -176,11 +176,16 @@ def _thresholds(study: Study, base: Base, frames_cache: Cache) -> dict[str, floa
     return prepare_stats(study, frames_cache, study.file.control).thresholds
 
 
-def prepare_stats(study: Study, cache: Cache, recipe: Recipe) -> Stats:
-    """The stats for that cache and the recipe's action space, densities and horizon: read, or fitted and stored."""
+def prepare_stats(study: Study, cache: Cache, recipe: Recipe, progress: Progress = SILENT) -> Stats:
+    """The stats for that cache and the recipe's action space, densities and horizon: read, or fitted and stored.
+
+    Says so where a file is there and not what was stored: it is fitted anew.
+    """
     path = stats_file(study, cache, recipe)
     stats = load_stats(path)
     if stats is None:
+        if path.exists():
+            progress.say(f"{path.relative_to(study.root)} is not what was stored: fitted anew")
         stats = fit_stats(*_fitted_by(cache, recipe), cache.channels, cache.split("train", variants=()).action)
         store_stats(path, stats)
     return stats

@@ -77,6 +77,22 @@ def idle_keys(control: Setup, setup: Setup, lever: LeverSettings) -> list[str]:
     ]
 
 
+TWIN = 1e-6
+"""The share by which a number has to change to be another one, for people."""
+
+
+def twin_keys(control: Setup, setup: Setup) -> list[str]:
+    """The changed keys, if all that the lever changes are numbers, and none by more than a millionth of itself."""
+    before, after = (dict(flat_keys(of.to_json())) for of in (control, setup))
+    keys = changed_keys(control, setup)
+    pairs = [(before.get(key), after.get(key)) for key in keys]
+    return keys if all(isinstance(a, float) and isinstance(b, float) and _is_near(a, b) for a, b in pairs) else []
+
+
+def _is_near(one: float, other: float) -> bool:
+    return abs(one - other) < TWIN * max(abs(one), abs(other))
+
+
 def _checked(name: str, model: type[BaseModel], settings: dict[str, Any]) -> Any:
     """The part of `settings` that `model` is about, as that model."""
     part = {table: settings[table] for table in model.model_fields}

@@ -11,6 +11,9 @@ from flowlab.study.versions import spell
 FLOAT32_EPS = 1.1920928955078125e-07
 """The distance from 1 to the next larger float32."""
 
+LARGEST_SEED = 10**18 - 1
+"""What a rule and --seeds take: the ledger's integers have room above it for the seeds that a replicate may get."""
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0, le=10)]
 
@@ -45,7 +48,7 @@ class ManeuverWeights(Frozen):
 
     alpha: Alpha = 0.5
     channel_alpha: dict[str, Alpha] = {}
-    cap: float = Field(15.0, ge=1)
+    cap: float = Field(15.0, ge=1, le=1e12)
     cap_on: Literal["inverse-density", "multiple-of-mean"] = "inverse-density"
     edges: Literal["repeat", "mirror"] = "repeat"
 
@@ -58,7 +61,7 @@ class ObjectiveSettings(Frozen):
     """
 
     kind: str = "flow"
-    delta_weight: float = Field(10.0, ge=0)
+    delta_weight: float = Field(10.0, ge=0, le=1e9)
     delta_weighted: bool = True
     coupling: Literal["independent", "optimal-transport"] = "independent"
     flow_time: FlowTime = FlowTime()
@@ -100,10 +103,10 @@ class DecoderSettings(Frozen):
     kind: str = "transformer"
     width: int = Field(256, ge=8, le=16384)
     layers: int = Field(4, ge=1, le=512)
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, le=8192)
     dropout: float = Field(0.1, ge=0, lt=1)
-    mlp_multiplier: float = Field(1.0, gt=0)
-    horizon: int | None = Field(None, ge=1)
+    mlp_multiplier: float = Field(1.0, gt=0, le=64)
+    horizon: int | None = Field(None, ge=1, le=4096)
     gate: Literal["gelu", "silu"] = "gelu"
     init: Literal["torch", "xavier"] = "torch"
     dropout_at: Literal["attention", "residuals"] = "attention"
@@ -112,7 +115,7 @@ class DecoderSettings(Frozen):
     first_wave: Literal[0, 1] = 1
     logit_limit: float = Field(FLOAT32_EPS, ge=FLOAT32_EPS, lt=0.5)
     rotary_slots: bool = True
-    rotary_base: float = Field(10.0, gt=1)
+    rotary_base: float = Field(10.0, gt=1, le=1e9)
     slot_adaln: bool = False
     condition_norm: bool = False
     condition_projection: Literal["linear", "mlp", "none"] = "linear"
@@ -140,18 +143,18 @@ class TrainSettings(Frozen):
     lie between two policies that are kept on the way (0: the last one alone).
     """
 
-    batch: int = Field(1024, ge=1)
-    steps: int = Field(3500, ge=1)
-    lr: float = Field(1.6e-4, gt=0)
-    warmup_steps: int = Field(200, ge=0)
+    batch: int = Field(1024, ge=1, le=10**7)
+    steps: int = Field(3500, ge=1, le=10**9)
+    lr: float = Field(1.6e-4, gt=0, le=1e38)
+    warmup_steps: int = Field(200, ge=0, le=10**9)
     warmup_from_zero: bool = True
     betas: tuple[Beta, Beta] = Field((0.9, 0.95), strict=False)
-    weight_decay: float = Field(0.1, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.1, ge=0, le=1e6)
+    clip_norm: float = Field(1.0, gt=0, le=1e12)
     history_dropout: float = Field(0.0, ge=0, le=1)
     ema_decay: float = Field(0.0, ge=0, lt=1)
-    sample_every: int = Field(10, ge=0)
-    keep_every: int = Field(0, ge=0)
+    sample_every: int = Field(10, ge=0, le=10**9)
+    keep_every: int = Field(0, ge=0, le=10**9)
 
 
 class EvaluationSettings(Frozen):
@@ -161,11 +164,11 @@ class EvaluationSettings(Frozen):
     does; channels whose range is not known stay as they are.
     """
 
-    draws: int = Field(32, ge=1)
+    draws: int = Field(32, ge=1, le=10**6)
     solver: Literal["euler", "midpoint", "heun"] = "heun"
-    solver_steps: int = Field(32, ge=1)
-    noise_scale: float = Field(1.0, gt=0)
-    bank_seed: int = Field(0, ge=0)
+    solver_steps: int = Field(32, ge=1, le=10**6)
+    noise_scale: float = Field(1.0, gt=0, le=1e3)
+    bank_seed: int = Field(0, ge=0, le=LARGEST_SEED)
     clip: bool = True
 
 

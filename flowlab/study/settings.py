@@ -9,13 +9,10 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from flowlab.core.plugins import locate
 from flowlab.core.types import join_slice
 from flowlab.core.vocabulary import CHANNELS, DEFAULT_CHANNEL
-from flowlab.study.recipe import Frozen, Recipe
+from flowlab.study.recipe import LARGEST_SEED, Frozen, Recipe
 from flowlab.study.slices import SliceName, SliceSettings
 
 KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
-LARGEST_SEED = 10**18 - 1
-"""What a rule and --seeds take: the ledger's integers have room above it for the seeds that a replicate may get."""
-
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Text = Annotated[str, Field(min_length=1)]
 
@@ -39,10 +36,10 @@ class CarRacingDrives(Frozen):
     """Drives recorded from Gymnasium's CarRacing-v3 by a scripted driver; kept in caches/drives."""
 
     source: Literal["carracing"]
-    count: int = Field(12, ge=1)
-    seconds: float = Field(60.0, gt=0)
+    count: int = Field(12, ge=1, le=10**5)
+    seconds: float = Field(60.0, gt=0, le=86_400)
     hz: float = Field(10.0, gt=0, le=50)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
 
 class UdacityDrives(Frozen):
@@ -77,9 +74,9 @@ class SyntheticDrives(Frozen):
     """
 
     source: Literal["synthetic"]
-    count: int = Field(6, ge=1)
-    frames: int = Field(200, ge=1)
-    seed: int = Field(0, ge=0)
+    count: int = Field(6, ge=1, le=10**5)
+    frames: int = Field(200, ge=1, le=10**7)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     mass: float = Field(0.7, ge=0, le=1)
     gap: float = Field(1.0, ge=0, le=2)
     mean: float = Field(0.0, ge=-1, le=1)
@@ -133,8 +130,8 @@ class SplitSettings(Frozen):
     scale: Literal["overfit", "pilot", "corpus"] = "corpus"
     choice: Literal["first", "stratified"] = "first"
     val: tuple[Text, ...] | None = Field(None, strict=False, min_length=1)
-    num_val: int | None = Field(None, ge=1)
-    num_train: int | None = Field(None, ge=1)
+    num_val: int | None = Field(None, ge=1, le=10**6)
+    num_train: int | None = Field(None, ge=1, le=10**6)
     without: tuple[Text, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
@@ -155,12 +152,16 @@ class SplitSettings(Frozen):
 class WindowSettings(Frozen):
     """History of `history` frames up to now, then a chunk of `horizon` slots; no step inside exceeds `max_gap_s`."""
 
-    history: int = Field(6, ge=1)
-    horizon: int = Field(6, ge=1)
-    max_gap_s: float = Field(0.5, gt=0)
+    history: int = Field(6, ge=1, le=4096)
+    horizon: int = Field(6, ge=1, le=4096)
+    max_gap_s: float = Field(0.5, gt=0, le=3600)
 
 
 OWN_ENCODER: Literal["drive-vit"] = "drive-vit"
+
+
+MOST_PATCHES = 65_536
+"""Of one image, each of which attends to all others."""
 
 
 class DriveViTSettings(Frozen):
@@ -170,27 +171,30 @@ class DriveViTSettings(Frozen):
     """
 
     kind: Literal["drive-vit"] = OWN_ENCODER
-    width: int = Field(384, ge=8)
-    image_height: int = Field(64, ge=8)
-    image_width: int = Field(64, ge=8)
-    patch: int = Field(8, ge=1)
-    image_width_tokens: int = Field(128, ge=8)
-    image_layers: int = Field(4, ge=1)
-    temporal_layers: int = Field(2, ge=1)
-    heads: int = Field(4, ge=1)
-    image_grid: int = Field(0, ge=0)
-    image_steps: int = Field(2000, ge=1)
-    image_batch: int = Field(64, ge=1)
-    window_steps: int = Field(2000, ge=1)
-    window_batch: int = Field(128, ge=1)
-    train_lr: float = Field(1e-3, gt=0)
+    width: int = Field(384, ge=8, le=16384)
+    image_height: int = Field(64, ge=8, le=8192)
+    image_width: int = Field(64, ge=8, le=8192)
+    patch: int = Field(8, ge=1, le=8192)
+    image_width_tokens: int = Field(128, ge=8, le=16384)
+    image_layers: int = Field(4, ge=1, le=512)
+    temporal_layers: int = Field(2, ge=1, le=512)
+    heads: int = Field(4, ge=1, le=8192)
+    image_grid: int = Field(0, ge=0, le=256)
+    image_steps: int = Field(2000, ge=1, le=10**9)
+    image_batch: int = Field(64, ge=1, le=10**6)
+    window_steps: int = Field(2000, ge=1, le=10**9)
+    window_batch: int = Field(128, ge=1, le=10**6)
+    train_lr: float = Field(1e-3, gt=0, le=1e6)
     history_dropout: float = Field(0.3, ge=0, lt=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
         if self.image_height % self.patch or self.image_width % self.patch:
             raise ValueError(f"patch {self.patch} must divide {self.image_height} x {self.image_width}")
+        num_patches = self.image_height * self.image_width // self.patch**2
+        if num_patches > MOST_PATCHES:
+            raise ValueError(f"{num_patches} patches of {self.patch} pixels are too many: raise patch ({MOST_PATCHES})")
         if self.image_grid > min(self.image_height, self.image_width) // self.patch:
             raise ValueError(f"image_grid {self.image_grid} is finer than the patches of {self.patch} pixels")
         if self.image_grid and self.image_width_tokens > self.width:

@@ -11,7 +11,7 @@ from flowlab.core.errors import FlowlabError, MissingError, StudyError, unknown_
 from flowlab.core.plugins import locate
 from flowlab.core.vocabulary import CONTROL, MERGED_FROM
 from flowlab.study.document import FILE_NAME, read_document
-from flowlab.study.lever import flat_keys, idle_keys, pull
+from flowlab.study.lever import flat_keys, idle_keys, pull, twin_keys
 from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe, model_channels
@@ -132,6 +132,10 @@ class Study:
     def idle_keys(self, lever: str) -> list[str]:
         """What `lever` sets to a value that the control has already, perhaps since the control has moved on."""
         return idle_keys(self.base, self.setup(lever), self.file.levers[lever])
+
+    def twin_keys(self, lever: str) -> list[str]:
+        """What `lever` changes, if that is by less than a millionth: it is a twin of the control."""
+        return twin_keys(self.base, self.setup(lever))
 
     def require_lever(self, lever: str) -> None:
         """Raises UnknownNameError with the nearest name for a lever that the file does not have."""

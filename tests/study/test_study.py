@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import MissingError, StudyError, UnknownNameError
-from flowlab.study.lever import FIXED, OPEN_TABLES, changed_keys, flat_keys, idle_keys
+from flowlab.study.lever import FIXED, OPEN_TABLES, changed_keys, flat_keys, idle_keys, twin_keys
 from flowlab.study.lever import pull as pull_lever
 from flowlab.study.recipe import EvaluationSettings, ObjectiveSettings, Recipe
 from flowlab.study.settings import Inputs, LeverSettings
@@ -417,3 +417,44 @@ def test_a_control_that_took_in_a_lever_with_stats_of_its_own_keeps_them(study_o
     stacked = study_of('rule = "panel"\n', 'rule = "panel"\nstacked = ["own"]\n', own)
     assert stacked.stats_inputs == stacked.base.inputs != stacked.file_setup.inputs
     assert study_of(more=own).stats_inputs == stacked.file_setup.inputs
+
+
+@pytest.mark.parametrize(
+    ("changes", "twins"),
+    [
+        ({"train.lr": 1.6e-4 * (1 + 9e-7)}, ["train.lr"]),
+        ({"train.lr": 1.6e-4 * (1 + 2e-6)}, []),
+        ({"train.lr": 1.6e-4 * (1 + 1e-9), "decoder.dropout": 0.1 - 1e-9}, ["decoder.dropout", "train.lr"]),
+        ({"train.lr": 1.6e-4 * (1 + 1e-9), "decoder.dropout": 0.2}, []),
+        ({"train.steps": 3501}, []),
+        ({"objective.delta_weight": 1e-9}, []),
+        ({}, []),
+    ],
+)
+def test_a_lever_that_changes_by_less_than_a_millionth_is_a_twin(changes, twins):
+    assert twin_keys(PLAIN, pull("lever", PLAIN, changes)) == twins
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("drives", "count", 10**30),
+        ("drives", "seconds", 1e12),
+        ("encoder", "width", 2**40),
+        ("encoder", "image_layers", 10**9),
+        ("windows", "horizon", 10**12),
+        ("windows", "max_gap_s", 1e300),
+    ],
+)
+def test_sizes_have_sane_upper_bounds(table, key, value):
+    tables = INPUTS.to_json()
+    tables[table][key] = value
+    with pytest.raises(ValueError, match="less than or equal to"):
+        Inputs.model_validate(tables)
+
+
+def test_an_image_of_too_many_patches_is_refused():
+    tables = INPUTS.to_json()
+    tables["encoder"] |= {"image_height": 4096, "image_width": 4096, "patch": 1}
+    with pytest.raises(ValueError, match="16777216 patches of 1 pixels are too many"):
+        Inputs.model_validate(tables)
