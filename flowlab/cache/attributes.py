@@ -1,11 +1,16 @@
 """What a cache says of itself, in the attributes of its zarr.json: what they have to hold, and which arrays follow."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from flowlab.cache.identity import cache_id
 from flowlab.cache.layout import ArrayLayout
+from flowlab.core.digest import digest_json
+from flowlab.core.errors import CacheCorruptError
 from flowlab.core.types import NUM_WAYPOINTS, ConditionSpec
 
 SIDES = ("train", "val")
@@ -57,6 +62,33 @@ class Attributes(_Said):
     dropped: dict[str, int]
     digests: dict[str, str]
     built_us: int
+
+
+def read_attributes(path: Path) -> dict[str, Any]:
+    """The attributes of the cache at `path`. Raises CacheCorruptError unless they are those of the cache they name."""
+    try:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        Attributes.model_validate(attributes)
+        if cache_id(attributes["identity"]) != attributes["cache_id"]:
+            raise ValueError("its identity was edited")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise CacheCorruptError(
+            f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build"
+        ) from None
+    return attributes
+
+
+def content_of(attributes: Mapping[str, Any]) -> str:
+    """16 hex digits over all that a cache holds, as long as its chunk files have the digests that it names."""
+    return digest_json({name: attributes[name] for name in ("digests", "dropped", "num_windows")})
+
+
+def build_name(attributes: Mapping[str, Any]) -> str:
+    """The cache, and when it was built (microseconds since 1970): one name, one content, for ever.
+
+    Built once more, on another machine or with other libraries, a cache may differ in its last bits.
+    """
+    return f"{attributes['cache_id']}.zarr built {attributes['built_us']}"
 
 
 def has_waypoints(attributes: Mapping[str, Any]) -> bool:

@@ -1,6 +1,5 @@
 """Opens a cache and keeps its splits in memory: load once, index there, never read random rows from disk."""
 
-import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowlab.cache.attributes import SIDES, Attributes, array_layouts, has_waypoints
-from flowlab.cache.identity import LAYOUT_VERSION, cache_id
+from flowlab.cache.attributes import SIDES, array_layouts, has_waypoints, read_attributes
+from flowlab.cache.identity import LAYOUT_VERSION
 from flowlab.cache.layout import ArrayLayout, Chunk
-from flowlab.core.digest import digest_bytes, digest_json
+from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, unknown_name
 from flowlab.core.types import ConditionSpec
 
@@ -62,19 +61,6 @@ class Cache:
     @property
     def variants(self) -> tuple[str, ...]:
         return tuple(self.attributes["identity"]["variants"])
-
-    @property
-    def content(self) -> str:
-        """16 hex digits over all that it holds, as long as its chunk files have the digests that it names."""
-        return digest_json({name: self.attributes[name] for name in ("digests", "dropped", "num_windows")})
-
-    @property
-    def build_name(self) -> str:
-        """The cache, and when it was built (microseconds since 1970): one name, one content, for ever.
-
-        Built once more, on another machine or with other libraries, a cache may differ in its last bits.
-        """
-        return f"{self.cache_id}.zarr built {self.attributes['built_us']}"
 
     @property
     def layouts(self) -> dict[str, ArrayLayout]:
@@ -160,8 +146,8 @@ def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionS
     """
     if not path.is_dir():
         raise MissingError(f"there is no cache at {path}. Build it: flowlab cache build")
-    cache, spec, layout = _read(path)
-    found = cache.cache_id
+    cache = Cache(path, read_attributes(path))
+    found, spec, layout = cache.cache_id, cache.spec, cache.attributes["identity"]["layout"]
     if layout != LAYOUT_VERSION:
         raise CacheLayoutError(
             f"cache {found} has layout {layout}, and this flowlab reads layout {LAYOUT_VERSION}. Build the new one "
@@ -185,32 +171,9 @@ def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionS
 def has_old_layout(path: Path) -> bool:
     """Whether a cache is whole in its own terms, but of arrays that an earlier flowlab wrote."""
     try:
-        return _read(path)[2] < LAYOUT_VERSION
+        return read_attributes(path)["identity"]["layout"] < LAYOUT_VERSION
     except CacheCorruptError:
         return False
-
-
-def read_identity(path: Path) -> dict[str, Any] | None:
-    """What the cache at `path` was built from; None if it does not say."""
-    try:
-        return _read(path)[0].attributes["identity"]
-    except CacheCorruptError:
-        return None
-
-
-def _read(path: Path) -> tuple[Cache, ConditionSpec, int]:
-    """The cache at `path`, its spec and layout version. Raises CacheCorruptError unless it is what it says it is."""
-    try:
-        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
-        Attributes.model_validate(attributes)
-        cache, identity = Cache(path, attributes), attributes["identity"]
-        if cache_id(identity) != cache.cache_id:
-            raise ValueError("its identity was edited")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise CacheCorruptError(
-            f"{path} is not a cache of flowlab. Remove it and rebuild: flowlab cache build"
-        ) from None
-    return cache, cache.spec, identity["layout"]
 
 
 def _require_digests(cache: Cache) -> None:

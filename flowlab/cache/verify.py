@@ -4,6 +4,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from flowlab.cache.attributes import content_of
 from flowlab.cache.cache import Cache, corrupt, open_cache
 from flowlab.core.digest import digest_bytes, digest_json
 from flowlab.core.errors import CacheCorruptError
@@ -69,4 +70,4 @@ def _state(cache: Cache) -> str:
     for key in sorted(cache.attributes["digests"]):
         found = os.stat(cache.path / key)  # noqa: PTH116 -- three times as fast as Path.stat, of a thousand files
         files.append([key, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino])
-    return digest_json([cache.content, files])
+    return digest_json([content_of(cache.attributes), files])

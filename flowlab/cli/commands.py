@@ -51,6 +51,10 @@ COMMANDS: Commands = {
         "flowlab.cli.prepare:cache_show",
         "One cache: what is in it, what it was built from, what was dropped.",
     ),
+    "cache verify": (
+        "flowlab.cli.prepare:cache_verify",
+        "Read every cache, encoder and file of stats whole, and say which are not what was written.",
+    ),
     "stats": (
         "flowlab.cli.stats:stats",
         "Fit and store what runs need to know of the train split: knots, densities, thresholds; show and draw it.",

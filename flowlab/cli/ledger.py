@@ -14,10 +14,12 @@ def ledger_verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check schema, views, chain, journals, and every row against what the journals say; print the chain's head."""
+    from flowlab.lab.contents import require_contents_of_disk
     from flowlab.ledger.verify import verify
 
     found = open_study(study)
     verified = verify(found.ledger, found.runs, head, Bars())
+    require_contents_of_disk(found)
     for journal in verified.gone:
         say(f"warning: {found.runs / journal} is gone: its rows were checked against the chain alone")
     if as_json:

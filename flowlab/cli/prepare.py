@@ -6,7 +6,7 @@ import typer
 
 from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, tell_idle_keys
 from flowlab.cli.screen import Bars, out, print_json, say, table
-from flowlab.core.errors import MissingError, StudyError
+from flowlab.core.errors import CacheCorruptError, MissingError, StudyError
 from flowlab.study.settings import CarRacingDrives, DriveViTSettings, Inputs
 
 MOST_NAMED = 3
@@ -192,6 +192,24 @@ def cache_show(
         print_json(facts)
     else:
         out().print(table(["cache", ""], list(_flat(facts).items())))
+
+
+def cache_verify(study: StudyOption = None, as_json: JsonOption = False) -> None:
+    """Read every cache, encoder and file of stats whole, and say which are not what was written."""
+    from flowlab.lab.proofs import prove_all
+
+    found = open_study(study)
+    proofs = prove_all(found, Bars())
+    faults = [proof.fault for proof in proofs if proof.fault]
+    if as_json:
+        print_json([{"path": str(proof.path.relative_to(found.root)), "fault": proof.fault} for proof in proofs])
+    else:
+        rows = [[str(proof.path.relative_to(found.caches)), "damaged" if proof.fault else "whole"] for proof in proofs]
+        out().print(table(["in caches/", "state"], rows))
+    for fault in faults:
+        say(f"damaged: {fault}")
+    if faults:
+        raise CacheCorruptError(f"{len(faults)} of {len(proofs)} are not what was written; the lines above say which.")
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:

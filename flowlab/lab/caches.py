@@ -12,11 +12,12 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+from flowlab.cache.attributes import read_attributes
 from flowlab.cache.build import build_cache
-from flowlab.cache.cache import Cache, has_old_layout, open_cache, read_identity
+from flowlab.cache.cache import Cache, has_old_layout, open_cache
 from flowlab.cache.verify import damage
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError
+from flowlab.core.errors import CacheCorruptError, CacheMismatchError, FlowlabError, MissingError
 from flowlab.core.files import write_json_atomic
 from flowlab.core.plugin_code import source_digest
 from flowlab.core.plugins import Source
@@ -295,8 +296,9 @@ def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None, fou
         drives = source.drive_ids()
     except FlowlabError:
         return ""  # recordings that are gone: the cache is what is left of them
-    identity = read_identity(found)
-    if identity is None:
+    try:
+        identity = read_attributes(found)["identity"]
+    except CacheCorruptError:
         return ""  # whoever opens it says what is wrong with it
     old = (note or {}).get("drives") or drives
     marks = [f"+ {name}" for name in drives if name not in old] + [f"- {name}" for name in old if name not in drives]

@@ -13,6 +13,7 @@ from flowlab.core.vocabulary import CONTROL
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.metrics import require_slices
 from flowlab.journal.lines import StudyJournal
+from flowlab.lab.contents import require_known_contents
 from flowlab.lab.environment import choose_device, choose_executor
 from flowlab.lab.ground import Ground, open_ground, val_digest, validation_frames
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_owed, plan_runs
@@ -115,7 +116,9 @@ def carry_out(
     """Train what of `planned` is not done, and bring it into the ledger even when interrupted."""
     problems = ingest(study.ledger, study.runs).problems
     missing = [item for item in planned if not item.done]
-    for cache, recipes in _recipes_by_cache(ground, missing):
+    by_cache = _recipes_by_cache(ground, missing)
+    require_known_contents(study, [cache.attributes for cache, _ in by_cache])
+    for cache, recipes in by_cache:
         require_trainable(cache, recipes)
     announce(planned)
     try:

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from flowlab.cache.attributes import build_name, content_of
 from flowlab.cache.cache import Cache
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import BusyError, ResumeError, RunFailedError
@@ -143,7 +144,8 @@ class RunDir:
 
     def trained_from(self, cache: Cache) -> None:
         """Put on record which content the cache has that the run reads; `ledger verify` compares that of all runs."""
-        self._artifact(cache.build_name, cache.content, sum(array.num_bytes for array in cache.layouts.values()))
+        num_bytes = sum(array.num_bytes for array in cache.layouts.values())
+        self._artifact(build_name(cache.attributes), content_of(cache.attributes), num_bytes)
 
     def _artifact(self, name: str, digest: str, num_bytes: int) -> None:
         """Put a file on record, once: a run that was killed and goes on may write the same one again."""

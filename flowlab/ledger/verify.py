@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowlab.core.errors import ChainBrokenError
+from flowlab.core.errors import CacheMismatchError, ChainBrokenError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.journal.journal import STUDY_JOURNAL, digest_part, read_lines
 from flowlab.journal.values import BadLine
@@ -35,7 +35,8 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
     """The chain's head and what it covers. Raises ChainBrokenError for the first entry that does not fit.
 
     Checked are the schema and the text of every view, every row of every table, every link of the chain, the journals
-    as far as they are there, and whether these say the rows that the ledger has. `head`, if given, is one that was
+    as far as they are there, and whether these say the rows that the ledger has; CacheMismatchError if runs read two
+    contents of one build of a cache. `head`, if given, is one that was
     noted before and must still be in the chain.
     """
     with open_ledger(ledger_path, read_only=True) as connection:
@@ -44,6 +45,7 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
         last = _require_links(connection, chain, progress)
         num_rows = _require_no_strays(connection, len(chain))
         _require_derived(connection)
+        _require_one_content(connection)
         lost = {row[0] for row in connection.execute("select entry from events where what = 'missing_part'").fetchall()}
     if head and head != GENESIS and head not in {row["hash"] for row in chain}:
         raise ChainBrokenError(
@@ -133,6 +135,20 @@ def _require_derived(connection: "duckdb.DuckDBPyConnection") -> None:
                 raise ChainBrokenError(
                     f"table {table} has {num} rows whose {column} does not follow from their other columns. {REBUILD}"
                 )
+
+
+def _require_one_content(connection: "duckdb.DuckDBPyConnection") -> None:
+    """All runs read one content of one build of a cache: who changes it and puts it back is found out here."""
+    seen: dict[str, dict] = {}
+    for row in records(connection.execute("select * from cache_contents order by cache, content")):
+        other = seen.setdefault(row["cache"], row)
+        if other is not row:
+            raise CacheMismatchError(
+                f"runs read two contents of cache {row['cache']}: {other['first_run_id']} and {other['num_runs'] - 1} "
+                f"more read {other['content']}, {row['first_run_id']} and {row['num_runs'] - 1} more read "
+                f"{row['content']}. Its files were changed between them, so these runs cannot be compared. Train those "
+                f"of the changed one once more: flowlab run --again"
+            )
 
 
 def _require_journals(chain: list[dict], runs_dir: Path, lost: set[int]) -> tuple[int, list[str]]:

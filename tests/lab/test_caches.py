@@ -373,3 +373,79 @@ def test_one_recording_under_two_names_on_both_sides_is_refused(tmp_path: Path) 
     ):
         prepare_caches(study, (), CPU)
     assert list(study.caches.glob("*.zarr")) == []
+
+
+def mended(path: Path) -> None:
+    """The log with the sign of its steering turned, as long as before."""
+    head, *rows = path.read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    assert any(float(row[3]) for row in cells)
+    lines = [",".join([*row[:3], f"{-float(row[3]):.6f}", *row[4:]]) for row in cells]
+    path.write_text("\n".join([head, *lines]) + "\n")
+
+
+@pytest.mark.parametrize("which", ["lake_a/two", "lake_b/one"])
+def test_a_recording_that_was_mended_under_its_name_is_another_cache(tmp_path: Path, which: str) -> None:
+    study = recorded(tmp_path)
+    (first,) = prepare_caches(study, (), CPU)
+    mended(tmp_path / "rec" / which / "driving_log.csv")
+    said = Said()
+    (second,) = prepare_caches(study, (), CPU, said)
+    assert f"the recordings of [drives] udacity have changed (~ {which})" in said.lines[0]
+    assert second.is_new and second.path != first.path
+
+
+def test_a_recording_that_grew_is_another_cache_also_for_a_run(tmp_path: Path) -> None:
+    study = recorded(tmp_path)
+    before = open_ground(study, (), CPU)
+    shutil.rmtree(tmp_path / "rec" / "lake_a" / "two")
+    write_recording(tmp_path / "rec" / "lake_a" / "two", 60, 40)  # the first 48 frames are those of before
+    after = open_ground(study, (), CPU)
+    assert after.control.cache.num_windows("train") == before.control.cache.num_windows("train") + 12
+
+
+OWN_ENCODER = """
+import torch
+from flowlab.core.types import ConditionSpec, TokenGroup
+WEIGHT = 1.0
+
+class Own:
+    spec = ConditionSpec(8, (TokenGroup("summary", 1),))
+    image_height = image_width = 16
+
+    def __init__(self, settings, channels, has_waypoints, history):
+        self.digest = f"own-{settings.options.get('weight', WEIGHT)}"
+
+    def to(self, device):
+        return self
+
+    def encode_frames(self, images):
+        return images.float().mean(dim=(1, 2))
+
+    def encode_windows(self, features, history_action, speed_mps, waypoints):
+        return torch.nn.functional.pad(features[:, -1], (0, 5)).unsqueeze(1) * WEIGHT
+"""
+
+
+def test_an_encoder_whose_code_was_edited_or_whose_weights_changed_makes_another_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    study = recorded(tmp_path)
+    (tmp_path / "own_encoder_1.py").write_text(OWN_ENCODER)
+    path = tmp_path / "experiments.toml"
+    text = path.read_text()
+    head, _, rest = text.partition("[encoder]")
+    path.write_text(f'{head}[encoder]\nkind = "own_encoder_1:Own"\n[{rest.partition("[")[2]}')
+    study = load_study(tmp_path)
+    prepare_caches(study, (), CPU)
+    said = Said()
+    (same,) = prepare_caches(study, (), CPU, said)
+    assert said.lines == [] and not same.is_new
+    (tmp_path / "own_encoder_1.py").write_text(OWN_ENCODER + "# edited\n")
+    (edited_one,) = prepare_caches(study, (), CPU, said)
+    assert "the code of the encoder has changed" in said.lines[0] and edited_one.path != same.path
+    monkeypatch.setattr("own_encoder_1.WEIGHT", 2.0)  # as if a file of weights that it reads were another
+    (reweighted,) = prepare_caches(study, (), CPU, said)
+    assert any("encoder 'own_encoder_1:Own' has other weights" in line for line in said.lines)
+    assert reweighted.path not in (same.path, edited_one.path)

@@ -70,6 +70,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (control,) = (path.name for path in runs.glob("control-1001-*-base-*"))
     with RunJournal.of(runs, control) as journal:
         journal.metrics([MetricRow("l1", "steering", "overall", "repeat-last", 0.5)])
+        journal.artifact("0123456789abcdef.zarr built 1700000000000000", "fedcba9876543210", 123)
     campaign.run("good", 1001, 0.36, evaluation="other")
     campaign.run("unstable", 1001, 0.3, ending="crashed")
     campaign.run("slow", 1001, 0.3, ending="running")
