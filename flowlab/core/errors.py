@@ -88,6 +88,10 @@ class RunFailedError(FlowlabError):
     """A worker ended before its runs did."""
 
 
+class DiskError(FlowlabError):
+    """The file system refused to keep something."""
+
+
 class BusyError(FlowlabError):
     """Another process holds what this one needs."""
 

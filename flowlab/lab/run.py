@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit
-from flowlab.core.errors import DivergedError, FlowlabError, ResumeError
+from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeError
+from flowlab.core.files import trouble
 from flowlab.core.progress import SILENT, Progress
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import cover, read_frames
@@ -85,6 +86,13 @@ def run_all(
                         run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
                 except FlowlabError as error:
                     failed.append(error)
+                except OSError as error:
+                    names = ", ".join(run.run_id for run in cohort.runs)
+                    failed.append(
+                        DiskError(
+                            f"{names} stopped: {trouble(error, study.runs)} Give the same command again to go on."
+                        )
+                    )
                 except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
                     failed.append(outs[0].failed(error, [run.run_id for run in cohort.runs]))
     if failed:

@@ -4,6 +4,7 @@ One transaction holds the revisions, the views and the record of both, so a proc
 ledger as it was. A new ledger is made beside its place and moved there whole.
 """
 
+import logging
 import re
 import tempfile
 from functools import cache
@@ -14,7 +15,7 @@ import flowlab
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import LedgerError
 from flowlab.ledger.chain import adopt
-from flowlab.ledger.connection import lock_door, one_line, open_ledger, open_new, records
+from flowlab.ledger.connection import lock_door, open_ledger, open_new, records, trouble
 
 if TYPE_CHECKING:
     import duckdb
@@ -114,6 +115,8 @@ def is_current(connection: "duckdb.DuckDBPyConnection", ledger_path: Path) -> bo
 
 def _create(ledger_path: Path) -> bool:
     """Whether this process is the one that made the ledger."""
+    import duckdb
+
     ledger_path.parent.mkdir(parents=True, exist_ok=True)
     with lock_door(ledger_path, wait=True):
         if _has_content(ledger_path):
@@ -125,6 +128,8 @@ def _create(ledger_path: Path) -> bool:
             with open_new(partial) as connection:
                 apply_schema(connection, ledger_path)
             partial.replace(ledger_path)
+        except duckdb.Error as error:
+            raise trouble(ledger_path, error) from None
         finally:
             partial.unlink(missing_ok=True)
             log_beside(partial).unlink(missing_ok=True)
@@ -139,6 +144,7 @@ def apply_schema(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None
     from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)  # it would print the traceback of a full disk
     engine = create_engine("duckdb:///:memory:", creator=lambda: ConnectionWrapper(opened), poolclass=NullPool)
     try:
         with engine.connect() as connection:
@@ -147,8 +153,7 @@ def apply_schema(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None
                 adopt(opened)
             connection.exec_driver_sql("checkpoint")
     except (DBAPIError, duckdb.Error) as error:
-        cause = getattr(error, "orig", None) or error
-        raise LedgerError(f"{ledger_path} cannot be upgraded: {one_line(cause)}") from error
+        raise trouble(ledger_path, getattr(error, "orig", None) or error) from error
     finally:
         engine.dispose()
 
