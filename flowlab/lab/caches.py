@@ -21,7 +21,7 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Split
 from flowlab.drives.carracing import record
 from flowlab.drives.source import open_source
-from flowlab.drives.splits import choose_split
+from flowlab.lab.drives import load_drives, split_loaded
 from flowlab.lab.encoders import AGAIN, find_pin, open_encoder
 from flowlab.study.lever import flat_keys
 from flowlab.study.settings import CarRacingDrives, Inputs
@@ -76,14 +76,10 @@ def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tu
             f"{wanted.whose} has no drive {', '.join(lacking)}, which validates: every run is scored on the control's "
             f"validation frames. Keep it among the lever's drives."
         )
-    drives = [source.load(drive_id) for drive_id in names]
-    skipped = sum(len(drive.skipped) for drive in drives)
-    if skipped:
-        progress.say(f"{skipped} rows of the recordings cannot be used; flowlab drives show names them")
     split = wanted.inputs.split
     if val is not None and split.scale != "overfit":
         split = split.model_copy(update={"val": val, "num_val": None})
-    return source, choose_split(drives, split)
+    return source, split_loaded(load_drives(source), split, progress)
 
 
 def prepare_cache(study: Study, wanted: Wanted, device: torch.device, progress: Progress = SILENT) -> Prepared:
@@ -139,8 +135,8 @@ def _require_apart(source: Source, split: Split) -> None:
         twin = validates.get(source.digest(name))
         if twin is not None:
             raise CacheMismatchError(
-                f"drives {name!r} and {twin!r} are one recording, and one trains while the other validates. Remove one "
-                f"of them, or name it in split.without."
+                f"drives {name!r} and {twin!r} are one recording, with identical content, and one trains while the "
+                f"other validates. Remove one of them, or name it in split.without."
             )
 
 

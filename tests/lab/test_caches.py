@@ -366,6 +366,8 @@ def test_kill_9_while_a_run_builds_the_cache_of_a_lever_costs_nothing_but_time(c
 def test_one_recording_under_two_names_on_both_sides_is_refused(tmp_path: Path) -> None:
     study = recorded(tmp_path)
     shutil.copytree(tmp_path / "rec" / "lake_b" / "one", tmp_path / "rec" / "lake_a" / "copy")
-    with pytest.raises(CacheMismatchError, match="'lake_a/copy' and 'lake_b/one' are one recording, and one trains"):
+    with pytest.raises(
+        CacheMismatchError, match="'lake_a/copy' and 'lake_b/one' are one recording, with identical content"
+    ):
         prepare_caches(study, (), CPU)
     assert list(study.caches.glob("*.zarr")) == []

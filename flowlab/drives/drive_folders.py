@@ -1,0 +1,83 @@
+"""Finds the folders of drives below some roots, and gives each drive an id that no other one has."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from flowlab.core.errors import DriveError
+
+IMAGES = "IMG"
+ROOT_ID = "."
+"""The id of a root that is a drive itself, where a folder below it has the root's own name."""
+
+
+def find_drive_folders(roots: Iterable[Path], file_name: str) -> dict[str, Path]:
+    """The folder of each drive by its id: its path below the root, or the root's own name if the root is the drive.
+
+    Links to folders are followed. Raises DriveError for two folders that would have one id, and for one folder that is
+    reached twice: its recording could train under one name and validate under the other.
+    """
+    folders: dict[str, Path] = {}
+    ids: dict[Path, str] = {}
+    for root in roots:
+        for drive_id, folder in _below(root, file_name).items():
+            if drive_id in folders:
+                raise DriveError(
+                    f"{folders[drive_id]} and {folder} would both be drive {drive_id!r}. Rename one of the folders, or "
+                    f"name one of them in drives.roots."
+                )
+            other = ids.setdefault(folder.resolve(), drive_id)
+            if other != drive_id:
+                raise DriveError(
+                    f"{folder} is found twice, as {min(other, drive_id)!r} and {max(other, drive_id)!r}. Name folders "
+                    f"in drives.roots that do not hold each other, and remove links to recordings that are there."
+                )
+            folders[drive_id] = folder
+    return folders
+
+
+def _below(root: Path, file_name: str) -> dict[str, Path]:
+    if not root.is_dir():
+        raise DriveError(f"drives.roots has {root}, which is not a folder. Set it to where the recordings are.")
+    found = {folder.relative_to(root).as_posix(): folder for folder in _walk(root, file_name)}
+    if not found:
+        raise DriveError(f"no {file_name} anywhere below {root}. Set drives.roots to where the recordings are.")
+    own_name = root.resolve().name
+    if ROOT_ID in found and own_name and own_name not in found:
+        found[own_name] = found.pop(ROOT_ID)
+    return found
+
+
+def _walk(root: Path, file_name: str) -> Iterator[Path]:
+    """The folders that hold such a file, `root` and all below it, also behind links. Images are not looked through."""
+    for place, below, files in os.walk(root, onerror=_refuse, followlinks=True):
+        folder = Path(place)
+        _require_readable_name(folder)
+        for name in files:
+            link = folder / name
+            if name != file_name and link.is_symlink() and not link.exists():
+                raise DriveError(
+                    f"{link} is a link to {link.readlink()}, which is not there. Mend the link, or remove it."
+                )
+        is_drive = file_name in files
+        if is_drive:
+            yield folder
+        below[:] = sorted(name for name in below if not (is_drive and name == IMAGES) and not _leads_up(folder / name))
+
+
+def _leads_up(folder: Path) -> bool:
+    """Whether it is a link to a folder that holds it: all behind it is found already, without end."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
+def _require_readable_name(folder: Path) -> None:
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise DriveError(f"the name of folder {os.fsencode(folder)!r} is not UTF-8 text. Rename it.") from None
+
+
+def _refuse(error: OSError) -> None:
+    raise DriveError(
+        f"{error.filename} cannot be looked into: {error.strerror}. Make it readable, or move it away."
+    ) from None
