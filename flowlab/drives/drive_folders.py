@@ -49,25 +49,29 @@ def _below(root: Path, file_name: str) -> dict[str, Path]:
 
 
 def _walk(root: Path, file_name: str) -> Iterator[Path]:
-    """The folders that hold such a file, `root` and all below it, also behind links. Images are not looked through."""
+    """The folders that hold such a file, `root` and all below it, also behind links. Images are not looked through.
+
+    A link to a folder that the way to it leads through is left alone: what is behind it is found there already.
+    """
+    real_above: dict[str, frozenset[Path]] = {str(root): frozenset()}
     for place, below, files in os.walk(root, onerror=_refuse, followlinks=True):
         folder = Path(place)
         _require_readable_name(folder)
-        for name in files:
-            link = folder / name
-            if name != file_name and link.is_symlink() and not link.exists():
-                raise DriveError(
-                    f"{link} is a link to {link.readlink()}, which is not there. Mend the link, or remove it."
-                )
+        _require_whole_links(folder, [name for name in files if name != file_name])
+        on_the_way = real_above.pop(place) | {folder.resolve()}
         is_drive = file_name in files
         if is_drive:
             yield folder
-        below[:] = sorted(name for name in below if not (is_drive and name == IMAGES) and not _leads_up(folder / name))
+        below[:] = sorted(
+            name for name in below if not (is_drive and name == IMAGES) and (folder / name).resolve() not in on_the_way
+        )
+        real_above |= dict.fromkeys((os.path.join(place, name) for name in below), on_the_way)  # noqa: PTH118
 
 
-def _leads_up(folder: Path) -> bool:
-    """Whether it is a link to a folder that holds it: all behind it is found already, without end."""
-    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+def _require_whole_links(folder: Path, names: list[str]) -> None:
+    for link in (folder / name for name in names):
+        if link.is_symlink() and not link.exists():
+            raise DriveError(f"{link} is a link to {link.readlink()}, which is not there. Mend the link, or remove it.")
 
 
 def _require_readable_name(folder: Path) -> None:

@@ -89,6 +89,8 @@ def read_driving_log(path: Path) -> tuple[list[LogRow], list[Skipped]]:
 
 def _split_lines(path: Path) -> list[list[str]]:
     """The cells of each line that has any text."""
+    if path.exists() and not path.is_file():  # a pipe could be waited on without end
+        raise DriveError(f"{path} is no file. Remove it, or its folder.")
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -51,10 +51,11 @@ def drive_reasons(drive: Drive) -> list[Reason]:
 def require_sound(drive_id: str, skipped: Sequence[Skipped], num_rows: int, max_share: float) -> None:
     """Raises FaultyDriveError if more than `max_share` of a drive's rows fail for one reason.
 
-    A single row is never too many: it says nothing of the others, however short the drive.
+    A single row is never too many, unless the share is 0: it says nothing of the others, however short the drive.
     """
     reasons = count_reasons(skipped, num_rows)
-    if not reasons or reasons[0].rows <= max(1, max_share * num_rows):
+    allowed = max(1, max_share * num_rows) if max_share else 0
+    if not reasons or reasons[0].rows <= allowed:
         return
     worst = reasons[0]
     values = [one.value for one in skipped if one.reason == worst.text and one.value is not None]

@@ -42,10 +42,10 @@ def check_images(folder: Path, names: Sequence[str]) -> ImageCheck:
 
 def _check_image(path: Path) -> tuple[ImageFault | None, str]:
     """What is wrong with the file, and a digest of its bytes ("" if it cannot be read)."""
+    if not path.is_file():  # a pipe could be waited on without end
+        return ImageFault("image is missing", "is missing"), ""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        return ImageFault("image is missing", "is missing"), ""
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) else str(error)
         return ImageFault("image cannot be read", f"cannot be read ({told})"), ""

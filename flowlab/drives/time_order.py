@@ -15,9 +15,9 @@ FEW = 0.02
 STRETCH_ROWS = 10
 """Where this many rows advance between two falls on average, stretches were joined; where fewer do, rows were mixed."""
 
-HOLE, MANY_HOLES, MIN_HOLES = 1.75, 0.1, 5
-"""A step longer than HOLE times the usual one is a hole. Recorders leave next to none (0.07% at most of 15,000 steps
-that were looked at); a log from which one row in ten was taken has them in a tenth of its steps.
+HOLE, SOME_HOLES, MANY_HOLES, MIN_HOLES = 1.75, 0.02, 0.1, 5
+"""A step longer than HOLE times the usual one is a hole. Recorders leave next to none (in 4 of 15,000 steps that were
+looked at); a log from which one row in ten was taken has them in a tenth of its steps.
 """
 
 EQUAL, FALLS = "time stamp that another row has", "time stamp that falls"
@@ -63,12 +63,12 @@ def find_holes(times: Sequence[int], max_share: float) -> str:
     """What is wrong with the steps of a log from which rows were taken, as a sentence; "" for any other.
 
     A log that was balanced (rows of straight road taken out) has neighbours that were none, and windows would join
-    them. `times` are those of all rows, in order; `max_share` allows more holes where it is larger than MANY_HOLES.
+    them. `times` are those of all rows, in order; up to `max_share` of the steps, and MIN_HOLES, may be holes.
     """
     steps = [after - before for before, after in pairwise(times)]
     usual = statistics.median(steps) if steps else 0
     holes = [step for step in steps if step > HOLE * usual]
-    if len(holes) <= max(MIN_HOLES, max(MANY_HOLES, max_share) * len(steps)):
+    if len(holes) <= max(MIN_HOLES, max_share * len(steps)):
         return ""
     return (
         f"rows are missing: {len(holes)} of its {len(steps)} time steps ({len(holes) / len(steps):.0%}) are longer "

@@ -25,7 +25,7 @@ from flowlab.drives.faults import require_sound
 from flowlab.drives.image_check import NUM_THREADS, ImageCheck, ImageFault, check_images
 from flowlab.drives.memo import Stamp, read_memo, settled_stamps, stamp_of, write_memo
 from flowlab.drives.picture import to_rgb_array
-from flowlab.drives.time_order import find_holes, longest_advance, stuck, time_order
+from flowlab.drives.time_order import MANY_HOLES, SOME_HOLES, find_holes, longest_advance, stuck, time_order
 from flowlab.study.settings import UdacityDrives
 
 
@@ -117,8 +117,9 @@ class UdacitySource:
         if drive_id not in self._logs:
             folder = self._folder(drive_id)
             kept = read_memo(self._memo(folder))
-            if kept is not None and kept["csv"] == stamp_of(folder / FILE_NAME):
-                if kept["images"] == digest_json([stamp_of(path) for path in _image_paths(folder, kept["names"])]):
+            if kept is not None:
+                images = digest_json([stamp_of(path) for path in _image_paths(folder, kept["names"])])
+                if (kept["csv"], kept["images"]) == (stamp_of(folder / FILE_NAME), images):
                     return str(kept["digest"])
         return self._log(drive_id).digest
 
@@ -158,12 +159,15 @@ def _read_log(folder: Path, memo: Path, max_share: float) -> _Log:
     notes = [f"{count} {told}" for told, count in _recognised(others).items()]
     if is_sorted:
         notes.append(f"its {len(rows)} rows were not in the order of their time stamps, by which they are now sorted")
+    times = sorted({row.time_us for row in rows})
+    if some_holes := find_holes(times, SOME_HOLES):
+        notes.append(some_holes)
     return _Log(
         [rows[place] for place in advancing],
         [frame_index[place] for place in advancing],
         tuple(sorted(skipped, key=lambda one: one.row)),
         tuple(notes),
-        find_holes(sorted({row.time_us for row in rows}), max_share),
+        find_holes(times, max(MANY_HOLES, max_share)),
         digest,
     )
 
