@@ -48,11 +48,7 @@ def drives_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
     refused = [drive for drive in drives if drive["refused"] and drive["side"] != "unused"]
     if refused:
         names = ", ".join(drive["drive_id"] for drive in refused)
-        raise DriveError(
-            refused[0]["refused"]
-            if as_json or len(refused) == 1
-            else f"{len(refused)} drives cannot be used, for the reasons above: {names}."
-        )
+        raise DriveError(f"{len(refused)} of {len(drives)} drives cannot be used, for the reasons given: {names}.")
 
 
 def _tell_of_drive(drive: dict[str, Any]) -> None:

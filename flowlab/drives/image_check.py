@@ -16,6 +16,8 @@ from flowlab.core.digest import DIGEST_CHARS, digest_json
 from flowlab.drives.picture import to_rgb_array
 
 NUM_THREADS = 4
+MAX_PIXELS = 2**26
+"""More than any camera's: a damaged header may ask for gigabytes."""
 
 
 class ImageFault(NamedTuple):
@@ -52,6 +54,8 @@ def _check_image(path: Path) -> tuple[ImageFault | None, str]:
     digest = hashlib.blake2b(content, digest_size=DIGEST_CHARS // 2).hexdigest()
     try:
         with Image.open(io.BytesIO(content)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} pixels")
             to_rgb_array(picture, picture.height, picture.width)
     except (
         Exception

@@ -16,8 +16,8 @@ from flowlab.core.digest import digest_json
 from flowlab.core.files import write_json_atomic
 
 VERSION = 1
-TICK_NS = 20_000_000
-"""File systems tell times in ticks of up to 10 ms: what is written twice within one tick may keep its stamp."""
+TICK_NS = 10_000_000
+"""File systems tell times in ticks of up to this: what is written twice within one tick may keep its stamp."""
 
 Stamp = list[int]
 

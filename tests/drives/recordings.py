@@ -26,14 +26,19 @@ def write_log(folder: Path, rows: Sequence[str], header: str | None = HEADER) ->
     (folder / "driving_log.csv").write_text("\n".join(lines) + "\n")
 
 
-def write_drive_of(folder: Path, rows: Sequence[str], num_images: int, header: str | None = HEADER) -> None:
-    """A recording with these rows, and images of the first `num_images` moments."""
-    (folder / "IMG").mkdir(parents=True, exist_ok=True)
-    first = folder / "IMG" / image_name(0)
-    Image.new("RGB", (8, 8), (len(folder.name), 20, 30)).save(first)
-    for number in range(1, num_images):
-        (folder / "IMG" / image_name(number)).write_bytes(first.read_bytes())
-    write_log(folder, rows, header)
+def write_images(folder: Path, num: int) -> None:
+    """Images of the first `num` moments, dark, in a new folder."""
+    folder.mkdir(parents=True)
+    first = folder / image_name(0)
+    Image.new("RGB", (8, 8), (1, 20, 30)).save(first)
+    for number in range(1, num):
+        (folder / image_name(number)).write_bytes(first.read_bytes())
+
+
+def write_sound(folder: Path, num: int = 3, steering: float = 0.25) -> None:
+    """A recording of `num` frames at 10 Hz."""
+    write_images(folder / "IMG", num)
+    write_log(folder, [row_of(number, steering=steering) for number in range(num)])
 
 
 def source_of(study: Path, *roots: str, max_fault_share: float = 0.02) -> UdacitySource:

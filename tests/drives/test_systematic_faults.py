@@ -11,16 +11,30 @@ from flowlab.core.errors import DriveError, FaultyDriveError
 from flowlab.core.types import Drive
 from flowlab.drives.faults import drive_reasons, require_sound
 from flowlab.drives.udacity import UdacitySource
-from tests.drives.recordings import HEADER, image_name, row_of, source_of, write_drive_of, write_log
+from tests.drives.recordings import HEADER, image_name, row_of, source_of, write_images, write_log
 
 NUM = 100
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of 100 moments, which no test changes."""
+    folder = tmp_path_factory.mktemp("images") / "IMG"
+    write_images(folder, NUM)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A sound drive `a` of 100 rows; its rows are to be written over."""
-    write_drive_of(tmp_path / "rec" / "a", [row_of(number) for number in range(NUM)], NUM)
+def folder(tmp_path: Path, images: Path) -> Path:
+    """The folder of a drive `a` with 100 images, whose rows are to be written."""
+    (tmp_path / "rec" / "a").mkdir(parents=True)
+    (tmp_path / "rec" / "a" / "IMG").symlink_to(images)
     return tmp_path / "rec" / "a"
+
+
+def with_own_images(folder: Path) -> None:
+    (folder / "IMG").unlink()
+    write_images(folder / "IMG", NUM)
 
 
 def sound_rows() -> list[str]:
@@ -43,7 +57,9 @@ def test_two_rows_in_a_hundred_are_left_out_and_three_refuse_the_drive(folder):
     drive = load(folder, rows)
     assert (len(drive), reasons(drive)) == (98, {"steering is out of its range [-1, 1]": 2})
     rows[6] = row_of(6, steering=2)
-    with pytest.raises(FaultyDriveError, match=r"^drive 'a' is refused, since 3 of its 100 rows \(3\.0%, at most 0\.02"):
+    with pytest.raises(
+        FaultyDriveError, match=r"^drive 'a' is refused, since 3 of its 100 rows \(3\.0%, at most 0\.02"
+    ):
         load(folder, rows)
 
 
@@ -81,7 +97,10 @@ def test_the_share_is_a_setting_and_0_allows_no_row_at_all(folder):
 @pytest.mark.parametrize(
     ("cells", "told"),
     [
-        ({"steering": -22.5}, r"steering is out of its range \[-1, 1\].*from -22\.5 to -22\.5, as in degrees or percent"),
+        (
+            {"steering": -22.5},
+            r"steering is out of its range \[-1, 1\].*from -22\.5 to -22\.5, as in degrees or percent",
+        ),
         ({"throttle": 80}, r"throttle is out of its range \[0, 1\].*as in degrees or percent"),
         ({"throttle": -0.4}, r"throttle is out of its range \[0, 1\].*braking is written as negative throttle"),
         ({"brake": 255}, r"brake is out of its range \[0, 1\].*from 255 to 255, as in another unit"),
@@ -199,6 +218,7 @@ def test_a_shuffled_log_is_used_in_the_order_of_time(folder):
 
 
 def test_images_of_a_shuffled_log_are_those_of_its_moments(folder):
+    with_own_images(folder)
     Image.new("RGB", (8, 8), (200, 0, 0)).save(folder / "IMG" / image_name(3))
     rows = sound_rows()
     random.Random(0).shuffle(rows)
@@ -259,12 +279,15 @@ def test_stamps_of_whole_seconds_are_named(folder):
 
 
 def test_missing_images_and_images_that_cannot_be_decoded_are_two_reasons(folder):
+    with_own_images(folder)
     for number in (10, 20):
         (folder / "IMG" / image_name(number)).unlink()
     (folder / "IMG" / image_name(30)).write_bytes(b"no image")
     assert reasons(load(folder, sound_rows())) == {"image is missing": 2, "image cannot be decoded": 1}
     (folder / "IMG" / image_name(40)).unlink()
-    with pytest.raises(FaultyDriveError, match=r"image is missing\. The first is row 10: .* Also, in 1 rows: image cannot"):
+    with pytest.raises(
+        FaultyDriveError, match=r"image is missing\. The first is row 10: .* Also, in 1 rows: image cannot"
+    ):
         load(folder, sound_rows())
 
 

@@ -20,7 +20,12 @@ def find_drive_folders(roots: Iterable[Path], file_name: str) -> dict[str, Path]
     folders: dict[str, Path] = {}
     ids: dict[Path, str] = {}
     for root in roots:
-        for drive_id, folder in _below(root, file_name).items():
+        if not root.is_dir():
+            raise DriveError(f"drives.roots has {root}, which is not a folder. Set it to where the recordings are.")
+        found = drives_below(root, file_name)
+        if not found:
+            raise DriveError(f"no {file_name} anywhere below {root}. Set drives.roots to where the recordings are.")
+        for drive_id, folder in found.items():
             if drive_id in folders:
                 raise DriveError(
                     f"{folders[drive_id]} and {folder} would both be drive {drive_id!r}. Rename one of the folders, or "
@@ -36,12 +41,9 @@ def find_drive_folders(roots: Iterable[Path], file_name: str) -> dict[str, Path]
     return folders
 
 
-def _below(root: Path, file_name: str) -> dict[str, Path]:
-    if not root.is_dir():
-        raise DriveError(f"drives.roots has {root}, which is not a folder. Set it to where the recordings are.")
+def drives_below(root: Path, file_name: str) -> dict[str, Path]:
+    """The same below one folder, which may hold none."""
     found = {folder.relative_to(root).as_posix(): folder for folder in _walk(root, file_name)}
-    if not found:
-        raise DriveError(f"no {file_name} anywhere below {root}. Set drives.roots to where the recordings are.")
     own_name = root.resolve().name
     if ROOT_ID in found and own_name and own_name not in found:
         found[own_name] = found.pop(ROOT_ID)
