@@ -36,6 +36,7 @@ def drives_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
 
     found = open_study(study)
     drives = describe_drives(found)
+    refused = [drive for drive in drives if drive["refused"] and drive["side"] != "unused"]
     if as_json:
         print_json(drives)
     else:
@@ -44,14 +45,13 @@ def drives_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
         rows = [[*(d[c] for c in facts), *(d["slices"][c] for c in slices), len(d["skipped"])] for d in drives]
         out().print(table([*facts, *slices, "skipped"], rows, f"drives of study {found.name}"))
         for drive in drives:
-            _tell_of_drive(drive)
-    refused = [drive for drive in drives if drive["refused"] and drive["side"] != "unused"]
+            _tell_of_drive(drive, drive not in refused[:1])
     if refused:
-        names = ", ".join(drive["drive_id"] for drive in refused)
-        raise DriveError(f"{len(refused)} of {len(drives)} drives cannot be used, for the reasons given: {names}.")
+        others = ", ".join(drive["drive_id"] for drive in refused[1:])
+        raise DriveError(f"{refused[0]['refused']}{f' Nor can be used: {others}.' if others else ''}")
 
 
-def _tell_of_drive(drive: dict[str, Any]) -> None:
+def _tell_of_drive(drive: dict[str, Any], why_refused: bool) -> None:
     """What was left out of a drive, by reason, and what else there is to say of it."""
     for reason in drive["reasons"]:
         share = f"{reason['rows']} of {reason['of']} rows"
@@ -61,7 +61,7 @@ def _tell_of_drive(drive: dict[str, Any]) -> None:
     later = [name for name in drive["same_as"] if name > drive["drive_id"]]
     if later:
         say(f"{drive['drive_id']}: the same recording, with identical content, is there as {', '.join(later)}")
-    if drive["refused"]:
+    if drive["refused"] and why_refused:
         say(f"{drive['drive_id']}: {drive['refused']}")
 
 

@@ -13,11 +13,13 @@ FEW = 0.02
 """The share of rows that may be out of order by chance, such as one stamp that is far off: they are left out."""
 
 STRETCH_ROWS = 10
-"""Where this many rows advance between two falls on average, stretches were joined; where fewer do, rows were mixed."""
+"""Where this many rows advance between two falls on average, stretches were joined; where fewer do, rows were shuffled.
+Stretches may be put in order as long as they stay whole, in pieces of no fewer rows.
+"""
 
-HOLE, SOME_HOLES, MANY_HOLES, MIN_HOLES = 1.75, 0.02, 0.1, 5
-"""A step longer than HOLE times the usual one is a hole. Recorders leave next to none (in 4 of 15,000 steps that were
-looked at); a log from which one row in ten was taken has them in a tenth of its steps.
+HOLE, SOME_HOLES, MANY_HOLES, MIN_HOLES = 1.75, 0.02, 0.05, 5
+"""A step longer than HOLE times the usual one is a hole. Recorders leave next to none (4 in 15,000 steps looked at);
+a log from which one row in ten was taken has them in a tenth of its steps. From SOME_HOLES on they are told.
 """
 
 EQUAL, FALLS = "time stamp that another row has", "time stamp that falls"
@@ -44,13 +46,17 @@ def time_order(times: Sequence[int]) -> list[int]:
         return as_they_come
     if len(times) - len(set(times)) > few:
         return as_they_come
-    starts = [0, *(after for before, after in pairwise(as_they_come) if times[after] < times[before])]
-    if len(times) >= STRETCH_ROWS * len(starts):
-        ends = [*starts[1:], len(times)]
-        spans = sorted((times[start], times[end - 1]) for start, end in zip(starts, ends, strict=True))
-        if any(before[1] >= after[0] for before, after in pairwise(spans)):
-            return as_they_come
-    return sorted(as_they_come, key=lambda position: times[position])
+    order = sorted(as_they_come, key=lambda position: times[position])
+    num_falls = sum(after < before for before, after in pairwise(times))
+    is_shuffled = len(times) < STRETCH_ROWS * (num_falls + 1)
+    return order if is_shuffled or _rows_in_short_pieces(order) <= few else as_they_come
+
+
+def _rows_in_short_pieces(order: Sequence[int]) -> int:
+    """How many of the positions, once in order, have too few neighbours from beside them: stretches that overlap."""
+    seams = [place for place, (before, after) in enumerate(pairwise(order), 1) if after != before + 1]
+    lengths = [end - start for start, end in pairwise([0, *seams, len(order)])]
+    return sum(length for length in lengths if length < STRETCH_ROWS)
 
 
 def stuck(row: int, image: str, is_equal: bool) -> Skipped:
