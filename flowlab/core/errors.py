@@ -24,6 +24,10 @@ class DriveError(FlowlabError):
     """A recording cannot be read as a drive."""
 
 
+class FaultyDriveError(DriveError):
+    """More rows of a recording fail for one reason than a study allows: what is left of it would be another drive."""
+
+
 class EncoderError(FlowlabError):
     """A frozen encoder cannot be read as one."""
 

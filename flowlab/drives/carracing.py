@@ -22,6 +22,7 @@ from flowlab.core.errors import DriveError, FlowlabError, MissingError, unknown_
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive
 from flowlab.core.vocabulary import CHANNELS
+from flowlab.drives.memo import read_memo, settled_stamps, stamp_of, write_memo
 from flowlab.drives.picture import to_rgb_array
 from flowlab.drives.recording import Recording, read_recording, record_drive, write_recording
 from flowlab.study.settings import CarRacingDrives
@@ -75,8 +76,16 @@ class CarRacingSource:
         return resized
 
     def digest(self, drive_id: str) -> str:
-        """16 hex digits over the frames and what was driven."""
-        return self._recording(drive_id).digest()
+        """16 hex digits over the frames and what was driven; from its file's stamp if that has not changed."""
+        path, memo = _path(self._folder, drive_id), self._folder / f"{drive_id}.digest.json"
+        kept = read_memo(memo)
+        if kept is not None and kept["file"] == stamp_of(path):
+            return str(kept["digest"])
+        file = settled_stamps([path])[0]
+        self._latest = None  # of a file that may have changed since
+        digest = self._recording(drive_id).digest()
+        write_memo(memo, {"file": file, "digest": digest})
+        return digest
 
     def _recording(self, drive_id: str) -> Recording:
         """The drive from its file; the latest one is kept, since images are asked for in batches (11 MB a minute of 10
