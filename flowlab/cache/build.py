@@ -30,7 +30,7 @@ from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import Drive, Split, Windows
 from flowlab.drives.windows import cut_windows
 from flowlab.encoder.finite import keep_finite
-from flowlab.study.settings import WindowSettings
+from flowlab.study.settings import MAX_FAULT_SHARE, WindowSettings
 
 IMAGE_BLOCK = 256
 WINDOW_BLOCK = 1024
@@ -89,6 +89,16 @@ def build_cache(
             f"command again."
         ) from None
     return path
+
+
+def _few(num: int, of: int, drive_id: str) -> int:
+    """`num` windows, if they are few. Raises CacheBuildError: an encoder that often overflows does so where it turns."""
+    if num > max(1, MAX_FAULT_SHARE * of):
+        raise CacheBuildError(
+            f"the condition of {num} of {of} windows of drive {drive_id!r} is not finite in half precision (at most "
+            f"{MAX_FAULT_SHARE:.0%} may be left out). Scale the encoder's output, or train another encoder."
+        )
+    return num
 
 
 @dataclass
@@ -158,7 +168,7 @@ class _Build:
         for variant in self.variants:
             whole &= np.isfinite(rows[f"condition/{variant}"]).all(axis=(1, 2))
         if not whole.all():
-            dropped["condition"] = int((~whole).sum())
+            dropped["condition"] = _few(int((~whole).sum()), len(whole), drive.drive_id)
         rows = {name: np.ascontiguousarray(value[whole], DTYPES.get(name, value.dtype)) for name, value in rows.items()}
         return rows | {FRAMES: frames} | {f"dropped.{field}": np.array([count]) for field, count in dropped.items()}
 

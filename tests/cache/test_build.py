@@ -152,9 +152,14 @@ def test_nan_speed_drops_exactly_the_windows_that_see_it(tmp_path: Path):
 
 
 def test_a_condition_beyond_half_precision_is_dropped_by_that_name(tmp_path: Path):
-    cache = open_cache(build_one(numbered_drive("a", 20), tmp_path, NumberEncoder(scale=10_000)))
-    assert cache.num_windows("train") == 5  # rows up to 6 stay below 65504; now is 2, 3, 4, 5, 6
-    assert cache.attributes["dropped"] == {"condition": 11}
+    cache = open_cache(build_one(numbered_drive("a", 20), tmp_path, NumberEncoder(scale=3860)))
+    assert cache.num_windows("train") == 15  # of 16: 16 x 3860 is below 65504, 17 x 3860 is not
+    assert cache.attributes["dropped"] == {"condition": 1}
+
+
+def test_a_condition_that_is_often_beyond_half_precision_is_refused(tmp_path: Path):
+    with pytest.raises(CacheBuildError, match="condition of 11 of 16 windows of drive 'a' is not finite"):
+        build_one(numbered_drive("a", 20), tmp_path, NumberEncoder(scale=10_000))
 
 
 def test_a_drive_without_waypoints_makes_a_cache_without_them(tmp_path: Path):
