@@ -92,7 +92,7 @@ def build_cache(
 
 
 def _few(num: int, of: int, drive_id: str) -> int:
-    """`num` windows, if they are few. Raises CacheBuildError: an encoder that often overflows does so where it turns."""
+    """`num` windows, if they are few. Raises CacheBuildError: an encoder that overflows often does so in turns."""
     if num > max(1, MAX_FAULT_SHARE * of):
         raise CacheBuildError(
             f"the condition of {num} of {of} windows of drive {drive_id!r} is not finite in half precision (at most "
