@@ -9,6 +9,7 @@ SHOWN_CHARS = 40
 SHOWN_NAMES = 8
 EXACT = 2**53
 """Whole numbers up to here are exact as floats: of a larger float nobody knows which number was meant."""
+EXPONENT = 18  # of the largest whole number of 64 bits
 _ESCAPED = re.compile(r"(\\*)(x[89a-f][0-9a-f]|[\udc80-\udcff])")
 
 
@@ -59,6 +60,6 @@ def whole_number(value: Any) -> int | None:
         number = Decimal(value)
     except (InvalidOperation, TypeError, ValueError):
         return None
-    if not number.is_finite() or abs(number) >= 2**63 or number != number.to_integral_value():
+    if not number.is_finite() or number.adjusted() > EXPONENT or number != number.to_integral_value():
         return None
-    return int(number)
+    return whole if -(2**63) <= (whole := int(number)) < 2**63 else None

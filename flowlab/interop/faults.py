@@ -22,6 +22,11 @@ class Faults:
         self._found.setdefault(kind, set()).add(which)
         self._first.setdefault(kind, told)
 
+    @property
+    def having(self) -> set[Hashable]:
+        """Which of the things have a fault of any kind."""
+        return set().union(*self._found.values())
+
     def notes(self, total: int) -> list[str]:
         """A sentence a kind. Raises LedgerError if more than half of all `total` things have one kind of fault."""
         notes = []

@@ -45,6 +45,8 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
     their seeds.
     """
     notes = list(foreign.notes)
+    if not foreign.runs:
+        raise LedgerError(f"{foreign.file_name} holds no runs that can be read: there is nothing to import.")
     labelled = [run for run in foreign.runs if run.label]
     _note(notes, [run for run in foreign.runs if not run.label], "lack what --lever-from names, left out")
     names = _names([run.label or "" for run in labelled])

@@ -94,9 +94,7 @@ def _no_file(path: Path) -> LedgerError:
 def _unread(path: Path, error: sqlite3.Error) -> FlowlabError:
     name = getattr(error, "sqlite_errorname", "")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return BusyError(
-            f"{path} is being written by another program, which lets nobody read. Try again when it is done."
-        )
+        return BusyError(f"{path} is being written by a program that lets nobody read. Try again when it is done.")
     beside = [end for end in ("-journal", "-wal") if path.with_name(path.name + end).exists()]
     if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")) and beside:
         return LedgerError(

@@ -27,13 +27,13 @@ RUN_NAME, PARENT = "mlflow.runName", "mlflow.parentRunId"
 
 
 class _Row(NamedTuple):
-    """One run of the table runs. Times are None where there is none, or none that can be read."""
+    """One run of the table runs."""
 
     raw_id: Raw
     name: str | None
     status: str
-    started_us: int | None
-    ended_us: int | None
+    started_ms: int | None
+    ended_ms: int | None
 
 
 def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_from: str | None = None) -> Foreign:
@@ -44,14 +44,17 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_
     another program holds it.
     """
     notes: list[str] = []
+    faults = Faults(f"runs of {path.name}")
     with opened(path) as store:
         chosen = choose_experiment(store, experiment, path)
-        rows = _runs(store, chosen, path, notes)
-        params = _pairs(store, "params", chosen, lambda _: True)
+        rows, total = _runs(store, chosen, path, faults, notes)
+        params = _pairs(store, "params", chosen, lambda _: True, path, faults)
         used = {RUN_NAME, seed_from, lever_from}
-        tags = _pairs(store, "tags", chosen, lambda key: key in used or is_seed(key))
+        tags = _pairs(store, "tags", chosen, lambda key: key in used or is_seed(key), path, None)
         keys = _keys(store, chosen)
         _require_points(store, chosen, path)
+    notes += faults.notes(total)
+    rows = {run_id: row for run_id, row in rows.items() if run_id not in faults.having}
     known = {name for table in (params, tags) for pairs in table.values() for name in pairs}
     if lever_from is not None and lever_from not in known:
         raise unknown("param or tag", lever_from, known, "--lever-from")
@@ -70,33 +73,37 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_
                 params=seeds | settings,
                 keys=tuple(keys.get(run_id, [])),
                 read=lambda raw_id=row.raw_id: _points(path, raw_id),  # type: ignore[misc]
-                started_us=row.started_us,
-                ended_us=row.ended_us,
+                started_us=None if row.started_ms is None else row.started_ms * 1000,
+                ended_us=None if row.ended_ms is None else row.ended_ms * 1000,
             )
         )
     return Foreign(TOOL, path.name, chosen.name, chosen.identity, runs, notes, seed_from=seed_from)
 
 
-def _runs(store: sqlite3.Connection, chosen: Experiment, path: Path, notes: list[str]) -> dict[str, _Row]:
-    """The runs of an experiment by id in the order in which they started; parents and deleted ones are noted."""
+def _runs(
+    store: sqlite3.Connection, chosen: Experiment, path: Path, faults: Faults, notes: list[str]
+) -> tuple[dict[str, _Row], int]:
+    """The runs of an experiment by id in the order in which they started, and how many it has that were not deleted.
+
+    Parents and deleted ones are noted; one that cannot be read is a fault.
+    """
     columns = "run_uuid, typeof(run_uuid) = 'text', name, status, start_time, end_time"
+    question = f"select {columns} from runs where {chosen.is_of} order by start_time, run_uuid"
     rows: dict[str, _Row] = {}
-    twice: set[str] = set()
-    ids, times, total = Faults(f"runs of {path.name}"), Faults(f"times of runs of {path.name}"), 0
-    for found, is_text, name, status, *ms in store.execute(
-        f"select {columns} from runs where {chosen.is_of} order by start_time, run_uuid", [chosen.raw_id.bound]
-    ):
+    total = 0
+    for found, is_text, name, status, *times_ms in store.execute(question, [chosen.raw_id.bound]):
         total += 1
         run_id = as_text(found) or ""
         if run_id in rows or not isinstance(found, bytes):
             told = f"has the run {shown(run_id)} twice" if run_id in rows else "has a run_uuid that is no text"
-            ids.add("id", total, f"{path}: the table runs {told}, which MLflow does not write.")
-            twice.add(run_id)
+            faults.add("id", run_id, f"{path}: the table runs {told}, which MLflow does not write.")
             continue
-        rows[run_id] = _Row(
-            raw(found, is_text), as_text(name), as_text(status) or "no status", *_times(run_id, ms, times)
-        )
-    notes += ids.notes(total) + times.notes(2 * total)
+        for column, time_ms in zip(("start_time", "end_time"), times_ms, strict=True):
+            if time_ms is not None and not (isinstance(time_ms, int) and 0 <= time_ms <= LAST_MS):
+                told = f"{column} of run {shown(run_id)} is {_told(time_ms)}"
+                expected = "milliseconds since 1970, up to the year 9999"
+                faults.add(column, run_id, f"{path}: {told}, expected {expected}.")
+        rows[run_id] = _Row(raw(found, is_text), as_text(name), as_text(status) or "no status", *times_ms)
     question = f"select count(*) from runs where experiment_id = {chosen.raw_id.sql} and lifecycle_stage is '{DELETED}'"
     ((deleted,),) = store.execute(question, [chosen.raw_id.bound])
     if deleted:
@@ -105,20 +112,7 @@ def _runs(store: sqlite3.Connection, chosen: Experiment, path: Path, notes: list
     if parents:
         told = listed(row.name or run_id for run_id, row in rows.items() if run_id in parents)
         notes.append(f"parents of nested runs, which are no runs of their own, left out: {told}")
-    kept = {run_id: row for run_id, row in rows.items() if run_id not in parents | twice}
-    return dict(sorted(kept.items(), key=lambda item: (item[1].started_us or 0, item[0])))
-
-
-def _times(run_id: str, times_ms: list[Any], faults: Faults) -> list[int | None]:
-    """Start and end in microseconds; None where there is none, or a fault."""
-    times_us: list[int | None] = []
-    for column, time_ms in zip(("start_time", "end_time"), times_ms, strict=True):
-        is_time = isinstance(time_ms, int) and 0 <= time_ms <= LAST_MS
-        if time_ms is not None and not is_time:
-            told = f"{column} of run {shown(run_id)} is {_told(time_ms)}"
-            faults.add("time", (run_id, column), f"{told}, expected milliseconds since 1970, up to the year 9999.")
-        times_us.append(time_ms * 1000 if is_time else None)
-    return times_us
+    return {run_id: row for run_id, row in rows.items() if run_id not in parents}, total
 
 
 def _parents(store: sqlite3.Connection) -> set[str]:
@@ -128,17 +122,27 @@ def _parents(store: sqlite3.Connection) -> set[str]:
 
 
 def _pairs(
-    store: sqlite3.Connection, table: str, chosen: Experiment, is_used: Callable[[str], bool]
+    store: sqlite3.Connection,
+    table: str,
+    chosen: Experiment,
+    is_used: Callable[[str], bool],
+    path: Path,
+    faults: Faults | None,
 ) -> dict[str, dict[str, str | None]]:
-    """Params or tags of each run; of those keys that are not used the key alone."""
+    """Params or tags of each run; of those keys that are not used the key alone. Bytes for text are a fault."""
     alive = f"run_uuid in (select run_uuid from runs where {chosen.is_of})"
     pairs: dict[str, dict[str, str | None]] = {}
     for key, is_text in store.execute(f"select distinct key, typeof(key) = 'text' from {table}").fetchall():
         told, same = as_text(key) or "", raw(key, is_text)
         value = "value" if is_used(told) else "null"
-        question = f"select run_uuid, {value} from {table} where {alive} and key is {same.sql}"
-        for run_id, found in store.execute(question, [chosen.raw_id.bound, same.bound]):
-            pairs.setdefault(as_text(run_id) or "", {})[told] = as_text(found)
+        question = f"select run_uuid, {value}, typeof({value}) from {table} where {alive} and key is {same.sql}"
+        for found, content, kind in store.execute(question, [chosen.raw_id.bound, same.bound]):
+            run_id = as_text(found) or ""
+            if faults is not None and not (is_text and kind != b"blob"):
+                what = f"the value of {shown(told)}" if is_text else "a key"
+                whose = f"in the table {table} of run {shown(run_id)}"
+                faults.add(table, run_id, f"{path}: {what} {whose} is bytes, expected text.")
+            pairs.setdefault(run_id, {})[told] = as_text(content)
     return pairs
 
 

@@ -151,22 +151,21 @@ def _add_settings(
     notes: list[str],
 ) -> None:
     """Give each run the first cell that is filled of each setting; one whose cell cannot be read is left out."""
-    faults, total, unread = Faults(f"runs of {table.path.name}"), len(runs), set()
+    faults, total = Faults(f"runs of {table.path.name}"), len(runs)
     first_rows: dict[tuple[str, str], int] = {}
     for column in dict.fromkeys([*settings, *([lever_from] if lever_from in table.columns else [])]):
         setting = settings.get(column)
         for row, run, cell in _firsts(table, column, rows):
             if isinstance(cell, Unreadable):
                 faults.add(column, run, f"{table.where(row)}: {cell.told}.")
-                unread.add(run)
             if column == lever_from:
                 runs[run].label = str(cell)
             if setting is not None and row < first_rows.setdefault((run, setting), row + 1):
                 first_rows[run, setting] = row
                 runs[run].params[setting] = cell
     notes += faults.notes(total)
-    for run in unread:
-        del runs[run]
+    for run in faults.having & runs.keys():
+        del runs[str(run)]
 
 
 def _firsts(table: ForeignTable, column: str, rows: "polars.DataFrame") -> Iterator[tuple[int, str, Any]]:

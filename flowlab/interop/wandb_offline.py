@@ -74,9 +74,7 @@ def _read(path: Path, faults: Faults, notes: list[str]) -> _Offline | None:
     except OSError as error:
         raise LedgerError(f"{path} cannot be read: {error.strerror}. Expected an offline run of W&B.") from None
     if not content.startswith(HEADER) and not HEADER.startswith(content):
-        raise LedgerError(
-            f"{path} is no offline run of W&B that this flowlab reads: expected it to begin with {HEADER!r}."
-        )
+        raise LedgerError(f"{path} is no offline run of W&B that flowlab reads: expected it to begin with {HEADER!r}.")
     run, run_id, project = WandbRun("", status=CRASHED, said=NO_EXIT), "", ""
     damaged: list[str] = []
     total = 0
@@ -218,7 +216,7 @@ def _number(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _bytes(value: int | bytes) -> bytes:

@@ -30,7 +30,7 @@ def records_of(content: bytes) -> Iterator[bytes | None]:
 
     `content` begins with `HEADER`.
     """
-    at, parts = len(HEADER), list[bytes]()
+    at, parts, is_lost = len(HEADER), list[bytes](), False
     while at + PIECE.size <= len(content):
         left = BLOCK_BYTES - at % BLOCK_BYTES
         if left < PIECE.size:
@@ -45,13 +45,15 @@ def records_of(content: bytes) -> Iterator[bytes | None]:
         is_sound = PIECE.size + length <= left and zlib.crc32(content[at + 6 : end]) == checksum
         if not is_sound or kind not in (WHOLE, FIRST, MIDDLE, LAST):
             yield None
-            parts, at = [], at + left  # pieces begin anew at the next block
+            parts, at, is_lost = [], at + left, True  # pieces begin anew at the next block
             continue
-        if bool(parts) != (kind in (MIDDLE, LAST)):  # the pieces before it, or after it, are lost
-            yield None
-            parts = []
+        if bool(parts) != (kind in (MIDDLE, LAST)):  # the pieces before it, or after it, are not there
+            if not is_lost:
+                yield None
+            parts, is_lost = [], kind == MIDDLE
         if kind in (WHOLE, FIRST) or parts:
             parts.append(content[at + PIECE.size : end])
+            is_lost = False
         if kind in (WHOLE, LAST) and parts:
             yield b"".join(parts)
             parts = []
