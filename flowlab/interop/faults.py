@@ -1,7 +1,8 @@
 """What of a file cannot be read: a few rows or runs are left out and counted, most of them are a refusal."""
 
 import difflib
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
+from pathlib import Path
 
 from flowlab.core.errors import LedgerError, UnknownNameError, unknown_name
 from flowlab.interop.cells import SHOWN_CHARS
@@ -14,16 +15,16 @@ class Faults:
 
     def __init__(self, things: str) -> None:
         self._things = things
-        self._found: dict[str, set[Hashable]] = {}
+        self._found: dict[str, set[str | int | Path]] = {}
         self._first: dict[str, str] = {}
 
-    def add(self, kind: str, which: Hashable, told: str) -> None:
+    def add(self, kind: str, which: str | int | Path, told: str) -> None:
         """One of the things has a fault of that kind; telling the same one again changes nothing."""
         self._found.setdefault(kind, set()).add(which)
         self._first.setdefault(kind, told)
 
     @property
-    def having(self) -> set[Hashable]:
+    def having(self) -> set[str | int | Path]:
         """Which of the things have a fault of any kind."""
         return set().union(*self._found.values())
 

@@ -83,10 +83,12 @@ def _no_file(path: Path) -> LedgerError:
     expected = "expected the SQLite file of an MLflow tracking store, such as mlflow.db"
     if not path.is_dir():
         return LedgerError(f"{path} is not there; {expected}.")
-    if any(path.glob("*/meta.yaml")) or any(path.glob("*/*/meta.yaml")):
+    inner = path / "mlruns"
+    folder = inner if inner.is_dir() else path
+    if folder.name == "mlruns" or any(folder.glob("*/meta.yaml")):
         return LedgerError(
-            f"{path} is a folder of MLflow's old file store; {expected}. MLflow 3.10 or later makes one of it: "
-            f"{MIGRATE.format(folder=path)}"
+            f"{folder} is a folder of MLflow's old file store; {expected}. MLflow 3.10 or later makes one of it: "
+            f"{MIGRATE.format(folder=folder)}"
         )
     return LedgerError(f"{path} is a folder; {expected}.")
 

@@ -164,8 +164,8 @@ def _add_settings(
                 first_rows[run, setting] = row
                 runs[run].params[setting] = cell
     notes += faults.notes(total)
-    for run in faults.having & runs.keys():
-        del runs[str(run)]
+    for run in [run for run in runs if run in faults.having]:
+        del runs[run]
 
 
 def _firsts(table: ForeignTable, column: str, rows: "polars.DataFrame") -> Iterator[tuple[int, str, Any]]:

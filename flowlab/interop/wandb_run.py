@@ -68,7 +68,7 @@ def add_points(
     for (run,), logged in found.filter(is_filled & polars.col("is_whole")).group_by("run", maintain_order=True):
         if run not in runs:
             continue
-        last_rows[run] = logged["row"].max()
+        last_rows[run] = logged["row"][-1]
         if num_others := int(logged["other"].sum()):
             runs[run].left_out[key, "that are no numbers"] += num_others
         points = logged.drop_nulls("value")

@@ -56,16 +56,17 @@ def test_a_store_without_workspaces_is_read(tmp_path: Path) -> None:
         read_store(store.path, "pilott", None)
 
 
-@pytest.mark.parametrize("inside", ["", "mlruns"])
-def test_an_old_file_store_names_the_command_that_mends_it(tmp_path: Path, inside: str) -> None:
-    (tmp_path / "old" / inside / "0").mkdir(parents=True)
-    (tmp_path / "old" / inside / "0" / "meta.yaml").write_text("experiment_id: '0'\n")
+@pytest.mark.parametrize(("given", "store"), [("old", "old"), ("old/mlruns", "old/mlruns"), ("old", "old/mlruns")])
+def test_an_old_file_store_names_the_command_that_mends_it(tmp_path: Path, given: str, store: str) -> None:
+    (tmp_path / store / "0").mkdir(parents=True)
+    (tmp_path / store / "0" / "meta.yaml").write_text("experiment_id: '0'\n")
     with pytest.raises(LedgerError) as told:
-        read_store(tmp_path / "old", None, None)
+        read_store(tmp_path / given, None, None)
+    folder = tmp_path / store
     assert str(told.value) == (
-        f"{tmp_path / 'old'} is a folder of MLflow's old file store; expected the SQLite file of an MLflow tracking "
-        f"store, such as mlflow.db. MLflow 3.10 or later makes one of it: mlflow migrate-filestore --source "
-        f"{tmp_path / 'old'} --target sqlite:///mlflow.db"
+        f"{folder} is a folder of MLflow's old file store; expected the SQLite file of an MLflow tracking store, such "
+        f"as mlflow.db. MLflow 3.10 or later makes one of it: mlflow migrate-filestore --source {folder} "
+        f"--target sqlite:///mlflow.db"
     )
 
 
