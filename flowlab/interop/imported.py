@@ -64,20 +64,22 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
     reference = _control_recipe([run.name for run in controls], [recipes[run.run_id] for run in controls], bool(seeds))
     evaluation = {"imported": foreign.tool, "file": digest_json({"tool": foreign.tool} | foreign.identity)}
     replicates: Counter[tuple[str, int, str]] = Counter()
-    named = []
+    named: list[ImportedRun] = []
+    run_ids: set[str] = set()
     for run in labelled:
         lever, recipe = levers[run.label or ""], recipes[run.run_id]
-        digest, identity = (
-            digest_json(recipe),
-            digest_json({"tool": foreign.tool, "run": run.run_id} | foreign.identity),
-        )
+        whose = {"tool": foreign.tool, "run": run.run_id} | foreign.identity
+        digest, identity = digest_json(recipe), digest_json(whose)
+        run_id = f"imported-{_slug(run.name)}-{identity[:8]}"
+        run_id = f"{run_id}{identity[8:24]}" if run_id in run_ids else run_id
+        run_ids.add(run_id)
         seed = seed_of(dict(flat(run.params)), seeds)
         seed = _own_number(identity) if seed is None else seed
         replicate = replicates[lever, seed, digest]
         replicates[lever, seed, digest] += 1
         named.append(
             ImportedRun(
-                run_id=f"imported-{_slug(run.name)}-{identity[:8]}",
+                run_id=run_id,
                 lever=lever,
                 seed=seed,
                 replicate=replicate,

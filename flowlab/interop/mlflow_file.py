@@ -64,6 +64,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(_address(path), uri=True)) as store:
             store.text_factory = bytes
+            store.execute("begin")  # all that is read is of one moment, whoever writes meanwhile
             yield store
     except sqlite3.Error as error:
         raise _unread(path, error) from None

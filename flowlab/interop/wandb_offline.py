@@ -40,12 +40,13 @@ def read_offline(paths: Sequence[Path], notes: list[str]) -> tuple[str | None, d
     """The project of these files' runs, and the runs by id. Both empty without files.
 
     A file that says not even which run it is of, as one does that was killed at its start, is left out with a note.
-    So is one of which most is damaged. Raises LedgerError if most are such, or if they are of several projects.
+    So is one of which most is damaged, or what stands before the first step. Raises LedgerError if most are such, or if
+    they are of several projects.
     """
     faults = Faults("offline runs")
     runs: dict[str, WandbRun] = {}
     projects: dict[str, None] = {}
-    for path in paths:
+    for path in {path.resolve(): path for path in paths}.values():  # W&B keeps a link to the latest one beside them
         found = _read(path, faults, notes)
         if found is None:
             continue
@@ -56,7 +57,7 @@ def read_offline(paths: Sequence[Path], notes: list[str]) -> tuple[str | None, d
             )
         runs[found.run_id] = found.run
         projects[found.project] = None
-    notes += faults.notes(len(paths))
+    notes += faults.notes(len({path.resolve() for path in paths}))
     if len(projects) > 1:
         raise LedgerError(
             f"these offline runs are of several projects: {listed(projects)}. Import one after the other."
@@ -68,7 +69,7 @@ def read_offline(paths: Sequence[Path], notes: list[str]) -> tuple[str | None, d
 
 
 def _read(path: Path, faults: Faults, notes: list[str]) -> _Offline | None:
-    """What the file says; None, and a fault, if most of it is damaged or it does not say which run it is of."""
+    """What the file says; None, and a fault, if most of it is damaged, or the beginning, which has the config."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -77,14 +78,15 @@ def _read(path: Path, faults: Faults, notes: list[str]) -> _Offline | None:
         raise LedgerError(f"{path} is no offline run of W&B that flowlab reads: expected it to begin with {HEADER!r}.")
     run, run_id, project = WandbRun("", status=CRASHED, said=NO_EXIT), "", ""
     damaged: list[str] = []
-    total = 0
+    total, is_config_whole = 0, True
     for total, record in enumerate(records_of(content), 1):
         try:
             run_id, project = _add(run, record) or (run_id, project)
         except ValueError as error:
             damaged.append(f"record {total} is damaged ({error})")
             run.unsure.update(run.values)
-    if 2 * len(damaged) > total or not run_id:
+            is_config_whole = is_config_whole and bool(run.values)
+    if 2 * len(damaged) > total or not run_id or not is_config_whole:
         why = damaged[0] if damaged else "it has no whole record of the run that it is of"
         faults.add("damaged", path, f"{path}: {why}.")
         return None

@@ -4,7 +4,7 @@ from tests.fuzz.imports import run
 
 
 def test_damaged_files_are_imported_or_refused() -> None:
-    counts, faults = run(80, seed=11)
+    counts, faults = run(60, seed=11)
     assert faults == []
     for kind in ("csv", "parquet", "db", "wandb"):
         assert counts[f"{kind} imported"] > 0

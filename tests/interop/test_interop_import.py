@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flowlab.core.digest import digest_json
 from flowlab.core.errors import FlowlabError, LedgerError, UnknownNameError
 from flowlab.interop.import_runs import Imported, import_runs
 from flowlab.interop.metric_map import MetricMap, MetricName
@@ -410,3 +411,22 @@ def test_a_process_that_dies_leaves_nothing_that_ingestion_sees(
     assert by_lever(ledger, runs) == {}
     assert len(from_mlflow(store.path, runs).added) == 3
     assert len(by_lever(ledger, runs)) == 3
+
+
+def test_names_that_kebab_letters_cannot_tell_apart_stay_apart(runs: Path, tmp_path: Path) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    names = ["lr=1", "lr=-1", "\u57fa\u7ebf 1", "\u6a21\u578b 1", "x" * 70, "x" * 71, "Deep Net", "deep_net"]
+    for number, name in enumerate(names):
+        store.run(f"{number}", name, {"loss": [(0, 1.0)]}, params={"seed": "1"})
+    done = from_mlflow(store.path, runs, control="\u57fa\u7ebf 1")
+    levers = [run.lever for run in done.added]
+    assert levers[2] == "control"
+    assert levers[6] == levers[7] == "deep-net"
+    assert len(set(levers)) == 7
+    assert "'Deep Net', 'deep_net' are all taken as deep-net" in done.notes
+
+
+def test_runs_whose_digests_begin_alike_are_two(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowlab.interop.imported.digest_json", lambda value: "0" * 8 + digest_json(value))
+    done = from_mlflow(pilot(tmp_path / "mlflow.db").path, runs)
+    assert len(done.added) == len(list(runs.iterdir())) == 3

@@ -123,6 +123,22 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path: Path, second: list
         read(first, write_offline(tmp_path / "b.wandb", second))
 
 
+def test_a_run_whose_config_may_be_damaged_is_left_out(tmp_path: Path) -> None:
+    records = offline_records("r1", "baseline", {"lr": 1}, HISTORY)
+    records.insert(2, b"\x0b")
+    good = write_offline(tmp_path / "good.wandb", offline_records("r2", "baseline", None, HISTORY))
+    found = read(good, write_offline(tmp_path / "bad.wandb", records))
+    assert [run.run_id for run in found.runs] == ["r2"]
+    assert "bad.wandb: record 3 is damaged (field 1 is of wire type 3)" in found.notes[0]
+
+
+def test_a_link_to_a_run_is_no_other_run(tmp_path: Path) -> None:
+    path = write_offline(tmp_path / "a.wandb", offline_records("r1", "baseline", None, HISTORY))
+    link = tmp_path / "latest.wandb"
+    link.symlink_to(path)
+    assert len(read(path, link).runs) == 1
+
+
 @pytest.mark.parametrize(("name", "label"), [("model.kind", "deep"), ("group", "my-group")])
 def test_a_setting_or_the_group_may_name_the_lever(tmp_path: Path, name: str, label: str) -> None:
     path = write_offline(tmp_path / "a.wandb", offline_records("r1", "x", {"model": {"kind": "deep"}}, HISTORY))
