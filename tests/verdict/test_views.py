@@ -48,8 +48,11 @@ def code_of(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill_ledger(tmp_path_factory.mktemp("judged"))
+
+
+def fill_ledger(folder: Path) -> Path:
     """A ledger with two rules, three bases, levers, a placebo, replicates, a crash, drives, two devices, a stack."""
-    folder = tmp_path_factory.mktemp("judged")
     ledger, runs = folder / "ledger.duckdb", folder / "runs"
     migrate(ledger)
     campaign = Campaign(ledger, runs, preset("fresh", (1001, 1002), (1001, 1002, 1003, 1004)))
