@@ -16,8 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from flowlab.ledger.migrate import migrations_dir
 from tests.verdict.test_views import fill_ledger
 
@@ -55,7 +53,7 @@ again = connection.cursor()
 for name in files:
     again.execute(re.sub("^CREATE (TEMP )?VIEW (temp.)?(main.)?", "create temp view ", printed[name]))
 answers["again"] = ask(again)
-answers["printed"] = {name: re.sub("^CREATE (TEMP )?VIEW ", "", text) for name, text in printed.items() if name in files}
+answers["printed"] = {name: " ".join(printed[name].split()) for name in files}
 json.dump(answers, sys.stdout)
 """
 """Runs where flowlab is not installed: duckdb and the view files are all it needs."""
