@@ -27,7 +27,8 @@ from flowlab.study.study import Study
 from flowlab.study.unused import OWN_OBJECTIVES
 from flowlab.train.cohort import shape_signature
 from flowlab.train.data import channel_alphas, require_whole_batch
-from flowlab.verdict.judge import read_owed
+from flowlab.verdict.judge import read_broken_panels, read_owed
+from flowlab.verdict.seal import tell_clock
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,28 @@ def launch_owed(
     note_caches(study, ground)
     planned, unknown = plan_owed(study, ground, owed, read_statuses(study))
     if not planned and not unknown:
-        raise MissingError(
-            "nothing is owed: the rule has what it needs of every lever. Try another: flowlab run --lever NAME"
-        )
+        raise MissingError(_nothing_owed(study))
     done = carry_out(study, ground, planned, where, progress, announce)
     return Launched(done.run_ids, done.trained, [*unknown, *done.problems])
+
+
+def _nothing_owed(study: Study) -> str:
+    """Why nothing is owed, and what to do instead: the same as the verdicts say."""
+    broken = read_broken_panels(study.ledger)
+    if not broken:
+        return "nothing is owed: the rule has what it needs of every lever. Try another: flowlab run --lever NAME"
+    rule, seeds = broken.popitem()
+    controls = ", ".join(f"{CONTROL}@{seed}" for seed in seeds)
+    return (
+        f"nothing is owed: the panel of rule {rule!r} will never be complete, for {controls} crashed. Give it other "
+        f"panel_seeds in experiments.toml, and put that on the record: flowlab rule amend --reason TEXT"
+    )
 
 
 def stand(study: Study, levers: Sequence[str], device: torch.device | None, progress: Progress, show: Show) -> Ground:
     """The ground that runs stand on: caches built, caches and base noted, the rule sealed, every journal read."""
     ingest(study.ledger, study.runs)
+    tell_clock(study.ledger, progress)
     ground = open_ground(study, levers, device, progress)
     require_judgeable(study, ground)
     note_caches(study, ground)
