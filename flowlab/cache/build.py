@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from flowlab.cache.identity import cache_id, describe_identity
 from flowlab.cache.layout import ArrayWriter
-from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
+from flowlab.core.errors import CacheBuildError, CacheMismatchError
 from flowlab.core.files import write_atomic
 from flowlab.core.locks import hold
 from flowlab.core.plugins import Encoder, Source
@@ -48,8 +48,8 @@ def build_cache(
 ) -> Path:
     """The path of the cache for exactly these inputs, built unless it is there.
 
-    Raises BusyError while another process builds it, CacheBuildError when the disk refuses or a side has no
-    window left.
+    Where another process builds it, this one waits, and finds it done. Raises CacheBuildError when the disk refuses or
+    a side has no window left.
     """
     identity = describe_identity(source, split, windows, encoder, variants)
     name = cache_id(identity)
@@ -57,8 +57,8 @@ def build_cache(
     partial = caches_dir / f"{name}.zarr.partial"
     try:
         caches_dir.mkdir(parents=True, exist_ok=True)
-        busy = BusyError(f"another process is building cache {name}. Wait for it: flowlab cache list")
-        with hold(caches_dir / f"{name}.lock", 0, busy):
+        told = f"waiting for another flowlab process, which builds cache {name}"
+        with hold(caches_dir / f"{name}.lock", tell=lambda: progress.say(told)):
             if path.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed just after the renaming
                 return path
