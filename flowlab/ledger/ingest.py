@@ -30,7 +30,7 @@ from flowlab.ledger.writer import Writer
 if TYPE_CHECKING:
     import duckdb
 
-BATCH_BYTES = 2_000_000  # of journals, in one transaction that has more entries than one
+BATCH_BYTES = 1_000_000  # of journals, in one transaction that has more entries than one
 BATCH_ENTRIES = 64
 SHOWN_BYTES = 4_000_000  # of unread journals: below it nobody has time to look at a bar
 LOCK_FILE = "ingest.lock"

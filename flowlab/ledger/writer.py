@@ -60,7 +60,8 @@ class Writer:
         """
         where, params = ("", list[Any]()) if run_id is None else (" where run_id = ?", [run_id])
         if table == "metrics":
-            where, params = f"{where} and step in (select unnest(?))", [*params, sorted(steps)]
+            where += """ and step in (select unnest(from_json(?, '["BIGINT"]')))"""
+            params = [*params, json.dumps(sorted(steps))]  # as one text: DuckDB looks at each value of a list for long
         return records(self._connection.execute(f"select * from {table}{where}", params))
 
     def insert(self, table: str, rows: list[Row]) -> None:
