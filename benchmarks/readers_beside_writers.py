@@ -2,9 +2,10 @@
 
 --writers processes each append a line of metrics as an epoch of a run does, every --pause-s seconds, each line waiting
 for the disk as those of runs do. --readers processes go round the commands meanwhile. Phases alternate, nobody writing
-and everybody writing, --rounds times, --seconds each; readers are as many in both. Told for each command: the medians,
-the longest time, what it may take (1.5 times the idle median and a second), how many lines `ingested` one phase wrote
-for each command and journal, and how many answers were not exit code 0.
+and everybody writing, --rounds times, --seconds each; readers are as many in both. Told for each command: medians and
+the longest time, medians of processor time (which says more where others use the machine too), what it may take (1.5
+times the idle median and a second), how many lines `ingested` a phase wrote for each command and journal, and how many
+answers were not exit code 0.
 
 Prints a table and writes benchmarks/results/readers_beside_writers.json. Small: --seconds 10 --rounds 1.
 """
@@ -13,6 +14,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -42,7 +44,7 @@ COMMANDS = {
     "ledger verify": ["ledger", "verify"],
 }
 ROWS_PER_LINE = 16  # of an epoch: the error, by flow time, and what was trained on
-Times = dict[str, list[float]]
+Times = dict[str, list[tuple[float, float]]]  # wall and processor seconds
 
 
 def main() -> None:
@@ -66,15 +68,18 @@ def main() -> None:
         num_lines = sum(path.read_bytes().count(b"\n") for path in (root / "runs").glob("*/journal.jsonl"))
     result: dict[str, Any] = {"cores": os.cpu_count()} | vars(asked)
     result |= {"lines_written": num_lines, "not_exit_code_0": failed, "orders_per_command_and_journal": most_orders}
-    print(f"{'command':<16}{'idle':>8}{'beside':>8}{'longest':>9}{'allowed':>9}{'asked':>7}  seconds")
+    print(f"{'seconds of':<16}{'idle':>8}{'beside':>8}{'longest':>9}{'allowed':>9}{'cpu idle':>10}{'cpu beside':>12}")
     for command in COMMANDS:
         idle, beside = phases["idle"].get(command, []), phases["beside"].get(command, [])
         if not idle or not beside:
             continue
-        middle, at_once = statistics.median(idle), statistics.median(beside)
-        told = {"idle_s": middle, "beside_s": at_once, "longest_s": max(beside), "allowed_s": 1.5 * middle + 1}
-        result[command] = told | {"asked": len(beside)}
-        print(f"{command:<16}{middle:8.2f}{at_once:8.2f}{max(beside):9.2f}{told['allowed_s']:9.2f}{len(beside):7}")
+        (idle_s, idle_cpu_s), (beside_s, beside_cpu_s) = (
+            [*map(statistics.median, zip(*got, strict=True))] for got in (idle, beside)
+        )
+        told = {"idle_s": idle_s, "beside_s": beside_s, "longest_s": max(beside)[0], "allowed_s": 1.5 * idle_s + 1}
+        result[command] = told | {"idle_cpu_s": idle_cpu_s, "beside_cpu_s": beside_cpu_s, "asked": len(beside)}
+        shown = f"{idle_s:8.2f}{beside_s:8.2f}{told['longest_s']:9.2f}{told['allowed_s']:9.2f}"
+        print(f"{command:<16}{shown}{idle_cpu_s:10.2f}{beside_cpu_s:12.2f}")
     for what in ("lines_written", "not_exit_code_0", "orders_per_command_and_journal"):
         print(f"{what:<34} {result[what]:,.3g}" if what.startswith("orders") else f"{what:<34} {result[what]:,}")
     path = Path(__file__).parent / "results" / "readers_beside_writers.json"
@@ -170,14 +175,19 @@ def read_round(root: Path, first: int, seconds: float) -> tuple[Times, int]:
     while time.monotonic() < until:
         name = names[number % len(names)]
         command = [sys.executable, "-c", "from flowlab.cli.main import main; main()", *COMMANDS[name]]
-        begin = time.perf_counter()
+        begin, cpu_before_s = time.perf_counter(), children_cpu_s()
         done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-        times.setdefault(name, []).append(time.perf_counter() - begin)
+        times.setdefault(name, []).append((time.perf_counter() - begin, children_cpu_s() - cpu_before_s))
         if done.returncode:
             failed += 1
             print(f"{name}: {done.stderr.strip()}", file=sys.stderr)
         number += 1
     return times, failed
+
+
+def children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def count_orders(root: Path) -> int:
