@@ -65,7 +65,7 @@ def launch(
     show: Show,
     announce: Callable[[list[PlannedRun]], None],
 ) -> Launched:
-    """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger even when interrupted."""
+    """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger."""
     ground = stand(study, [lever for lever in levers if lever != CONTROL], where.device, progress, show)
     planned = plan_runs(study, ground, levers, seeds, read_statuses(study), again=again)
     return carry_out(study, ground, planned, where, progress, announce)
@@ -115,7 +115,7 @@ def carry_out(
     progress: Progress,
     announce: Callable[[list[PlannedRun]], None],
 ) -> Launched:
-    """Train what of `planned` is not done, and bring it into the ledger even when interrupted.
+    """Train what of `planned` is not done, and bring it into the ledger, also where a run failed.
 
     What another process is training already is waited for instead.
     """
@@ -133,7 +133,7 @@ def carry_out(
         trained = train_together(
             study.runs, missing, lambda runs: executor.execute(study, ground, runs, progress), progress
         )
-    except BaseException:
+    except FlowlabError:  # after Ctrl-C nobody waits for this either
         with suppress(FlowlabError):  # the next command brings it in
             ingest(study.ledger, study.runs, patience_s=READER_PATIENCE_S)
         raise
