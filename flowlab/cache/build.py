@@ -22,7 +22,7 @@ from flowlab.cache.pieces import FRAMES, Pieces, Rows
 from flowlab.cache.shared_frames import require_no_shared_stretch
 from flowlab.cache.verify import damage, trust_cache
 from flowlab.core.digest import digest_bytes
-from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
+from flowlab.core.errors import CacheBuildError, CacheMismatchError
 from flowlab.core.files import trouble
 from flowlab.core.locks import hold
 from flowlab.core.plugins import Encoder, Source
@@ -49,9 +49,9 @@ def build_cache(
 ) -> Path:
     """The path of the cache for exactly these inputs, built unless it is there and whole.
 
-    One that is damaged is built anew and takes the place of the old. Raises BusyError while another process builds it,
-    CacheBuildError when the disk refuses or a side has no window left, CacheMismatchError if both sides of the split
-    show one recording.
+    One that is damaged is built anew and takes the place of the old. Where another process builds it, this one waits,
+    and finds it done. Raises CacheBuildError when the disk refuses or a side has no window left, CacheMismatchError if
+    both sides of the split show one recording.
     """
     identity = describe_identity(source, split, windows, encoder, variants, plugins or {})
     name = cache_id(identity)
@@ -59,8 +59,8 @@ def build_cache(
     partial = caches_dir / f"{name}.zarr.partial"
     try:
         caches_dir.mkdir(parents=True, exist_ok=True)
-        busy = BusyError(f"another process is building cache {name}. Wait for it: flowlab cache list")
-        with hold(caches_dir / f"{name}.lock", 0, busy):
+        told = f"waiting for another flowlab process, which builds cache {name}"
+        with hold(caches_dir / f"{name}.lock", tell=lambda: progress.say(told)):
             if path.exists():
                 found = damage(path, progress)
                 if not found:

@@ -91,14 +91,14 @@ def encoder_train(
 
 def encoder_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
     """The study's frozen encoder: its condition, its weights, and how well its pretraining went."""
+    from flowlab.cli.judge import ingest_all
     from flowlab.drives.source import open_source
     from flowlab.encoder.weights import describe_encoder
     from flowlab.lab.encoders import find_pin
-    from flowlab.ledger.ingest import ingest
 
     found = open_study(study)
     inputs = found.base.inputs
-    ingest(found.ledger, found.runs)
+    ingest_all(found)
     _require_own_encoder(inputs)
     pin = find_pin(found, inputs, open_source(inputs.drives, found.root))
     if pin is None:

@@ -100,6 +100,37 @@ class BusyError(FlowlabError):
     """Another process holds what this one needs."""
 
 
+class CannotWriteError(FlowlabError):
+    """This user or this file system does not let flowlab write. `short` says it without the next step."""
+
+    def __init__(self, short: str, advice: str) -> None:
+        super().__init__(short, advice)  # both, so that a worker's error reaches its parent whole
+        self.short, self.advice = short, advice
+
+    def __str__(self) -> str:
+        return f"{self.short}. {self.advice}"
+
+
+class NoAccessError(CannotWriteError):
+    """A file of the study that this user may not write."""
+
+    def __init__(self, path: object, advice: str = "Ask for write access to the study, or work on a copy.") -> None:
+        super().__init__(f"you may not write {path}", advice)
+        self.args = (path, advice)
+
+
+class NoLocksError(CannotWriteError):
+    """A file system without file locks."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(
+            f"{path} cannot be locked: locks are what is missing on this file system (flock: {reason})",
+            "They keep two processes from writing at once. Put the study on a local disk, or have this file system "
+            "mounted with locks (Lustre: -o flock; NFS: with its lock service).",
+        )
+        self.args = (path, reason)
+
+
 def unknown_name(kind: str, got: str, known: Iterable[str], where: str = "") -> UnknownNameError:
     """The error for `got` not being one of `known`, with the nearest name first and all names after it."""
     names = sorted(known)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import DriveError, FlowlabError, MissingError, unknown_name
+from flowlab.core.locks import hold
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive
 from flowlab.core.vocabulary import CHANNELS
@@ -127,6 +128,14 @@ def record(settings: CarRacingDrives, root: Path, progress: Progress = SILENT) -
         if importlib.util.find_spec(package) is None:
             raise MissingError(f"recording needs {package}, which is not installed: pip install 'flowlab[sim]'")
     folder.mkdir(parents=True, exist_ok=True)
+    told = f"waiting for another flowlab process, which records drives into {folder}"
+    with hold(folder / "record.lock", tell=lambda: progress.say(told)):
+        missing = [item for item in missing if not _path(folder, item[0]).is_file()]
+        return _record(settings, folder, missing, progress) if missing else []
+
+
+def _record(settings: CarRacingDrives, folder: Path, missing: list[tuple[str, int]], progress: Progress) -> list[str]:
+    """Record these drives, each by its id and number; returns their ids."""
     with progress.task("record drives", len(missing), "drives") as task, _workers(len(missing)) as pool:
         waiting = {pool.submit(_record_one, settings, number, _path(folder, drive_id)) for drive_id, number in missing}
         while waiting:

@@ -28,6 +28,7 @@ from flowlab.study.study import Study
 from flowlab.train.cohort import shape_signature
 
 POLL_S = 0.2
+NICENESS = 5  # of a worker: a command that somebody waits for comes before runs that nobody looks at
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def _work(study: Study, ground: Ground, runs: list[PlannedRun], device: torch.de
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None
     _die_with(parent.pid)
+    os.nice(NICENESS)
     torch.set_num_threads(1)
     import_s = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_start_s()
     try:

@@ -23,6 +23,7 @@ from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.policies import Facts
 from flowlab.lab.run_dir import RunDir
+from flowlab.lab.sharing import take_free
 from flowlab.policy.build import seen_tokens
 from flowlab.study.lever import changed_keys
 from flowlab.study.study import CONTROL, Study
@@ -59,13 +60,14 @@ def run_all(
 ) -> None:
     """Train and evaluate `runs` in this process, in as few cohorts as shapes, caches and their progress allow.
 
+    Runs that another process is at, or has ended meanwhile, are left to it (lab/sharing.py waits for them).
     A cohort that fails does not keep the others from their end; then the first one's FlowlabError is raised, a
     RunFailedError for what nobody foresaw.
     """
     planned = {item.run.run_id: item for item in runs}
     failed: list[FlowlabError] = []
     with ExitStack() as stack:
-        folders = {run_id: stack.enter_context(RunDir(study.runs / run_id)) for run_id in planned}
+        folders = take_free(study.runs, planned, stack)
         alike: dict[tuple[int, str, str], list[Run]] = {}
         for run_id, folder in folders.items():
             run = planned[run_id].run

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from flowlab.cache.attributes import build_name, content_of
 from flowlab.cache.cache import Cache
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import BusyError, ResumeError, RunFailedError
+from flowlab.core.errors import BusyError, FlowlabError, ResumeError, RunFailedError
 from flowlab.core.files import write_json_atomic
-from flowlab.core.locks import take
+from flowlab.core.locks import no_access, take
 from flowlab.core.types import MetricRow
 from flowlab.journal.journal import read_lines
 from flowlab.journal.lines import RunJournal
@@ -35,6 +35,11 @@ from flowlab.train.crash import Crash
 DRAWS_CHUNK_FRAMES = 1024
 
 
+def lock_of(run: Path) -> Path:
+    """The file that is locked while a process works on the run of this folder."""
+    return run / "lock"
+
+
 @dataclass
 class RunDir:
     """One run's folder while this process works on it. Use it in a with statement: it holds the run's lock."""
@@ -47,11 +52,15 @@ class RunDir:
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = (self.path / "lock").open("ab")
+        path = lock_of(self.path)
+        try:
+            lock = path.open("ab")
+        except OSError as error:
+            raise no_access(path, error) from None
         busy = BusyError(f"run {self.path.name} is being trained by another process. Wait for it: flowlab status")
         try:
-            take(lock.fileno(), 0, busy)
-        except BusyError:
+            take(lock.fileno(), path, 0, busy)
+        except FlowlabError:
             lock.close()
             raise
         self._lock = lock

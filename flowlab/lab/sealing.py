@@ -48,7 +48,7 @@ def seal_study_rule(study: Study, ground: Ground, progress: Progress, show: Show
     Raises RuleChangedError if another rule is in force, RuleRefusedError for a rule that must not be sealed.
     """
     rule = rule_for(study, ground)
-    ingest(study.ledger, study.runs)
+    ingest(study.ledger, study.runs, runs_too=False)
     if is_in_force(rule, study.ledger):
         return False
     require_sealable(rule)

@@ -86,15 +86,16 @@ def _ingested(runs_dir: Path, line: Line, offsets: dict[str, int]) -> Entry:
     journal, begin, end, digest = parse_order(line)
     known = offsets.get(journal, 0)
     entry = Entry(line, INGESTED, journal, journal, is_first=known == 0, up_to_offset=max(end, known))
-    content = _read(runs_dir / journal, end)
-    if len(content) < end or digest_part(content[begin:end]) != digest:
+    low = min(begin, known)  # `known` is before `begin` if an older flowlab read what was there
+    content = _read(runs_dir / journal, low, end)
+    if low + len(content) < end or digest_part(content[begin - low :]) != digest:
         sentence = f"{journal}: bytes {begin} to {end} are gone, or are not those that were read at first"
         entry.problems.append(f"{runs_dir / sentence}. Put the old journal back; without it the ledger lacks this run.")
         at = {"journal": journal, "position": begin, "run_id": entry.run_id, "time_us": entry.time_us}
         entry.rows.append(("events", event_row(at, "missing_part", sentence), at))
         entry.up_to_offset = known  # whatever stands there by now is still to be read
         return entry
-    lines = parse_lines(content[known:end], known)  # `known` is before `begin` if an older flowlab read what was there
+    lines = parse_lines(content[known - low :], known)
     entry.num_lines, entry.num_bytes = len(lines), end - known
     _collect(entry, runs_dir, lines, RUN_KINDS)
     return entry
@@ -113,10 +114,11 @@ def _collect(entry: Entry, runs_dir: Path, lines: list[Line], makers: dict[str, 
             entry.rows.append(("events", event, at))
 
 
-def _read(path: Path, end: int) -> bytes:
+def _read(path: Path, begin: int, end: int) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(min(end, path.stat().st_size))
+            file.seek(begin)
+            return file.read(max(0, min(end, path.stat().st_size) - begin))
     except OSError:
         return b""
 

@@ -15,7 +15,7 @@ import flowlab
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import LedgerError
 from flowlab.ledger.chain import adopt
-from flowlab.ledger.connection import lock_door, open_ledger, open_new, records, trouble
+from flowlab.ledger.connection import is_of_disk, lock_door, one_line, open_ledger, open_new, records, trouble
 
 if TYPE_CHECKING:
     import duckdb
@@ -169,7 +169,10 @@ def apply_schema(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None
                 adopt(opened)
             connection.exec_driver_sql("checkpoint")
     except (DBAPIError, duckdb.Error) as error:
-        raise trouble(ledger_path, getattr(error, "orig", None) or error) from error
+        cause = getattr(error, "orig", None) or error
+        if is_of_disk(cause):
+            raise trouble(ledger_path, cause) from error
+        raise LedgerError(f"{ledger_path} cannot be upgraded: {one_line(cause)}") from error
     finally:
         engine.dispose()
 

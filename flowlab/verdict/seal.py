@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flowlab.core.errors import RuleChangedError, RuleRefusedError
+from flowlab.core.errors import BusyError, RuleChangedError, RuleRefusedError
 from flowlab.core.locks import hold
 from flowlab.core.progress import Progress
 from flowlab.ledger.connection import read
@@ -159,8 +159,9 @@ def _changed(rule: Rule, sealed: Rule) -> RuleChangedError:
 
 
 @contextmanager
-def one_at_a_time(runs_dir: Path) -> Iterator[None]:
-    """One process at a time takes a decision of the study."""
+def one_at_a_time(runs_dir: Path, patience_s: float | None = None) -> Iterator[None]:
+    """One process at a time takes a decision of the study. Raises BusyError after `patience_s` seconds, if given."""
     runs_dir.mkdir(parents=True, exist_ok=True)
-    with hold(runs_dir / LOCK_FILE):
+    busy = BusyError(f"another flowlab process takes a decision of the study (it holds {runs_dir / LOCK_FILE})")
+    with hold(runs_dir / LOCK_FILE, patience_s, busy):
         yield

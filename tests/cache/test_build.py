@@ -1,11 +1,12 @@
 import dataclasses
-import fcntl
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from flowlab.cache.build import build_cache
 from flowlab.cache.cache import open_cache
 from flowlab.cache.pieces import Pieces
 from flowlab.cache.shared_frames import require_no_shared_stretch
-from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
+from flowlab.core.errors import CacheBuildError, CacheMismatchError
+from flowlab.core.locks import hold
 from flowlab.core.progress import Silent
 from flowlab.core.types import ConditionSpec, Drive, Split
 from flowlab.core.vocabulary import CHANNELS
@@ -181,11 +183,24 @@ def test_a_side_without_windows_is_refused(tmp_path: Path):
     assert not list(tmp_path.glob("*.zarr"))
 
 
-def test_a_second_builder_says_that_the_first_is_at_work(tmp_path: Path, built: Path):
-    with (tmp_path / f"{built.stem}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BusyError, match=f"another process is building cache {built.stem}"):
-            build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+def test_a_second_builder_waits_for_the_first_and_finds_it_done(
+    tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The first ends while the second says that it waits."""
+    monkeypatch.setattr("flowlab.core.locks.TELL_AFTER_S", 0.0)
+    first = hold(tmp_path / f"{built.stem}.lock")
+    first.__enter__()
+    said = []
+
+    def end_the_first(message: str) -> None:
+        said.append(message)
+        shutil.copytree(built, tmp_path / built.name)
+        first.__exit__(None, None, None)
+
+    progress = SimpleNamespace(say=end_the_first, task=None)  # no task: it builds nothing
+    path = build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path, progress)
+    assert path == tmp_path / built.name
+    assert said == [f"waiting for another flowlab process, which builds cache {built.stem}"]
 
 
 def test_a_disk_that_refuses_is_one_sentence_and_leaves_nothing_visible(tmp_path: Path):
