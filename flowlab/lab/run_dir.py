@@ -16,7 +16,7 @@ from flowlab.cache.attributes import build_name, content_of
 from flowlab.cache.cache import Cache
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import BusyError, FlowlabError, ResumeError, RunFailedError
-from flowlab.core.files import write_json_atomic
+from flowlab.core.files import trouble, write_json_atomic
 from flowlab.core.locks import no_access, take
 from flowlab.core.types import MetricRow
 from flowlab.journal.journal import read_lines
@@ -96,11 +96,15 @@ class RunDir:
     def failed(self, error: Exception, run_ids: Sequence[str]) -> RunFailedError:
         """The error for a cohort that this run was the first of; its traceback goes to this run's log.txt."""
         log = self.path / "log.txt"
-        log.write_text("".join(traceback.format_exception(error)))
+        try:
+            log.write_text("".join(traceback.format_exception(error)))
+            where = f"Traceback: {log.relative_to(self.path.parents[1])}."
+        except OSError as refused:
+            where = f"Its traceback could not be kept, {trouble(refused, log)}"
         lines = str(error).strip().splitlines() or [""]
         return RunFailedError(
-            f"{', '.join(run_ids)} failed: {type(error).__name__}: {lines[0]}. Traceback: "
-            f"{log.relative_to(self.path.parents[1])}. What else was asked for has been trained."
+            f"{', '.join(run_ids)} failed: {type(error).__name__}: {lines[0]}. {where} What else was asked for has "
+            f"been trained."
         )
 
     def count(self, kind: str) -> int:
