@@ -34,7 +34,7 @@ LOADED = (
 )  # fmt: skip
 """Modules that are loaded once, before the forks."""
 
-PATIENCE_S = 240.0
+PATIENCE_S = 1200.0  # a busy machine gives a command seconds in minutes
 MOST_WAITS = 60
 WAIT_S = 0.5
 

@@ -17,7 +17,8 @@ from typing import Any
 from flowlab.core.errors import FlowlabError
 
 HANG_S = 10  # of the processor's time: a busy machine is no hang
-WAIT_S = 120  # of wall time: nothing waits that long for a lock
+WAIT_S = 600  # of wall time: nothing waits that long for a lock, on a machine that is busy either
+PROGRESS = 50
 MOST_SHOWN = 20
 MESSAGE_CHARS = 4000  # the longest lists all keys that a lever may set
 
@@ -191,6 +192,8 @@ class Tally:
             for kind, handler in zip((signal.SIGPROF, signal.SIGALRM), before, strict=True):
                 signal.signal(kind, handler)
         self.ends[end] += 1
+        if self.ends.total() % PROGRESS == 0:
+            sys.stderr.write(f"{self}\n")
 
     def _fault(self, kind: str, name: str, told: str) -> str:
         self.faults.append(f"{kind}: {name}: {told}")
