@@ -131,6 +131,15 @@ class NoLocksError(CannotWriteError):
         self.args = (path, reason)
 
 
+MOST_TOLD = 300
+
+
+def told_by(error: Exception) -> str:
+    """What a library's error says, as part of one sentence: its first line, and no more than 300 characters of that."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first if len(first) <= MOST_TOLD else f"{first[:MOST_TOLD]}..."
+
+
 def unknown_name(kind: str, got: str, known: Iterable[str], where: str = "") -> UnknownNameError:
     """The error for `got` not being one of `known`, with the nearest name first and all names after it."""
     names = sorted(known)

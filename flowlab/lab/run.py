@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeError
-from flowlab.core.files import trouble
+from flowlab.core.files import OF_DISK, trouble
 from flowlab.core.progress import SILENT, Progress
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import cover, read_frames
@@ -88,17 +88,20 @@ def run_all(
                         run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
                 except FlowlabError as error:
                     failed.append(error)
-                except OSError as error:
-                    names = ", ".join(run.run_id for run in cohort.runs)
-                    failed.append(
-                        DiskError(
-                            f"{names} stopped: {trouble(error, study.runs)} Give the same command again to go on."
-                        )
-                    )
                 except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
-                    failed.append(outs[0].failed(error, [run.run_id for run in cohort.runs]))
+                    run_ids = [run.run_id for run in cohort.runs]
+                    failed.append(_of_disk(error, study, run_ids) or outs[0].failed(error, run_ids))
     if failed:
         raise failed[0]
+
+
+def _of_disk(error: Exception, study: Study, run_ids: list[str]) -> DiskError | None:
+    """The error for runs that stopped since the file system refused something; None for any other cause."""
+    if not isinstance(error, OSError) or error.errno not in OF_DISK:
+        return None
+    return DiskError(
+        f"{', '.join(run_ids)} stopped: {trouble(error, study.runs)} Give the same command again to go on."
+    )
 
 
 def run_cohort(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import zarr
@@ -48,7 +48,7 @@ class RunDir:
     discarded: str = ""  # why what the run had kept to go on from was thrown away
     _lock: IO[bytes] | None = None
     _journal: RunJournal | None = None
-    _on_record: set[tuple[str, str]] | None = None  # name and digest of the artifacts that the journal has
+    _on_record: list[tuple[Any, Any]] | None = None  # name and digest of the artifacts that the journal has
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,8 @@ class RunDir:
         """Put a file on record, once: a run that was killed and goes on may write the same one again."""
         if self._on_record is None:
             lines = [line.fields for line in read_lines(self.journal.path)[0]]
-            self._on_record = {(line["name"], line["digest"]) for line in lines if line.get("kind") == "artifact"}
+            said = [line for line in lines if line.get("kind") == "artifact"]
+            self._on_record = [(line.get("name"), line.get("digest")) for line in said]  # whatever a damaged line says
         if (name, digest) not in self._on_record:
             self.journal.artifact(name, digest, num_bytes)
-            self._on_record.add((name, digest))
+            self._on_record.append((name, digest))

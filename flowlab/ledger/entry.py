@@ -10,6 +10,7 @@ from flowlab.ledger.rows import RUN_KINDS, Maker, Row, event_row, rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
 
 INGESTED = "ingested"
+MOST_TOLD = 600
 
 
 class Part(NamedTuple):
@@ -109,7 +110,8 @@ def _collect(entry: Entry, runs_dir: Path, lines: list[Line], makers: dict[str, 
             entry.rows += [(table, row, at) for table, row in rows_of(line, where, makers)]
         except ValueError as error:
             sentence = f"{place(runs_dir / entry.journal, line.position)}: {error}"
-            entry.problems.append(f"{sentence}. The line was left out.")
+            told = sentence if len(sentence) <= MOST_TOLD else f"{sentence[:MOST_TOLD]}..."  # the ledger keeps it whole
+            entry.problems.append(f"{told}. The line was left out.")
             event = event_row(at, "unreadable_line", sentence.removeprefix(f"{runs_dir}/"))
             entry.rows.append(("events", event, at))
 

@@ -18,7 +18,7 @@ from flowlab.cache.pieces import Pieces
 from flowlab.cache.shared_frames import require_no_shared_stretch
 from flowlab.core.errors import CacheBuildError, CacheMismatchError
 from flowlab.core.locks import hold
-from flowlab.core.progress import Silent
+from flowlab.core.progress import SILENT, Silent
 from flowlab.core.types import ConditionSpec, Drive, Split
 from flowlab.core.vocabulary import CHANNELS
 from flowlab.encoder.drive_vit import DriveViT
@@ -197,9 +197,9 @@ def test_a_second_builder_waits_for_the_first_and_finds_it_done(
         shutil.copytree(built, tmp_path / built.name)
         first.__exit__(None, None, None)
 
-    progress = SimpleNamespace(say=end_the_first, task=None)  # no task: it builds nothing
-    path = build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path, progress)
-    assert path == tmp_path / built.name
+    progress, encoder = SimpleNamespace(say=end_the_first, task=SILENT.task), NumberEncoder()
+    path = build_cache(three_drives(), SPLIT, WINDOWS, encoder, VARIANTS, tmp_path, progress)
+    assert path == tmp_path / built.name and encoder.frames_seen == 0
     assert said == [f"waiting for another flowlab process, which builds cache {built.stem}"]
 
 
