@@ -143,7 +143,7 @@ def test_a_bad_line_is_named_and_stops_nothing(ledger: Path, runs: Path, line: s
 def test_what_is_told_of_a_huge_line_stays_short_and_the_ledger_keeps_it_whole(ledger: Path, runs: Path) -> None:
     path = write_run(runs, "a")
     with path.open("a") as journal:
-        journal.write(json.dumps({"kind": "wall_time", "time_us": 1, "seconds": "x" * 50_000}) + "\n")
+        journal.write(json.dumps({"kind": "metrics", "time_us": 1, "rows": ["x" * 50_000]}) + "\n")
     (problem,) = ingest(ledger, runs).problems
     assert len(problem) < 700 and problem.endswith("The line was left out.")
     (event,) = [row for row in table(ledger, "events") if row["what"] == "unreadable_line"]
