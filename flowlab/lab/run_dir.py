@@ -64,6 +64,9 @@ class RunDir:
             lock.close()
             raise
         self._lock = lock
+        for left in self.path.glob("*.*.partial"):  # of a process that was killed while it wrote
+            if left.is_file():
+                left.unlink(missing_ok=True)
         self._journal = RunJournal.of(self.path.parent, self.path.name)
         return self
 

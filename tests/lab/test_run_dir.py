@@ -56,3 +56,11 @@ def test_a_run_goes_on_after_a_damaged_line_of_its_journal(tmp_path: Path, field
     with RunDir(path) as out:
         out.save_policy({"w": torch.ones(1)}, {})
     assert '"name":"policy.safetensors","digest":"' in (path / "journal.jsonl").read_text()
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "control-1-0" / "resume.safetensors.4711.partial"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    with RunDir(left.parent):
+        assert not left.exists()
