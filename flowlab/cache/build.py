@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import zarr
 from numpy.typing import NDArray
 
 from flowlab.cache.attributes import SIDES, array_layouts
@@ -219,6 +218,8 @@ class _Build:
                     f"the {side} drives hold no whole window of {self.windows.history} + {self.windows.horizon} "
                     f"frames. Check flowlab drives show."
                 )
+        import zarr  # here: who has nothing to build does not wait for it
+
         zarr.create_group(store)
         layouts = array_layouts(attributes["identity"], num_windows, self.source.has_waypoints)
         digests: dict[str, str] = {}

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from flowlab.cache.attributes import build_name, content_of
@@ -141,6 +140,8 @@ class RunDir:
 
     def save_draws(self, draws: NDArray[np.float32]) -> None:
         """draws.zarr: raw draws (N, K, H, A), whole or not at all."""
+        import zarr  # here: who has nothing to train does not wait for it
+
         path = self.path / "draws.zarr"
         partial = self.path / "draws.zarr.partial"
         shutil.rmtree(partial, ignore_errors=True)
