@@ -1,45 +1,50 @@
-"""Finds one recording on both sides of a split, under whatever names, by its images: all of it, or a stretch."""
+"""Finds one recording on both sides of a split, under whatever names, by its images: all of it, or a part."""
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from flowlab.core.errors import CacheMismatchError
 from flowlab.core.types import Split
 
+IN_ORDER = 0.5
+"""The share of common images that has to come in one order on both sides. Of a recording it is all of them; of images
+that are few and simple, so that two drives happen to show the same ones, it is a small part.
+"""
+
 
 def require_no_shared_stretch(frames: Mapping[str, NDArray[np.int64]], split: Split, length: int) -> None:
-    """Raises CacheMismatchError if a train and a validation drive show the same `length` images in a row.
+    """Raises CacheMismatchError if a train and a validation drive show `length` different images in the same order.
 
-    `frames` has a digest of each image by drive. A drive that is on both sides by name (scale overfit) may be there. A
-    stretch counts if at least half of its images differ from each other: two cars that stand at one place are no copy.
+    `frames` has a digest of each image by drive. Frames may lie between, as where one side was thinned. A drive that is
+    on both sides by name (scale overfit) may be there. However long two cars stand at one place, that is one image.
     """
-    validates: dict[bytes, str] = {}
-    for drive_id in split.val:
-        if drive_id not in split.train:
-            validates |= dict.fromkeys(_stretches(frames[drive_id], length), drive_id)
-    if not validates:
-        return
-    for drive_id in split.train:
-        if drive_id in split.val:
-            continue
-        shared = [validates[key] for key in _stretches(frames[drive_id], length) if key in validates]
-        if shared:
-            num = len(shared) + length - 1
-            raise CacheMismatchError(
-                f"drives {drive_id!r} and {shared[0]!r} show the same images, {num} of {len(frames[drive_id])} frames: "
-                f"one recording, or a stretch of it, is on both sides of the split. Remove one of them, or name it in "
-                f"split.without."
-            )
+    for val_id in split.val:
+        place_of = {digest: place for place, digest in enumerate(_distinct(frames[val_id]))}
+        for train_id in split.train:
+            if train_id in split.val or val_id in split.train:
+                continue
+            common = [place_of[digest] for digest in _distinct(frames[train_id]) if digest in place_of]
+            num = _longest_rise(common)
+            if num >= max(length, IN_ORDER * len(common)):
+                raise CacheMismatchError(
+                    f"drives {train_id!r} and {val_id!r} show the same images, {num} different ones in the same order: "
+                    f"one recording, or a part of it, is on both sides of the split. Remove one of them, or name it in "
+                    f"split.without."
+                )
 
 
-def _stretches(frames: NDArray[np.int64], length: int) -> Sequence[bytes]:
-    """Every `length` digests in a row, as bytes, where at least half of them differ."""
-    if len(frames) < length:
-        return []
-    rows = sliding_window_view(frames, length)
-    in_order = np.sort(rows, axis=1)
-    num_distinct = 1 + (in_order[:, 1:] != in_order[:, :-1]).sum(axis=1)
-    return [row.tobytes() for row in rows[2 * num_distinct >= length]]
+def _distinct(frames: NDArray[np.int64]) -> list[int]:
+    """Each digest once, in the order in which the drive shows it first."""
+    return list(dict.fromkeys(frames.tolist()))
+
+
+def _longest_rise(places: Sequence[int]) -> int:
+    """The length of a longest increasing subsequence."""
+    ends: list[int] = []
+    for place in places:
+        at = bisect_left(ends, place)
+        ends[at : at + 1] = [place]
+    return len(ends)

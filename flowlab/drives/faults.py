@@ -59,21 +59,23 @@ def require_sound(drive_id: str, skipped: Sequence[Skipped], num_rows: int, max_
         return
     worst = reasons[0]
     values = [one.value for one in skipped if one.reason == worst.text and one.value is not None]
-    seen = f" {_unit(min(values), max(values))}" if values else ""
+    seen = f" {_unit(worst.text, min(values), max(values))}" if values else ""
     hint = f" {worst.first.hint}" if worst.first.hint else ""
     others = "".join(f" Also, in {one.rows} rows: {one.text}." for one in reasons[1:3])
     raise FaultyDriveError(
         f"drive {drive_id!r} is refused, since {worst.rows} of its {num_rows} rows ({worst.rows / num_rows:.1%}, at "
-        f"most {max_share:.3g} may) fail for one reason: {worst.text}.{seen}{hint} The first is {worst.first}.{others} "
+        f"most {max_share:.1%} may) fail for one reason: {worst.text}.{seen}{hint} The first is {worst.first}.{others} "
         f"Mend the recording, name the drive in split.without, or raise drives.max_fault_share."
     )
 
 
-def _unit(low: float, high: float) -> str:
+def _unit(reason: str, low: float, high: float) -> str:
     """What values out of a range were seen, and what they may be."""
     size = max(abs(low), abs(high))
-    if high < 0 and size <= 1:
+    if high < 0 and size <= 1 and reason.startswith(("throttle", "gas")):
         guess = "as where braking is written as negative throttle"
+    elif size <= 2:
+        guess = "as on another scale"
     elif size <= 100:
         guess = "as in degrees or percent"
     else:

@@ -17,10 +17,17 @@ STRETCH_ROWS = 10
 Stretches may be put in order as long as they stay whole, in pieces of no fewer rows.
 """
 
-HOLE, SOME_HOLES, MANY_HOLES, MIN_HOLES = 1.75, 0.02, 0.05, 5
-"""A step longer than HOLE times the usual one is a hole. Recorders leave next to none (4 in 15,000 steps looked at);
-a log from which one row in ten was taken has them in a tenth of its steps. From SOME_HOLES on they are told.
+HOLE, SOME_HOLES, MANY_HOLES, MIN_HOLES = 1.75, 0.02, 0.2, 5
+"""A step longer than HOLE times the usual one thereabouts is a hole. Recorders leave next to none (4 in 15,000 steps
+looked at), those that lose frames one in ten or fifteen; a log without half of its rows has them in half of its steps.
+From SOME_HOLES on they are told, from MANY_HOLES on the log is refused.
 """
+
+NEAR_STEPS = 10
+"""A step's neighbours on either side, by which it is judged: a recorder may slow down, and has other steps then."""
+
+PAUSE_US = 1_000_000
+"""A longer step is a pause of the recorder, and no window is cut over it."""
 
 EQUAL, FALLS = "time stamp that another row has", "time stamp that falls"
 ORDER_LOST = (
@@ -73,7 +80,11 @@ def find_holes(times: Sequence[int], max_share: float) -> str:
     """
     steps = [after - before for before, after in pairwise(times)]
     usual = statistics.median(steps) if steps else 0
-    holes = [step for step in steps if step > HOLE * usual]
+    holes: list[int] = []
+    for place, step in enumerate(steps):
+        if step > HOLE * min(steps) and step <= PAUSE_US:
+            near = steps[max(0, place - NEAR_STEPS) : place + NEAR_STEPS + 1]
+            holes += [step] * (step > HOLE * statistics.median(near))
     if len(holes) <= max(MIN_HOLES, max_share * len(steps)):
         return ""
     return (

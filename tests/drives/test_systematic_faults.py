@@ -4,12 +4,14 @@ import random
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from flowlab.core.errors import DriveError, FaultyDriveError
 from flowlab.core.types import Drive
 from flowlab.drives.faults import drive_reasons, require_sound
+from flowlab.drives.time_order import MANY_HOLES, find_holes
 from flowlab.drives.udacity import UdacitySource
 from tests.drives.recordings import HEADER, image_name, row_of, source_of, write_images, write_log
 
@@ -58,7 +60,7 @@ def test_two_rows_in_a_hundred_are_left_out_and_three_refuse_the_drive(folder):
     assert (len(drive), reasons(drive)) == (98, {"steering is out of its range [-1, 1]": 2})
     rows[6] = row_of(6, steering=2)
     with pytest.raises(
-        FaultyDriveError, match=r"^drive 'a' is refused, since 3 of its 100 rows \(3\.0%, at most 0\.02"
+        FaultyDriveError, match=r"^drive 'a' is refused, since 3 of its 100 rows \(3\.0%, at most 2\.0%"
     ):
         load(folder, rows)
 
@@ -313,3 +315,26 @@ def test_a_file_that_is_no_log_is_a_sentence(folder, content):
 
 def test_no_skipped_rows_are_sound():
     require_sound("a", [], 0, 0.02)
+
+
+def times_of(steps_ms: list[int]) -> list[int]:
+    return [1000 * sum(steps_ms[:place]) for place in range(len(steps_ms) + 1)]
+
+
+@pytest.mark.parametrize(
+    "steps_ms",
+    [
+        [67] * 100 + [130] * 100,  # it slows down, and loses nothing
+        ([100] * 9 + [200]) * 20,  # it loses every tenth frame
+        ([100] * 19 + [3000]) * 10,  # it was stopped and started again
+        [70, 100, 130, 100] * 50,
+    ],
+)
+def test_a_recorder_that_is_slow_or_was_stopped_is_no_balanced_log(steps_ms):
+    assert find_holes(times_of(steps_ms), MANY_HOLES) == ""
+
+
+def test_a_log_without_half_of_its_rows_is_told_by_its_steps():
+    draw = np.random.default_rng(0)
+    kept = np.flatnonzero(draw.random(400) < 0.5)
+    assert find_holes((kept * 100_000).tolist(), MANY_HOLES).startswith("rows are missing: ")
