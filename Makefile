@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test lint bench duckdb2 clean help
 
 help:           ## what can be made
-	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/ -/'
+	@grep -E '^[a-z0-9]+: .*##' Makefile | sed 's/:.*##/ -/'
 
 demo: $(VENV)/.demo  ## record drives, train the encoder, build the cache, run the panel and delta-off, print the verdict
 	$(BIN)/flowlab demo
@@ -23,6 +23,9 @@ lint: $(VENV)/.dev  ## style, types, import contracts
 
 bench: $(VENV)/.dev  ## the benchmarks; each prints a table and writes JSON
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+duckdb2: $(VENV)/.dev  ## do all views give the same rows under DuckDB 2 as under ours? Needs a package index
+	$(BIN)/python -m tests.optional.duckdb2
 
 clean:          ## remove the environment and what was recorded, cached, run and judged here
 	rm -rf $(VENV) caches/*.zarr caches/*.partial caches/encoders caches/drives runs ledger.duckdb*

@@ -48,7 +48,7 @@ class _Identity(_Said):
     layout: int
 
 
-class _NumWindows(_Said):
+class _NumWindows(_Said, extra="forbid"):  # all of it is in the digest of the content
     train: Count
     val: Count
 

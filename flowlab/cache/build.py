@@ -22,7 +22,7 @@ from flowlab.cache.pieces import FRAMES, Pieces, Rows
 from flowlab.cache.shared_frames import require_no_shared_stretch
 from flowlab.cache.verify import damage, trust_cache
 from flowlab.core.digest import digest_bytes
-from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
+from flowlab.core.errors import CacheBuildError, CacheMismatchError
 from flowlab.core.files import trouble
 from flowlab.core.locks import hold
 from flowlab.core.plugins import Encoder, Source
@@ -30,7 +30,7 @@ from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import Drive, Split, Windows
 from flowlab.drives.windows import cut_windows
 from flowlab.encoder.finite import keep_finite
-from flowlab.study.settings import WindowSettings
+from flowlab.study.settings import MAX_FAULT_SHARE, WindowSettings
 
 IMAGE_BLOCK = 256
 WINDOW_BLOCK = 1024
@@ -49,9 +49,9 @@ def build_cache(
 ) -> Path:
     """The path of the cache for exactly these inputs, built unless it is there and whole.
 
-    One that is damaged is built anew and takes the place of the old. Raises BusyError while another process builds it,
-    CacheBuildError when the disk refuses or a side has no window left, CacheMismatchError if both sides of the split
-    show one recording.
+    One that is damaged is built anew and takes the place of the old. Where another process builds it, this one waits,
+    and finds it done. Raises CacheBuildError when the disk refuses or a side has no window left, CacheMismatchError if
+    both sides of the split show one recording.
     """
     identity = describe_identity(source, split, windows, encoder, variants, plugins or {})
     name = cache_id(identity)
@@ -59,8 +59,8 @@ def build_cache(
     partial = caches_dir / f"{name}.zarr.partial"
     try:
         caches_dir.mkdir(parents=True, exist_ok=True)
-        busy = BusyError(f"another process is building cache {name}. Wait for it: flowlab cache list")
-        with hold(caches_dir / f"{name}.lock", 0, busy):
+        told = f"waiting for another flowlab process, which builds cache {name}"
+        with hold(caches_dir / f"{name}.lock", tell=lambda: progress.say(told)):
             if path.exists():
                 found = damage(path, progress)
                 if not found:
@@ -89,6 +89,16 @@ def build_cache(
             f"command again."
         ) from None
     return path
+
+
+def _few(num: int, of: int, drive_id: str) -> int:
+    """`num` windows, if they are few. Raises CacheBuildError: an encoder that overflows often does so in turns."""
+    if num > max(1, MAX_FAULT_SHARE * of):
+        raise CacheBuildError(
+            f"the condition of {num} of {of} windows of drive {drive_id!r} is not finite in half precision (at most "
+            f"{MAX_FAULT_SHARE:.0%} may be left out). Scale the encoder's output, or train another encoder."
+        )
+    return num
 
 
 @dataclass
@@ -158,7 +168,7 @@ class _Build:
         for variant in self.variants:
             whole &= np.isfinite(rows[f"condition/{variant}"]).all(axis=(1, 2))
         if not whole.all():
-            dropped["condition"] = int((~whole).sum())
+            dropped["condition"] = _few(int((~whole).sum()), len(whole), drive.drive_id)
         rows = {name: np.ascontiguousarray(value[whole], DTYPES.get(name, value.dtype)) for name, value in rows.items()}
         return rows | {FRAMES: frames} | {f"dropped.{field}": np.array([count]) for field, count in dropped.items()}
 

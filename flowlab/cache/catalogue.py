@@ -15,7 +15,7 @@ def list_caches(caches_dir: Path) -> list[dict[str, Any]]:
             records.append(_record(path.name.split(".")[0], "partial", path))
             continue
         try:
-            records.append(_record(path.stem, "whole", path, open_cache(path)))
+            records.append(_record(path.stem, "whole", path, open_cache(path, path.stem)))
         except CacheLayoutError:
             records.append(_record(path.stem, "old layout" if has_old_layout(path) else "newer layout", path))
         except FlowlabError:

@@ -7,14 +7,19 @@ from pathlib import Path
 from flowlab.cache.attributes import content_of
 from flowlab.cache.cache import Cache, corrupt, open_cache
 from flowlab.core.digest import digest_bytes, digest_json
-from flowlab.core.errors import CacheCorruptError
+from flowlab.core.errors import CacheCorruptError, CacheLayoutError
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
 
 
 def verify_cache(path: Path, progress: Progress = SILENT) -> Cache:
-    """The cache, once every chunk file was read and has its digest. CacheCorruptError names the first that has not."""
+    """The cache, once every chunk file was read and has its digest, and it is the one that its folder is named after.
+
+    Raises CacheCorruptError, which names the first file that is not what was written.
+    """
     cache = open_cache(path)
+    if cache.cache_id != path.stem:
+        raise corrupt(path, f"it says that it is {cache.cache_id}")
     digests = cache.attributes["digests"]
     with progress.task(f"verify cache {cache.cache_id}", len(digests), "chunks") as task:
         for key, expected in sorted(digests.items()):
@@ -59,7 +64,7 @@ def damage(path: Path, progress: Progress = SILENT) -> str:
     """What is wrong with the cache at `path`; "" if it can be proved."""
     try:
         prove_cache(path, progress)
-    except CacheCorruptError as error:
+    except (CacheCorruptError, CacheLayoutError) as error:
         return str(error).partition(". ")[0]
     return ""
 

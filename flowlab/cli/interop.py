@@ -39,7 +39,9 @@ def ledger_export(
 def ledger_import(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="MLflow's SQLite file; or csv and parquet files of one W&B project."),
+        typer.Argument(
+            metavar="FILE...", help="MLflow's SQLite file; or csv, parquet and offline .wandb files of one W&B project."
+        ),
     ],
     tool: Annotated[Tool, typer.Option("--from", help="What wrote the file.")],
     control: Annotated[str, typer.Option(metavar="NAME", help="The name of the runs that levers are compared with.")],
@@ -47,7 +49,7 @@ def ledger_import(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="MLflow: the experiment, if there are several. W&B: the project, if the file is not named after it.",
+            help="MLflow: the experiment's name or ID, if there are several. W&B: the project, if no file says it.",
         ),
     ] = None,
     mapped: Annotated[
@@ -63,8 +65,9 @@ def ledger_import(
         typer.Option(metavar="NAME", help="The param, tag or column that names a run's lever, instead of its name."),
     ] = None,
     seed_from: Annotated[
-        str, typer.Option(metavar="NAME", help="The param, tag or column that is a run's seed.")
-    ] = "seed",
+        str | None,
+        typer.Option(metavar="NAME", help="The param, tag or column that is a run's seed, if no name says so."),
+    ] = None,
     ignore: Annotated[
         list[str] | None,
         typer.Option(metavar="PARAM", help="A param that is no part of the recipe, like an output folder. Repeatable."),
@@ -105,7 +108,7 @@ def ledger_import(
     say(f"{len(done.added)} runs imported{known}" if done.added else f"nothing to import{known}")
 
 
-def _read(tool: Tool, files: list[Path], experiment: str | None, lever_from: str | None, seed_from: str) -> Any:
+def _read(tool: Tool, files: list[Path], experiment: str | None, lever_from: str | None, seed_from: str | None) -> Any:
     from flowlab.interop.mlflow_store import read_store
     from flowlab.interop.wandb_export import read_exports
 

@@ -1,6 +1,5 @@
 """`flowlab verdict` and `flowlab sql`: what the ledger says."""
 
-import errno
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
-from flowlab.cli.screen import out, print_json, say, table, when
+from flowlab.cli.screen import Bars, out, plain, print_json, say, table, when
+from flowlab.core.errors import BusyError, CannotWriteError
 from flowlab.study.rule import Rule
 from flowlab.study.slices import frame_slices
 from flowlab.study.study import CONTROL, Study
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from flowlab.verdict.judge import Verdict
 
 PRESENT = " (the present one)"
-MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def verdict(
@@ -105,24 +104,24 @@ def compare(
 
 
 def ingest_all(study: Study) -> None:
-    """Bring every unread journal into the ledger, record what it decides by then, and say what could not be read.
+    """Bring what journals hold now into the ledger, record what it decides by then, and say what could not be read.
 
-    Who may not write here is told so in one line, and asks what the ledger has.
+    Who may not write here, or finds another process at it, asks what the ledger has, and is told what is unread.
     """
-    from flowlab.ledger.ingest import ingest
+    from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
+    from flowlab.ledger.unread import count_unread
     from flowlab.verdict.record import record_decisions
 
     try:
-        for problem in ingest(study.ledger, study.runs).problems:
+        for problem in ingest(study.ledger, study.runs, Bars(), patience_s=READER_PATIENCE_S).problems:
             say(f"warning: {problem}")
-        record_decisions(study.runs, study.ledger)
-    except OSError as error:
-        if error.errno not in MAY_NOT_WRITE:
-            raise
-        say(
-            f"note: you may not write {error.filename}, so journals that nobody has read yet could not be brought in: "
-            f"the answer is from what the ledger has"
-        )
+        record_decisions(study.runs, study.ledger, READER_PATIENCE_S)
+    except (CannotWriteError, BusyError) as error:
+        num_unread = count_unread(study.ledger, study.runs)
+        if num_unread:
+            reason = error.short if isinstance(error, CannotWriteError) else str(error).rstrip(".")
+            lines = f"{num_unread:,} lines of journals are unread" if num_unread > 1 else "1 line of journals is unread"
+            say(f"note: {reason}, so {lines}: the answer is from what the ledger has")
 
 
 def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
@@ -151,7 +150,7 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
         which += "" if is_in_force else ", since amended away"
         console.print(_verdict_table(rule, together, which))
         for row in together:
-            console.print(Text.assemble((row.lever, "bold"), f": {row.reason}"), soft_wrap=True)
+            console.print(Text.assemble((plain(row.lever), "bold"), plain(f": {row.reason}")), soft_wrap=True)
         _print_luck(study, together[0].rule_digest, console)
         _print_baselines(study, rule, together[0].base_id, console)
     present = list(bases)[-1]

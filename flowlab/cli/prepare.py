@@ -6,7 +6,7 @@ import typer
 
 from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, tell_idle_keys
 from flowlab.cli.screen import Bars, out, print_json, say, table
-from flowlab.core.errors import CacheCorruptError, MissingError, StudyError
+from flowlab.core.errors import CacheCorruptError, DriveError, MissingError, StudyError
 from flowlab.study.settings import CarRacingDrives, DriveViTSettings, Inputs
 
 MOST_NAMED = 3
@@ -36,16 +36,33 @@ def drives_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
 
     found = open_study(study)
     drives = describe_drives(found)
+    refused = [drive for drive in drives if drive["refused"] and drive["side"] != "unused"]
     if as_json:
         print_json(drives)
-        return
-    facts = ["drive_id", "side", "driver", "track", "frames", "seconds", "hz", "windows"]
-    slices = list(drives[0]["slices"])
-    rows = [[*(d[c] for c in facts), *(d["slices"][c] for c in slices), len(d["skipped"])] for d in drives]
-    out().print(table([*facts, *slices, "skipped"], rows, f"drives of study {found.name}"))
-    for drive in drives:
-        for reason in drive["skipped"]:
-            say(f"{drive['drive_id']}: {reason}")
+    else:
+        facts = ["drive_id", "side", "driver", "track", "frames", "seconds", "hz", "windows"]
+        slices = list(drives[0]["slices"])
+        rows = [[*(d[c] for c in facts), *(d["slices"][c] for c in slices), len(d["skipped"])] for d in drives]
+        out().print(table([*facts, *slices, "skipped"], rows, f"drives of study {found.name}"))
+        for drive in drives:
+            _tell_of_drive(drive, drive not in refused[:1])
+    if refused:
+        others = ", ".join(drive["drive_id"] for drive in refused[1:])
+        raise DriveError(f"{refused[0]['refused']}{f' Nor can be used: {others}.' if others else ''}")
+
+
+def _tell_of_drive(drive: dict[str, Any], why_refused: bool) -> None:
+    """What was left out of a drive, by reason, and what else there is to say of it."""
+    for reason in drive["reasons"]:
+        share = f"{reason['rows']} of {reason['of']} rows"
+        say(f"{drive['drive_id']}: {share} cannot be used, {reason['reason']}; the first is {reason['first']}")
+    for note in drive["notes"]:
+        say(f"{drive['drive_id']}: {note}")
+    later = [name for name in drive["same_as"] if name > drive["drive_id"]]
+    if later:
+        say(f"{drive['drive_id']}: the same recording, with identical content, is there as {', '.join(later)}")
+    if drive["refused"] and why_refused:
+        say(f"{drive['drive_id']}: {drive['refused']}")
 
 
 def encoder_train(
@@ -74,14 +91,14 @@ def encoder_train(
 
 def encoder_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
     """The study's frozen encoder: its condition, its weights, and how well its pretraining went."""
+    from flowlab.cli.judge import ingest_all
     from flowlab.drives.source import open_source
     from flowlab.encoder.weights import describe_encoder
     from flowlab.lab.encoders import find_pin
-    from flowlab.ledger.ingest import ingest
 
     found = open_study(study)
     inputs = found.base.inputs
-    ingest(found.ledger, found.runs)
+    ingest_all(found)
     _require_own_encoder(inputs)
     pin = find_pin(found, inputs, open_source(inputs.drives, found.root))
     if pin is None:

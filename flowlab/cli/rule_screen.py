@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from flowlab.cli.screen import out, say, table, when
+from flowlab.cli.screen import out, plain, say, table, when
 from flowlab.study.rule import Rule
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
     if sealed is not None:
         state = f"sealed {when(sealed.sealed_us)}, digest {sealed.digest}"
         state += ", in force" if sealed.is_in_force else f", amended away {when(sealed.amended_us or 0)}"
-    console.print(Text.assemble(("rule ", ""), (rule.name, "bold"), f": {state}"), soft_wrap=True)
+    console.print(Text.assemble(("rule ", ""), (plain(rule.name), "bold"), plain(f": {state}")), soft_wrap=True)
     console.print(f"primary: {rule.primary.shown()}; {rule.primary.direction} is better", soft_wrap=True, markup=False)
     stages = [
         [

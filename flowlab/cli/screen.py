@@ -28,19 +28,39 @@ from flowlab.core.progress import Task
 PLAIN_WIDTH = 160  # columns where stdout is no terminal
 
 
-def out() -> Console:
+def plain(text: str, keep: str = "") -> str:
+    """`text` with escapes (\\x1b, \\u202e) for characters that a terminal obeys instead of showing; `keep` some.
+
+    Names and texts come from outside: a run's, another tool's. JSON and files have them as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() or one in keep else repr(one)[1:-1] for one in text)
+
+
+class Screen(Console):
+    """A console on which text is text: no markup, no emoji names, no control characters but the ends of lines."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(plain(one, "\n") if isinstance(one, str) else one for one in objects), **options)
+
+
+def out() -> Screen:
     """Stdout: what was asked for."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return Console(width=None if is_terminal else PLAIN_WIDTH, highlight=False)
+    return Screen(width=None if is_terminal else PLAIN_WIDTH)
 
 
-def messages() -> Console:
+def messages() -> Screen:
     """Stderr: what happens meanwhile."""
-    return Console(stderr=True, highlight=False)
+    return Screen(stderr=True)
 
 
 def say(message: str) -> None:
-    messages().print(message, markup=False, soft_wrap=True)
+    messages().print(message, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -59,10 +79,10 @@ def _plain(value: Any) -> Any:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> Table:
     """A plain table; numbers are right-aligned."""
-    made = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=plain(title, "\n") or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         numeric = any(isinstance(row[index], int | float) for row in rows)
-        made.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        made.add_column(Text(plain(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*(Text(show(value)) for value in row))
     return made
@@ -74,7 +94,7 @@ def show(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4f}"
-    return str(value)
+    return plain(str(value))
 
 
 def when(time_us: int) -> str:
@@ -99,7 +119,7 @@ class Bars:
     @contextmanager
     def task(self, what: str, total: int, unit: str) -> Iterator[Task]:
         bars = self._begin()
-        number = bars.add_task(what, total=total, unit=unit)
+        number = bars.add_task(plain(what), total=total, unit=unit)
         try:
             yield _Bar(bars, number)
             if not self.console.is_terminal:
@@ -109,12 +129,12 @@ class Bars:
             self._end()
 
     def say(self, message: str) -> None:
-        (self._bars.console if self._bars else self.console).print(message, markup=False, soft_wrap=True)
+        (self._bars.console if self._bars else self.console).print(message, soft_wrap=True)
 
     def _begin(self) -> Progress:
         if self._bars is None:
             self._bars = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 _Rate(),

@@ -24,6 +24,10 @@ class DriveError(FlowlabError):
     """A recording cannot be read as a drive."""
 
 
+class FaultyDriveError(DriveError):
+    """More rows of a recording fail for one reason than a study allows: what is left of it would be another drive."""
+
+
 class EncoderError(FlowlabError):
     """A frozen encoder cannot be read as one."""
 
@@ -94,6 +98,46 @@ class DiskError(FlowlabError):
 
 class BusyError(FlowlabError):
     """Another process holds what this one needs."""
+
+
+class CannotWriteError(FlowlabError):
+    """This user or this file system does not let flowlab write. `short` says it without the next step."""
+
+    def __init__(self, short: str, advice: str) -> None:
+        super().__init__(short, advice)  # both, so that a worker's error reaches its parent whole
+        self.short, self.advice = short, advice
+
+    def __str__(self) -> str:
+        return f"{self.short}. {self.advice}"
+
+
+class NoAccessError(CannotWriteError):
+    """A file of the study that this user may not write."""
+
+    def __init__(self, path: object, advice: str = "Ask for write access to the study, or work on a copy.") -> None:
+        super().__init__(f"you may not write {path}", advice)
+        self.args = (path, advice)
+
+
+class NoLocksError(CannotWriteError):
+    """A file system without file locks."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(
+            f"{path} cannot be locked: locks are what is missing on this file system (flock: {reason})",
+            "They keep two processes from writing at once. Put the study on a local disk, or have this file system "
+            "mounted with locks (Lustre: -o flock; NFS: with its lock service).",
+        )
+        self.args = (path, reason)
+
+
+MOST_TOLD = 300
+
+
+def told_by(error: Exception) -> str:
+    """What a library's error says, as part of one sentence: its first line, and no more than 300 characters of that."""
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return first if len(first) <= MOST_TOLD else f"{first[:MOST_TOLD]}..."
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str], where: str = "") -> UnknownNameError:

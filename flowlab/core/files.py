@@ -44,6 +44,8 @@ def sort_metadata(content: bytes) -> bytes:
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+OF_DISK = (*NO_ROOM, *NO_ACCESS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ESTALE)
+"""What a file system refuses: nobody's defect, and told without a traceback."""
 
 
 def trouble(error: OSError, place: Path | None = None) -> str:

@@ -1,22 +1,49 @@
-"""Locks between processes: one flock on a file, held by a with statement and gone with the process that holds it."""
+"""Locks between processes: one flock on a file, held by a with statement and gone with the process that holds it.
 
+Where the file system has no locks at all, every way in here raises NoLocksError, and where this user may not make the
+file, NoAccessError: who takes a lock need not think of either.
+"""
+
+import errno
 import fcntl
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flowlab.core.errors import NoAccessError, NoLocksError
+
 POLL_S = 0.01
+TELL_AFTER_S = 1.0
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
+MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+Tell = Callable[[], object]
+"""Says once what is waited for."""
 
 
 @contextmanager
-def hold(path: Path, patience_s: float | None = None, busy: Exception | None = None) -> Iterator[None]:
+def hold(
+    path: Path, patience_s: float | None = None, busy: Exception | None = None, tell: Tell | None = None
+) -> Iterator[None]:
     """The lock on the file `path`, which is made if need be. Waits for it, `patience_s` seconds at most if given.
 
     Raises `busy`, else BlockingIOError, when another process has held it for all that time; 0 does not wait at all.
+    `tell` is called once if it takes longer than a second.
     """
-    with path.open("ab") as file:
-        take(file.fileno(), patience_s, busy)
+    is_new = not path.exists()
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise no_access(path, error) from None
+    with file:
+        try:
+            take(file.fileno(), path, patience_s, busy, tell)
+        except NoLocksError:
+            if is_new:
+                path.unlink(missing_ok=True)  # nothing stays behind of what cannot be begun
+            raise
         try:
             yield
         finally:
@@ -24,40 +51,60 @@ def hold(path: Path, patience_s: float | None = None, busy: Exception | None = N
 
 
 @contextmanager
-def hold_descriptor(file: int) -> Iterator[None]:
-    """The lock on an open file, waited for as long as it takes."""
-    take(file)
+def hold_descriptor(file: int, path: Path) -> Iterator[None]:
+    """The lock on the open file `path`, waited for as long as it takes."""
+    take(file, path)
     try:
         yield
     finally:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def take(file: int, patience_s: float | None = None, busy: Exception | None = None) -> None:
-    """Lock an open file until it is closed. Raises as `hold` does."""
-    if patience_s is None:
-        fcntl.flock(file, fcntl.LOCK_EX)
+def take(
+    file: int, path: Path, patience_s: float | None = None, busy: Exception | None = None, tell: Tell | None = None
+) -> None:
+    """Lock the open file `path` until it is closed. Waits, tells and raises as `hold` does."""
+    if patience_s is None and tell is None:
+        _took(file, path, fcntl.LOCK_EX)
         return
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() >= deadline:
-                raise (busy or error) from None
-            time.sleep(POLL_S)
+    begin, is_told = time.monotonic(), tell is None
+    while not _took(file, path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        waited_s = time.monotonic() - begin
+        if patience_s is not None and waited_s >= patience_s:
+            raise busy or BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
+        if tell is not None and not is_told and waited_s >= TELL_AFTER_S:
+            tell()
+            is_told = True
+        time.sleep(POLL_S)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock on `path`; False where there is no such file."""
-    if not path.exists():
-        return False
+    """Whether a process holds the lock on `path`; False where there is no such file.
+
+    True also where nobody can tell: the file may not be read, or this file system has no locks.
+    """
     try:
-        with path.open("ab") as file:
-            take(file.fileno(), patience_s=0)
-    except BlockingIOError:
-        return True
-    except OSError:
+        with path.open("rb") as file:
+            return not _took(file.fileno(), path, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return False
-    return False
+    except (OSError, NoLocksError):
+        return True
+
+
+def _took(file: int, path: Path, how: int) -> bool:
+    """Whether the lock was to be had, at once if `how` says so. Raises NoLocksError."""
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            raise NoLocksError(path, os.strerror(error.errno or 0)) from None
+        raise
+    return True
+
+
+def no_access(path: Path, error: OSError) -> Exception:
+    """What to raise where `path` could not be opened for writing: NoAccessError, or `error` where that is not why."""
+    return NoAccessError(path) if error.errno in MAY_NOT_WRITE else error

@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 NUM_WAYPOINTS = 10
 
 
+class Skipped(NamedTuple):
+    """One row of a recording that could not be used. All rows with one `reason` are counted together."""
+
+    row: int
+    reason: str  # "steering is out of its range [-1, 1]"
+    detail: str  # of this row: "steering is 12.5, expected a finite number in [-1, 1]"
+    value: float | None = None  # what stands there, if it is a number that cannot be
+    hint: str = ""  # what such rows come from and what to do, as a sentence
+
+    def __str__(self) -> str:
+        return f"row {self.row}: {self.detail}"
+
+
 @dataclass(frozen=True)
 class Drive:
     """One recording, without its images (`Source.images` reads those). N frames in time order.
@@ -32,7 +45,8 @@ class Drive:
     waypoints: NDArray[np.float32] | None = None  # (N, 10, 2)
     driver: str = ""
     track: str = ""
-    skipped: tuple[str, ...] = ()  # rows of the recording that could not be used, one reason each
+    skipped: tuple[Skipped | str, ...] = ()  # rows of the recording that could not be used; a text is a reason too
+    notes: tuple[str, ...] = ()  # what else was done with the recording, as sentences
 
     def __len__(self) -> int:
         return len(self.frame_index)

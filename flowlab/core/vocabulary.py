@@ -78,3 +78,9 @@ TELLING_EVENTS = ("registered", "started", "interrupted", "finished", "crashed")
 """Events that tell a run's state; `started` makes it `running`."""
 CONTROL = "control"
 """The name of the reference recipe's runs."""
+
+BIT_FACTS = ("gpu", "cpu", "torch", "numpy", "flowlab")
+"""What of a run's environment changes its bits, beside the kind of device: a pair in which one differs is unlike."""
+
+UNTOLD = "unknown"
+"""A fact of an environment that could not be found out; it is not different from another."""

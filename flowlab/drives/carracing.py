@@ -19,9 +19,11 @@ from PIL import Image
 
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import DriveError, FlowlabError, MissingError, unknown_name
+from flowlab.core.locks import hold
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive
 from flowlab.core.vocabulary import CHANNELS
+from flowlab.drives.memo import read_memo, settled_stamps, stamp_of, write_memo
 from flowlab.drives.picture import to_rgb_array
 from flowlab.drives.recording import Recording, read_recording, record_drive, write_recording
 from flowlab.study.settings import CarRacingDrives
@@ -75,8 +77,16 @@ class CarRacingSource:
         return resized
 
     def digest(self, drive_id: str) -> str:
-        """16 hex digits over the frames and what was driven."""
-        return self._recording(drive_id).digest()
+        """16 hex digits over the frames and what was driven; from its file's stamp if that has not changed."""
+        path, memo = _path(self._folder, drive_id), self._folder / f"{drive_id}.digest.json"
+        kept = read_memo(memo)
+        if kept is not None and kept["file"] == stamp_of(path):
+            return str(kept["digest"])
+        file = settled_stamps([path])[0]
+        self._latest = None  # of a file that may have changed since
+        digest = self._recording(drive_id).digest()
+        write_memo(memo, {"file": file, "digest": digest})
+        return digest
 
     def _recording(self, drive_id: str) -> Recording:
         """The drive from its file; the latest one is kept, since images are asked for in batches (11 MB a minute of 10
@@ -118,6 +128,14 @@ def record(settings: CarRacingDrives, root: Path, progress: Progress = SILENT) -
         if importlib.util.find_spec(package) is None:
             raise MissingError(f"recording needs {package}, which is not installed: pip install 'flowlab[sim]'")
     folder.mkdir(parents=True, exist_ok=True)
+    told = f"waiting for another flowlab process, which records drives into {folder}"
+    with hold(folder / "record.lock", tell=lambda: progress.say(told)):
+        missing = [item for item in missing if not _path(folder, item[0]).is_file()]
+        return _record(settings, folder, missing, progress) if missing else []
+
+
+def _record(settings: CarRacingDrives, folder: Path, missing: list[tuple[str, int]], progress: Progress) -> list[str]:
+    """Record these drives, each by its id and number; returns their ids."""
     with progress.task("record drives", len(missing), "drives") as task, _workers(len(missing)) as pool:
         waiting = {pool.submit(_record_one, settings, number, _path(folder, drive_id)) for drive_id, number in missing}
         while waiting:

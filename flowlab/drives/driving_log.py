@@ -1,7 +1,6 @@
 """Reads driving_log.csv of the Udacity simulator's recorder: what each row says, and why a row cannot be used."""
 
 import csv
-import io
 import math
 import re
 from bisect import bisect_left
@@ -11,13 +10,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowlab.core.errors import DriveError
+from flowlab.core.types import Skipped
 
 FILE_NAME = "driving_log.csv"
 COLUMNS = ("center", "left", "right", "steering", "throttle", "brake", "speed")
-RANGES = {"steering": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0), "speed": (-math.inf, math.inf)}
+RANGES = {"steering": (-1.0, 1.0), "throttle": (0.0, 1.0), "brake": (0.0, 1.0), "speed": (-100.0, 300.0)}
+"""What each number may be; speed in miles per hour, as a car could be driven."""
+
 RANGE_SLACK = 1e-3
 MPS_PER_MPH = 0.44704
-TIME_STAMP = re.compile(r"_(\d{4})_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d{3})\.\w+$")
+SHOWN_CHARS = 40
+TIME_STAMP = re.compile(r"_(\d{4})_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d\d)_(\d{3})\.\w+$", re.ASCII)
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?", re.ASCII)
+SIDE_CAMERA = re.compile(r"(left|right)_", re.IGNORECASE)
+
+OF_SIDE_CAMERA, WRITTEN_TWICE, HEADER_AGAIN = "row of a side camera", "row written twice", "header once more"
+RECOGNISED = {
+    OF_SIDE_CAMERA: "rows are of the left and right cameras: only those of the centre are used",
+    WRITTEN_TWICE: "rows are in the log more than once: each is used once",
+    HEADER_AGAIN: "rows are the header once more",
+}
+"""Rows that are left out because it is known what they are; they are no faults."""
+
+MORE_CELLS = "more cells than columns"
+COMMAS_FOR_POINTS = "Its numbers seem to have decimal commas (0,5 for 0.5), which part them in two: write points."
+UNQUOTED = "A column was put in, or a text holds a comma that is not in quotes: which cell is which cannot be told."
 
 
 class LogRow(NamedTuple):
@@ -32,65 +50,139 @@ class LogRow(NamedTuple):
     speed_mps: float
 
 
-def read_driving_log(path: Path) -> tuple[list[LogRow], dict[int, str]]:
-    """The usable rows, and for each other row its number and what is wrong with it.
+def read_driving_log(path: Path) -> tuple[list[LogRow], list[Skipped]]:
+    """The usable rows in the file's order, and the others with what is wrong with them, or what they are (RECOGNISED).
 
-    With or without a header; a header may put the columns in another order. Raises DriveError if it is no such file.
+    With or without a header; a header may put the columns in another order. Each line is read by itself, so that a
+    quote that is never closed costs one row. Raises DriveError if it is no such file.
     """
+    lines = _split_lines(path)
+    header = _as_header(lines[0], path) if lines else None
+    if header is not None:
+        lines = lines[1:]
+    names = list(COLUMNS) if header is None else header
+    columns = {name: names.index(name) for name in COLUMNS if name in names}
+    lines = _without_last_comma(lines, len(names))
+    rows: list[LogRow] = []
+    others: list[Skipped] = []
+    seen: set[tuple] = set()
+    for number, line in enumerate(lines):
+        again = _as_header(line, path) if "center" in map(str.lower, line) else None
+        if again is not None and again != names:
+            raise DriveError(
+                f"{path} has a second header at row {number} with other columns ({', '.join(again)[:200]}). Part it "
+                f"into one folder for each recording."
+            )
+        if again is not None:
+            others.append(Skipped(number, HEADER_AGAIN, "the header once more"))
+            continue
+        row = _read_row(number, line, columns, names)
+        if isinstance(row, Skipped):
+            others.append(row)
+        elif row[1:] in seen:
+            others.append(Skipped(number, WRITTEN_TWICE, f"{row.image} with the same values as before"))
+        else:
+            seen.add(row[1:])
+            rows.append(row)
+    return rows, others
+
+
+def _split_lines(path: Path) -> list[list[str]]:
+    """The cells of each line that has any text."""
+    if path.exists() and not path.is_file():  # a pipe could be waited on without end
+        raise DriveError(f"{path} is no file. Remove it, or its folder.")
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-        lines = [line for line in csv.reader(io.StringIO(text), skipinitialspace=True) if any(map(str.strip, line))]
+        content = path.read_bytes()
     except OSError as error:
         raise DriveError(f"{path} cannot be read: {error.strerror}.") from None
-    except csv.Error as error:
-        raise DriveError(f"{path} is not a csv file: {error}.") from None
-    names = [cell.strip().lower() for cell in lines[0]] if lines else []
-    columns = {name: place for place, name in enumerate(COLUMNS)}
-    if "center" in names:
-        lines = lines[1:]
-        absent = [name for name in COLUMNS if name not in names and name not in ("left", "right")]
-        if absent:
-            raise DriveError(f"{path} has no column {absent[0]!r}; its header must name {', '.join(COLUMNS)}.")
-        columns = {name: names.index(name) for name in COLUMNS if name in names}
-    rows, faults = [], {}
-    for number, line in enumerate(lines):
-        row = _read_row(number, line, columns)
-        if isinstance(row, str):
-            faults[number] = row
-        else:
-            rows.append(row)
-    return rows, faults
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise DriveError(f"{path} is UTF-16 text, expected UTF-8. Save it as UTF-8.")
+    text = content.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    return [_split_cells(line) for line in text.split("\n") if line.strip(" \t,\0")]
 
 
-def _read_row(number: int, line: list[str], columns: dict[str, int]) -> LogRow | str:
-    """The row, or what is wrong with it."""
-    if len(line) <= max(columns.values()):
-        return f"{len(line)} columns, expected {max(columns.values()) + 1}"
+def _split_cells(line: str) -> list[str]:
+    if '"' not in line:
+        return [cell.strip() for cell in line.split(",")]
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True))]
+    except csv.Error:
+        return [line]  # one cell: fewer than there are columns
+
+
+def _as_header(line: list[str], path: Path) -> list[str] | None:
+    """The names of the columns, or None if it is no header. Raises DriveError for one without the columns it needs."""
+    names = [cell.lower() for cell in line]
+    if names[-1] == "":
+        names.pop()
+    is_foreign = len(names) > 3 and all(name and not any(map(str.isdigit, name)) for name in names)
+    if "center" not in names and not is_foreign:
+        return None
+    expected = f"its header must name each of {', '.join(COLUMNS)} once (left and right may be absent)"
+    for name in COLUMNS:
+        if name not in names and name not in ("left", "right"):
+            raise DriveError(f"{path} has no column {name!r}; {expected}.")
+        if names.count(name) > 1:
+            raise DriveError(f"{path} has {names.count(name)} columns {name!r}; {expected}.")
+    return names
+
+
+def _without_last_comma(lines: list[list[str]], num_columns: int) -> list[list[str]]:
+    """The lines without the empty cell after a last comma, if every whole line has one."""
+    longer = [line for line in lines if len(line) == num_columns + 1]
+    if any(line[-1] for line in longer) or any(len(line) == num_columns for line in lines):
+        return lines
+    return [line[:-1] if len(line) == num_columns + 1 else line for line in lines]
+
+
+def _read_row(number: int, line: list[str], columns: dict[str, int], names: list[str]) -> LogRow | Skipped:
+    """The row, or what is wrong with it. A row with another number of cells is never read: they may have moved."""
+    if len(line) != len(names):
+        return _wrong_number(number, line, len(names))
+    image = line[columns["center"]].replace("\\", "/").rpartition("/")[2].strip()
+    if SIDE_CAMERA.match(image):
+        return Skipped(number, OF_SIDE_CAMERA, f"{_shown(image)} is of a side camera")
     values = {}
     for name, (low, high) in RANGES.items():
-        text = line[columns[name]].strip()
-        try:
-            value = float(text)
-        except ValueError:
-            return f"{name} is {text!r}, expected a number"
-        if not math.isfinite(value) or not low - RANGE_SLACK <= value <= high + RANGE_SLACK:
-            return f"{name} is {text}, expected a finite number" + (
-                "" if high == math.inf else f" in [{low:g}, {high:g}]"
-            )
+        text = line[columns[name]]
+        if not NUMBER.fullmatch(text):
+            hint = COMMAS_FOR_POINTS if DECIMAL_COMMA.fullmatch(text) else ""
+            return Skipped(number, f"{name} is no number", f"{name} is {_shown(text)}, expected a number", None, hint)
+        value = float(text)
+        if not low - RANGE_SLACK <= value <= high + RANGE_SLACK:
+            detail = f"{name} is {text[:SHOWN_CHARS]}, expected a finite number in [{low:g}, {high:g}]"
+            if not math.isfinite(value):
+                return Skipped(number, f"{name} is not finite", detail)
+            return Skipped(number, f"{name} is out of its range [{low:g}, {high:g}]", detail, value)
         values[name] = min(max(value, low), high)
-    image = line[columns["center"]].replace("\\", "/").rpartition("/")[2].strip()
-    time_us = read_time_us(image)
+    time_us = read_time_us(image) if image.isprintable() else None
     if time_us is None:
-        return f"{image!r} carries no time stamp"
-    return LogRow(
-        number,
-        image,
-        time_us,
-        values["steering"],
-        values["throttle"],
-        values["brake"],
-        values["speed"] * MPS_PER_MPH,
-    )
+        return Skipped(number, "image without a time stamp in its name", f"{_shown(image)} carries no time stamp")
+    speed_mps = values["speed"] * MPS_PER_MPH
+    return LogRow(number, image, time_us, values["steering"], values["throttle"], values["brake"], speed_mps)
+
+
+def _wrong_number(number: int, line: list[str], expected: int) -> Skipped:
+    """What is wrong with a row that has more or fewer cells than there are columns."""
+    detail = f"{len(line)} columns, expected {expected}"
+    if len(line) < expected:
+        mark = next((mark for mark in (";", "\t", "|") if sum(cell.count(mark) for cell in line) >= expected - 1), None)
+        if mark is None:
+            return Skipped(number, "fewer cells than columns", detail)
+        hint = f"Its cells are parted by {mark!r}: write commas, and points in numbers."
+        return Skipped(number, f"cells parted by {mark!r}", f"{detail} parted by commas", None, hint)
+    # A machine that writes 0,5 writes no 0.5; what is left are pairs of whole numbers, one for each cell too many.
+    has_points = any("." in cell and NUMBER.fullmatch(cell) for cell in line)
+    num_pairs, place = 0, 0
+    while place < len(line) - 1:
+        is_pair = DECIMAL_COMMA.fullmatch(f"{line[place]},{line[place + 1]}") is not None
+        num_pairs, place = num_pairs + is_pair, place + 1 + is_pair
+    is_decimal = not has_points and num_pairs >= len(line) - expected
+    return Skipped(number, MORE_CELLS, detail, None, COMMAS_FOR_POINTS if is_decimal else UNQUOTED)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= SHOWN_CHARS else f"{text[:SHOWN_CHARS]}...")
 
 
 def read_time_us(image: str) -> int | None:

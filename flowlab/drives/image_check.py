@@ -1,74 +1,65 @@
-"""Finds the images of a drive that cannot be decoded, by decoding every one, once.
+"""Finds the images of a drive that cannot be decoded, by decoding every one.
 
-A header can be read from a file that was cut off in the middle, so nothing less than decoding tells. The answer is kept
-beside the caches under a stamp of all names, sizes and modification times, so it costs milliseconds from then on.
+A header can be read from a file that was cut off in the middle, so nothing less than decoding tells.
 """
 
 import hashlib
 import io
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 from flowlab.core.digest import DIGEST_CHARS, digest_json
-from flowlab.core.files import write_json_atomic
 from flowlab.drives.picture import to_rgb_array
 
 NUM_THREADS = 4
+MAX_PIXELS = 2**26
+"""More than any camera's: a damaged header may ask for gigabytes."""
 
 
-@dataclass(frozen=True)
-class ImageCheck:
-    """What is wrong with which image ("" stands for none), and a digest over names and content of all of them."""
+class ImageFault(NamedTuple):
+    """What is wrong with an image: the kind, and in words."""
 
-    faults: dict[str, str]
+    reason: str
+    detail: str
+
+
+class ImageCheck(NamedTuple):
+    """What is wrong with which image, and a digest over names and content of all of them."""
+
+    faults: dict[str, ImageFault]
     digest: str
 
 
-def check_images(folder: Path, names: Sequence[str], memo: Path) -> ImageCheck:
-    """The check of those files in `folder`, from `memo` if that one still fits, else done and written there."""
-    stamp = digest_json([[name, *_stamp(folder / name)] for name in names])
-    try:
-        kept = json.loads(memo.read_text())
-        if kept["stamp"] == stamp:
-            return ImageCheck(kept["faults"], kept["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+def check_images(folder: Path, names: Sequence[str]) -> ImageCheck:
+    """The check of those files in `folder`."""
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         results = list(pool.map(_check_image, (folder / name for name in names), chunksize=64))
-    faults = {name: fault for name, (fault, _) in zip(names, results, strict=True) if fault}
-    digest = digest_json([[name, content] for name, (_, content) in zip(names, results, strict=True)])
-    check = ImageCheck(faults, digest)
-    write_json_atomic(memo, {"stamp": stamp} | asdict(check))
-    return check
+    faults = {name: fault for name, (fault, _) in zip(names, results, strict=True) if fault is not None}
+    return ImageCheck(faults, digest_json([[name, content] for name, (_, content) in zip(names, results, strict=True)]))
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError:
-        return (-1, -1)
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _check_image(path: Path) -> tuple[str, str]:
-    """What is wrong with the file ("" for nothing), and a digest of its bytes."""
+def _check_image(path: Path) -> tuple[ImageFault | None, str]:
+    """What is wrong with the file, and a digest of its bytes ("" if it cannot be read)."""
+    if not path.is_file():  # a pipe could be waited on without end
+        return ImageFault("image is missing", "is missing"), ""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
-        return "is missing", ""
-    except OSError as error:
-        return f"cannot be read ({error.strerror})", ""
+    except (OSError, ValueError) as error:
+        told = error.strerror if isinstance(error, OSError) else str(error)
+        return ImageFault("image cannot be read", f"cannot be read ({told})"), ""
     digest = hashlib.blake2b(content, digest_size=DIGEST_CHARS // 2).hexdigest()
     try:
         with Image.open(io.BytesIO(content)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} pixels")
             to_rgb_array(picture, picture.height, picture.width)
     except (
         Exception
     ) as error:  # a decoder meets torn bytes with whatever comes: OSError, SyntaxError, ValueError, EOFError ...
-        return f"cannot be decoded ({str(error).splitlines()[0] if str(error) else type(error).__name__})", digest
-    return "", digest
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return ImageFault("image cannot be decoded", f"cannot be decoded ({told})"), digest
+    return None, digest

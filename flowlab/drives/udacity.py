@@ -5,7 +5,6 @@ A drive is named by its folder below one of `roots`, as in "jungle_a/drive_00". 
 Steering is positive to the right.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,31 +15,39 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from flowlab.core.digest import digest_files, digest_json
-from flowlab.core.errors import DriveError, unknown_name
+from flowlab.core.errors import DriveError, FaultyDriveError, unknown_name
 from flowlab.core.plugins import study_path
-from flowlab.core.types import Drive
+from flowlab.core.types import Drive, Skipped
 from flowlab.core.vocabulary import CHANNELS
-from flowlab.drives.driving_log import FILE_NAME, LogRow, longest_advance, read_driving_log
-from flowlab.drives.image_check import NUM_THREADS, check_images
+from flowlab.drives.driving_log import FILE_NAME, RECOGNISED, LogRow, read_driving_log
+from flowlab.drives.faults import require_sound
+from flowlab.drives.image_check import NUM_THREADS, ImageCheck, ImageFault, check_images
+from flowlab.drives.memo import Stamp, read_memo, settled_stamps, stamp_of, write_memo
 from flowlab.drives.picture import to_rgb_array
+from flowlab.drives.time_order import MANY_HOLES, SOME_HOLES, find_holes, longest_advance, stuck, time_order
+from flowlab.study.drive_folders import IMAGES, find_drive_folders
 from flowlab.study.settings import UdacityDrives
 
 
 @dataclass(frozen=True)
 class _Log:
-    """The rows of one drive that can be used, in time order, why the others cannot, and the content's digest."""
+    """The rows of one drive that can be used, in time order, with their frame numbers; why the others cannot."""
 
     rows: list[LogRow]
-    skipped: tuple[str, ...]
+    frame_index: list[int]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    holes: str
     digest: str
 
 
 class UdacitySource:
-    """The drives below some folders. A frame's index is the number of its row in the csv, from 0, without the header.
+    """The drives below some folders. A frame's index is the number of its row in the csv, from 0, without the header;
+    where the rows had to be sorted, its place in time.
 
     What cannot be used is left out row by row and said in `Drive.skipped`: a malformed row, a missing image, one that
     cannot be decoded, a time stamp that does not advance. Every image is decoded once to know that, at the first `load`
-    of a drive; the answer is kept in caches/drives/udacity and lasts until a file's size or modification time changes.
+    or `digest` of a drive; the answer is kept in caches/drives/udacity and lasts until one of the files changes.
     """
 
     channels = CHANNELS
@@ -48,54 +55,55 @@ class UdacitySource:
 
     def __init__(self, settings: UdacityDrives, folder: Path) -> None:
         self._roots = [study_path(folder, root) for root in settings.roots]
+        self._max_share = settings.max_fault_share
         self._memos = folder / "caches" / "drives" / "udacity"
         self._logs: dict[str, _Log] = {}
 
     @cached_property
     def _folders(self) -> dict[str, Path]:
-        """The folder of each drive by its id."""
-        folders: dict[str, Path] = {}
-        names: dict[Path, str] = {}
-        for root in self._roots:
-            for drive_id, folder in _find_drives(root).items():
-                if drive_id in folders:
-                    raise DriveError(
-                        f"{folders[drive_id]} and {folder} would both be drive {drive_id!r}. Rename one of the "
-                        f"folders, or name one of them in drives.roots."
-                    )
-                other = names.setdefault(folder.resolve(), drive_id)
-                if other != drive_id:  # it could train under one name and validate under the other
-                    raise DriveError(
-                        f"{folder} is found twice, as {min(other, drive_id)!r} and {max(other, drive_id)!r}. Name "
-                        f"folders in drives.roots that do not hold each other."
-                    )
-                folders[drive_id] = folder
-        return folders
+        return find_drive_folders(self._roots, FILE_NAME)
 
     def drive_ids(self) -> list[str]:
         """Every folder with a driving_log.csv, by its path below the root. Raises DriveError if there is none."""
         return sorted(self._folders)
 
     def load(self, drive_id: str) -> Drive:
-        """One drive without its images. Raises DriveError if no row of it can be used."""
+        """One drive without its images.
+
+        Raises FaultyDriveError if too many of its rows cannot be used or rows were taken out, DriveError if it is no
+        log, or none of its rows can be used.
+        """
         log = self._log(drive_id)
+        require_sound(drive_id, log.skipped, len(log.rows) + len(log.skipped), self._max_share)
+        if not log.rows:
+            reasons = (*map(str, log.skipped[:1]), *log.notes)
+            first = f"; the first reason is {reasons[0]}" if reasons else ""
+            told = f"{self._folder(drive_id)} has no usable row of {len(log.skipped)}{first}"
+            raise DriveError(f"{told}. Remove the folder or mend it.")
+        if log.holes:
+            raise FaultyDriveError(
+                f"drive {drive_id!r} is refused, since {log.holes}. Take the log as it was recorded, name the drive in "
+                f"split.without, or raise drives.max_fault_share."
+            )
         *_, driver = ["", *drive_id.split("/")[:-1]]
         return Drive(
             drive_id=drive_id,
             channels=CHANNELS,
-            frame_index=np.array([row.number for row in log.rows], np.int64),
+            frame_index=np.array(log.frame_index, np.int64),
             time_us=np.array([row.time_us for row in log.rows], np.int64),
             speed_mps=np.array([row.speed_mps for row in log.rows], np.float32),
-            action=np.array([[getattr(row, name) for name in CHANNELS] for row in log.rows], np.float32),
+            action=np.array([[getattr(row, name) for name in CHANNELS] for row in log.rows], np.float32).reshape(-1, 3),
             driver=driver,
             track=driver.rpartition("_")[0] or driver,
             skipped=log.skipped,
+            notes=log.notes,
         )
 
     def images(self, drive: Drive, rows: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
         """RGB (len(rows), height, width, 3). Raises DriveError if a file is gone that `load` could still read."""
-        folder = self._folder(drive.drive_id) / "IMG"
-        name_of = {row.number: row.image for row in self._log(drive.drive_id).rows}
+        folder = self._folder(drive.drive_id) / IMAGES
+        log = self._log(drive.drive_id)
+        name_of = {frame: row.image for frame, row in zip(log.frame_index, log.rows, strict=True)}
         paths = [folder / name_of[number] for number in drive.frame_index[rows].tolist()]
         images = np.empty((len(paths), height, width, 3), np.uint8)
         with ThreadPoolExecutor(NUM_THREADS) as pool:
@@ -105,7 +113,14 @@ class UdacitySource:
         return images
 
     def digest(self, drive_id: str) -> str:
-        """16 hex digits over the csv and the bytes of every image that it names."""
+        """16 hex digits over the csv and the bytes of every image that it names; from their stamps if none changed."""
+        if drive_id not in self._logs:
+            folder = self._folder(drive_id)
+            kept = read_memo(self._memo(folder))
+            if kept is not None:
+                images = digest_json([stamp_of(path) for path in _image_paths(folder, kept["names"])])
+                if (kept["csv"], kept["images"]) == (stamp_of(folder / FILE_NAME), images):
+                    return str(kept["digest"])
         return self._log(drive_id).digest
 
     def _folder(self, drive_id: str) -> Path:
@@ -113,43 +128,84 @@ class UdacitySource:
             raise unknown_name("drive", drive_id, self._folders)
         return self._folders[drive_id]
 
+    def _memo(self, folder: Path) -> Path:
+        return self._memos / f"{digest_json(str(folder.resolve()))}.json"
+
     def _log(self, drive_id: str) -> _Log:
         if drive_id not in self._logs:
             folder = self._folder(drive_id)
-            memo = self._memos / f"{digest_json(str(folder.resolve()))}.json"
-            self._logs[drive_id] = _read_log(folder, memo)
+            self._logs[drive_id] = _read_log(folder, self._memo(folder), self._max_share)
         return self._logs[drive_id]
 
 
-def _find_drives(root: Path) -> dict[str, Path]:
-    """The folders of drives below `root`, by their path from there. Raises DriveError if there is none."""
-    if not root.is_dir():
-        raise DriveError(f"drives.roots has {root}, which is not a folder. Set it to where the recordings are.")
-    folders: dict[str, Path] = {}
-    for place, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if name != "IMG")
-        if FILE_NAME in files:
-            folder = Path(place)
-            drive_id = folder.relative_to(root).as_posix()
-            folders[root.resolve().name if drive_id == "." else drive_id] = folder
-    if not folders:
-        raise DriveError(f"no {FILE_NAME} anywhere below {root}. Set drives.roots to where the recordings are.")
-    return folders
+def _read_log(folder: Path, memo: Path, max_share: float) -> _Log:
+    (csv,) = settled_stamps([folder / FILE_NAME])
+    rows, others = read_driving_log(folder / FILE_NAME)
+    order = time_order([row.time_us for row in rows])
+    is_sorted = order != sorted(order)
+    rows = [rows[position] for position in order]
+    frame_index = list(range(len(rows))) if is_sorted else [row.number for row in rows]
+    check, digest = _check_images(folder, [row.image for row in rows], csv, memo)
+    skipped = [one for one in others if one.reason not in RECOGNISED]
+    for row in rows:
+        if row.image in check.faults:
+            reason, detail = check.faults[row.image]
+            skipped.append(Skipped(row.number, reason, f"{row.image} {detail}"))
+    readable = [place for place, row in enumerate(rows) if row.image not in check.faults]
+    advancing = [readable[place] for place in longest_advance([rows[place].time_us for place in readable])]
+    moments = {rows[place].time_us for place in advancing}
+    for place in sorted(set(readable) - set(advancing)):
+        skipped.append(stuck(rows[place].number, rows[place].image, rows[place].time_us in moments))
+    notes = [f"{count} {told}" for told, count in _recognised(others).items()]
+    if is_sorted:
+        notes.append(f"its {len(rows)} rows were not in the order of their time stamps, by which they are now sorted")
+    times = sorted({row.time_us for row in rows})
+    if some_holes := find_holes(times, SOME_HOLES):
+        notes.append(some_holes)
+    return _Log(
+        [rows[place] for place in advancing],
+        [frame_index[place] for place in advancing],
+        tuple(sorted(skipped, key=lambda one: one.row)),
+        tuple(notes),
+        find_holes(times, max(MANY_HOLES, max_share)),
+        digest,
+    )
 
 
-def _read_log(folder: Path, memo: Path) -> _Log:
-    rows, faults = read_driving_log(folder / FILE_NAME)
-    check = check_images(folder / "IMG", [row.image for row in rows], memo)
-    faults |= {row.number: f"{row.image} {check.faults[row.image]}" for row in rows if row.image in check.faults}
-    readable = [row for row in rows if row.number not in faults]
-    usable = [readable[position] for position in longest_advance([row.time_us for row in readable])]
-    kept = {row.number for row in usable}
-    faults |= {row.number: f"time stamp of {row.image} does not advance" for row in readable if row.number not in kept}
-    skipped = tuple(f"row {number}: {faults[number]}" for number in sorted(faults))
-    if not usable:
-        first = f"; the first reason is {skipped[0]}" if skipped else ""
-        raise DriveError(f"{folder} has no usable row of {len(faults)}{first}. Remove the folder or mend it.")
-    return _Log(usable, skipped, digest_json([digest_files([folder / FILE_NAME]), check.digest]))
+def _recognised(others: list[Skipped]) -> dict[str, int]:
+    """How many rows are left out because it is known what they are, by what is said of them."""
+    counts: dict[str, int] = {}
+    for one in others:
+        if one.reason in RECOGNISED:
+            told = RECOGNISED[one.reason]
+            counts[told] = counts.get(told, 0) + 1
+    return counts
+
+
+def _check_images(folder: Path, names: list[str], csv: Stamp, memo: Path) -> tuple[ImageCheck, str]:
+    """The check of the images, from `memo` if none has changed; and the drive's digest. Both are kept there."""
+    images = digest_json(settled_stamps(_image_paths(folder, names)))
+    kept = read_memo(memo)
+    if kept is not None and kept["names"] == names and kept["images"] == images:
+        check = ImageCheck({name: ImageFault(*fault) for name, fault in kept["faults"].items()}, kept["check"])
+        if kept["csv"] == csv:
+            return check, kept["digest"]
+    else:
+        check = check_images(folder / IMAGES, names)
+    digest = digest_json([digest_files([folder / FILE_NAME]), check.digest])
+    if stamp_of(folder / FILE_NAME) != csv:
+        raise DriveError(
+            f"{folder / FILE_NAME} was written to while it was read. Give the command again when its recorder has "
+            f"stopped."
+        )
+    faults = {name: list(fault) for name, fault in check.faults.items()}
+    content = {"csv": csv, "images": images, "names": names, "faults": faults, "check": check.digest, "digest": digest}
+    write_memo(memo, content)
+    return check, digest
+
+
+def _image_paths(folder: Path, names: list[str]) -> list[str]:
+    return [f"{folder}/{IMAGES}/{name}" for name in names]
 
 
 def _read_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from flowlab.core.digest import canonical_json, digest_json
-from flowlab.core.errors import EncoderError
+from flowlab.core.errors import EncoderError, told_by
 from flowlab.core.files import sort_metadata, write_atomic
 from flowlab.core.plugins import Source
 from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION, DriveViT, digest_of
@@ -103,7 +103,7 @@ def _told(error: Exception) -> str:
     """What is wrong with the file, in one line."""
     if isinstance(error, KeyError):
         return f"it does not say its {error.args[0]}"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return told_by(error)
 
 
 def _unreadable(path: Path, why: str) -> EncoderError:

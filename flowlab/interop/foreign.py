@@ -1,13 +1,11 @@
 """What another tracker says of its runs, before flowlab has a word for it."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 FINISHED, CRASHED, UNFINISHED = "finished", "crashed", "unfinished"
-SEED = "seed"
-SHOWN_CHARS = 40
 LAST_US = 253_402_300_799_999_999
 """The end of the year 9999, in microseconds since 1970: what a time of a run may be at most."""
 
@@ -15,11 +13,13 @@ LAST_US = 253_402_300_799_999_999
 class Points(NamedTuple):
     """The numbers of one run: by key, and there by step, in rising order; the last one where a step has several.
 
-    `left_out` counts what is not there, by key and reason. Values may be NaN or infinite.
+    `left_out` counts what is not there, by key and reason. Values may be NaN or infinite. `last` has the last value of
+    a key where that is none of `values`: it stands at no whole step, or it was left out and nobody knows it (None).
     """
 
     values: dict[str, dict[int, float]]
     left_out: Counter[tuple[str, str]]
+    last: dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -49,34 +49,13 @@ class Foreign:
     runs: list[ForeignRun]
     notes: list[str] = field(default_factory=list)  # what was left out already
     are_recipes_known: bool = True  # whether the tracker wrote down what the runs' settings were
-    seed_from: str = SEED  # the param that is the seed
+    seed_from: str | None = None  # the param that is the seed, if somebody said so
 
 
-def shown(value: Any) -> str:
-    """A value for a message, cut if it is long."""
-    told = repr(value)
-    return told if len(told) <= SHOWN_CHARS else f"{told[:SHOWN_CHARS]}..."
-
-
-def whole_number(value: Any) -> int | None:
-    """A whole number from 3, 3.0, "3" or "3.0"; None for anything else."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        number = value
-    else:
-        try:
-            as_float = float(value)
-        except (TypeError, ValueError):
-            return None
-        if not as_float.is_integer():
-            return None
-        number = _exact(value, as_float)
-    return number if -(2**63) < number < 2**63 else None
-
-
-def _exact(value: Any, as_float: float) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        return int(as_float)
+def flat(params: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Each setting with its name; one within another has the names of both, joined by a dot."""
+    for key, value in params.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

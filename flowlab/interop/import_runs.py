@@ -1,5 +1,6 @@
 """Brings runs of another tracker into a study: a journal each, which ingestion then reads like any other."""
 
+import math
 import os
 import shutil
 from collections import Counter
@@ -14,6 +15,7 @@ from flowlab.core.errors import LedgerError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
 from flowlab.core.vocabulary import FINAL_STEP
+from flowlab.interop.cells import listed
 from flowlab.interop.foreign import FINISHED, Foreign, Points
 from flowlab.interop.imported import CACHE, ImportedRun, name_runs
 from flowlab.interop.metric_map import MetricMap
@@ -114,16 +116,20 @@ def _rows(
     for key, at in sorted(points.values.items()):
         name = metrics.name(key)
         rows = [name.row(value, step) for step, value in at.items()]
-        finite = [row for row in rows if abs(row.value) < float("inf")]
+        finite = [row for row in rows if math.isfinite(row.value)]
         if len(finite) < len(rows):
             left_out[key, "that are NaN or infinite"] += len(rows) - len(finite)
         if not metrics.is_final(key):
             yield from finite
-        if run.foreign.status == FINISHED and rows:
-            if finite and finite[-1] is rows[-1]:
-                finals.append(rows[-1]._replace(step=FINAL_STEP))
-            else:
-                left_out[key, "that would be final, where the last one is NaN or infinite"] += 1
+        if run.foreign.status != FINISHED or not (rows or key in points.last):
+            continue
+        last = points.last[key] if key in points.last else rows[-1].value
+        if last is None:
+            left_out[key, "that would be final, where a later one cannot be read"] += 1
+        elif not math.isfinite(last):
+            left_out[key, "that would be final, where the last one is NaN or infinite"] += 1
+        else:
+            finals.append(name.row(last, FINAL_STEP))
     yield from finals
 
 
@@ -142,8 +148,9 @@ def _require_same(runs_dir: Path, partial: Path, run: ImportedRun) -> None:
     if there.exists() and _said(there) != _said(partial / run.run_id / RUN_JOURNAL):
         raise LedgerError(
             f"{run.run_id} was imported before, and says something else now: it was imported with other options "
-            f"(--map, --control, --lever-from, --ignore), or {run.origin.partition('#')[0]} has changed. Journals are "
-            f"never rewritten: give the options of then, or import into another study. Nothing was imported."
+            f"(--map, --control, --lever-from, --seed-from, --ignore) or by another flowlab, or "
+            f"{run.origin.partition('#')[0]} has changed. Journals are never rewritten: give the options of then, or "
+            f"import into another study. Nothing was imported."
         )
 
 
@@ -164,5 +171,5 @@ def _told(left_out: Counter[tuple[str, str]]) -> list[str]:
     """One sentence a reason, with the keys and how often."""
     reasons: dict[str, list[str]] = {}
     for (key, reason), count in sorted(left_out.items()):
-        reasons.setdefault(reason, []).append(f"{key} ({count})")
-    return [f"values {reason}, left out: {', '.join(keys)}" for reason, keys in reasons.items()]
+        reasons.setdefault(reason, []).append(f"{listed([key])} ({count})")
+    return [f"values {reason}, left out: {listed(keys)}" for reason, keys in reasons.items()]

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import LedgerError, unknown_name
-from flowlab.interop.foreign import SEED, UNFINISHED, Foreign, ForeignRun, whole_number
+from flowlab.core.errors import LedgerError
+from flowlab.interop.cells import SHOWN_NAMES, listed, shown
+from flowlab.interop.faults import unknown
+from flowlab.interop.foreign import UNFINISHED, Foreign, ForeignRun, flat
+from flowlab.interop.seeds import SEED, seed_names, seed_of, sounds_like_seed
 from flowlab.study.study import CONTROL
 from flowlab.study.template import kebab
 
@@ -42,29 +45,41 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
     their seeds.
     """
     notes = list(foreign.notes)
+    if not foreign.runs:
+        raise LedgerError(f"{foreign.file_name} holds no runs that can be read: there is nothing to import.")
     labelled = [run for run in foreign.runs if run.label]
     _note(notes, [run for run in foreign.runs if not run.label], "lack what --lever-from names, left out")
-    levers = _levers([run.label or "" for run in labelled], control, notes)
-    _require_known(labelled, ignore, foreign.seed_from)
+    names = _names([run.label or "" for run in labelled])
+    levers = _levers(names, control, notes)
+    _require_known(labelled, ignore)
+    seeds = seed_names(labelled, foreign.seed_from, ignore)
+    _note_seeds(labelled, seeds, foreign.seed_from, levers, notes)
+    recipes = {
+        run.run_id: _settings(run.params, {*ignore, *seeds})
+        if foreign.are_recipes_known
+        else {"imported.name": names[run.label or ""]}
+        for run in labelled
+    }
     controls = [run for run in labelled if levers[run.label or ""] == CONTROL]
-    _require_seeds_kept(controls, ignore, foreign.seed_from)
-    recipes = {run.run_id: _recipe(run, {*ignore, foreign.seed_from}, foreign.are_recipes_known) for run in labelled}
-    reference = _control_recipe(
-        {run.name: recipes[run.run_id] for run in controls}, [recipes[run.run_id] for run in controls]
-    )
+    reference = _control_recipe([run.name for run in controls], [recipes[run.run_id] for run in controls], bool(seeds))
     evaluation = {"imported": foreign.tool, "file": digest_json({"tool": foreign.tool} | foreign.identity)}
-    seeds = _seeds([(run, levers[run.label or ""]) for run in labelled], foreign.seed_from, notes)
     replicates: Counter[tuple[str, int, str]] = Counter()
-    named = []
+    named: list[ImportedRun] = []
+    run_ids: set[str] = set()
     for run in labelled:
-        lever, seed, recipe = levers[run.label or ""], seeds[run.run_id], recipes[run.run_id]
-        digest = digest_json(recipe)
+        lever, recipe = levers[run.label or ""], recipes[run.run_id]
+        whose = {"tool": foreign.tool, "run": run.run_id} | foreign.identity
+        digest, identity = digest_json(recipe), digest_json(whose)
+        run_id = f"imported-{_slug(run.name)}-{identity[:8]}"
+        run_id = f"{run_id}{identity[8:24]}" if run_id in run_ids else run_id
+        run_ids.add(run_id)
+        seed = seed_of(dict(flat(run.params)), seeds)
+        seed = _own_number(identity) if seed is None else seed
         replicate = replicates[lever, seed, digest]
         replicates[lever, seed, digest] += 1
-        identity = digest_json({"tool": foreign.tool, "run": run.run_id} | foreign.identity)
         named.append(
             ImportedRun(
-                run_id=f"imported-{_slug(run.name)}-{identity[:8]}",
+                run_id=run_id,
                 lever=lever,
                 seed=seed,
                 replicate=replicate,
@@ -86,27 +101,43 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
     return kept, notes
 
 
-def _levers(labels: list[str], control: str, notes: list[str]) -> dict[str, str]:
-    """The lever of each label, in small letters and hyphens."""
-    distinct = list(dict.fromkeys(labels))
-    if control not in distinct:
-        same = [label for label in distinct if _lever(label) == control]
+def _names(labels: list[str]) -> dict[str, str]:
+    """The name of each label in small letters and hyphens.
+
+    Labels that differ in capitals, spaces, hyphens and underscores alone have one; two others never have.
+    """
+    meant = {label: re.sub(r"[\s_-]+", "-", label.strip().casefold()) for label in dict.fromkeys(labels)}
+    by_name: dict[str, set[str]] = defaultdict(set)
+    for label, meaning in meant.items():
+        by_name[_lever(label)].add(meaning)
+    return {
+        label: name if len(by_name[name := _lever(label)]) == 1 else f"{name[:50]}-{digest_json(meaning)[:8]}"
+        for label, meaning in meant.items()
+    }
+
+
+def _levers(names: dict[str, str], control: str, notes: list[str]) -> dict[str, str]:
+    """The lever of each label."""
+    if control not in names:
+        same = [label for label, name in names.items() if name == control]
         if not same:
-            raise unknown_name("control", control, distinct, "--control")
+            raise unknown("control", control, names, "--control")
         control = same[0]
-    levers = {label: CONTROL if _lever(label) == _lever(control) else _lever(label) for label in distinct}
-    for label in distinct:
-        if _lever(label) == CONTROL and _lever(control) != CONTROL:
+    levers = {label: CONTROL if name == names[control] else name for label, name in names.items()}
+    for label, name in names.items():
+        if name == CONTROL != names[control]:
             raise LedgerError(
-                f"a run is named {label!r} and --control is {control!r}: flowlab calls the control {CONTROL!r}. Give "
-                f"--control {label}, or rename those runs."
+                f"a run is named {shown(label)} and --control is {shown(control)}: flowlab calls the control "
+                f"{CONTROL!r}. Give --control {listed([label])}, or rename those runs."
             )
     by_lever: dict[str, list[str]] = defaultdict(list)
     for label, lever in levers.items():
         by_lever[lever].append(label)
-    for lever, several in by_lever.items():
-        if len(several) > 1:
-            notes.append(f"{', '.join(map(repr, several))} are all taken as {lever}")
+    notes += [
+        f"{listed(map(repr, several))} are all taken as {lever}"
+        for lever, several in by_lever.items()
+        if len(several) > 1
+    ]
     return levers
 
 
@@ -119,11 +150,13 @@ def _slug(name: str) -> str:
     return _lever(name)[:SLUG_CHARS].strip("-")
 
 
-def _recipe(run: ForeignRun, left_out: Collection[str], are_known: bool) -> dict[str, Any]:
-    """The run's params but those. Where nobody wrote params down, its name is all that is known."""
-    if not are_known:
-        return {"imported.name": _lever(run.label or "")}
-    return {key: _json(value) for key, value in run.params.items() if key not in left_out}
+def _settings(params: dict[str, Any], left_out: Collection[str], above: str = "") -> dict[str, Any]:
+    """The params but those, by name or, within another, by the names of both."""
+    return {
+        key: _settings(value, left_out, f"{above}{key}.") if isinstance(value, dict) else _json(value)
+        for key, value in params.items()
+        if f"{above}{key}" not in left_out
+    }
 
 
 def _json(value: Any) -> Any:
@@ -137,43 +170,29 @@ def _json(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
-def _require_known(runs: list[ForeignRun], ignore: Collection[str], seed_from: str) -> None:
-    known = {key for run in runs for key in run.params}
+def _require_known(runs: list[ForeignRun], ignore: Collection[str]) -> None:
+    known = {key for run in runs for key in (*run.params, *dict(flat(run.params)))}
     for key in ignore:
         if key not in known:
-            raise unknown_name("param", key, known, "--ignore")
-    if seed_from != SEED and seed_from not in known:
-        raise unknown_name("param", seed_from, known, "--seed-from")
+            raise unknown("param", key, known, "--ignore")
 
 
-def _require_seeds_kept(controls: list[ForeignRun], ignore: Collection[str], seed_from: str) -> None:
-    """Raises LedgerError where what is ignored is the seed: runs would pair in the order in which they started."""
-    if any(whole_number(run.params.get(seed_from)) is not None for run in controls):
-        return
-    for key in ignore:
-        seeds = {whole_number(run.params.get(key)) for run in controls}
-        if _sounds_like_seed(key) and len(seeds) > 1 and None not in seeds:
-            raise LedgerError(
-                f"--ignore {key} would throw the seeds away, and runs would pair by the order in which they started. "
-                f"Pair them by it: --seed-from {key}"
-            )
+def _own_number(identity: str) -> int:
+    """What stands for the seed of a run that has none: a number below 0 that no other run has, so that none pairs."""
+    return -1 - int(identity[:13], 16)
 
 
-def _sounds_like_seed(key: str) -> bool:
-    return "seed" in key.lower()
-
-
-def _control_recipe(names: dict[str, dict], recipes: list[dict]) -> dict[str, Any]:
+def _control_recipe(names: list[str], recipes: list[dict], has_seed: bool) -> dict[str, Any]:
     """The one recipe that all runs of the control have."""
     differing = _differing(recipes)
     if differing:
-        seeds = [key for key in differing if _sounds_like_seed(key)]
-        is_seed = f"If {seeds[0]} is the seed: --seed-from {seeds[0]}. " if seeds else ""
-        options = " ".join(f"--ignore {key}" for key in differing if key not in seeds)
+        seeds = [key for key in differing if sounds_like_seed(key) and not has_seed]
+        is_seed = f"If {listed(seeds[:1])} is the seed: --seed-from {listed(seeds[:1])}. " if seeds else ""
+        options = " ".join(f"--ignore {listed([key])}" for key in differing[:SHOWN_NAMES] if key not in seeds)
         rest = f"If these say nothing of the recipe, leave them out: {options}" if options else ""
         raise LedgerError(
-            f"the control's runs ({', '.join(names)}) differ in {', '.join(differing)}: they are of several recipes. "
-            f"{is_seed}{rest}".rstrip()
+            f"the control's runs ({listed(dict.fromkeys(names))}) differ in {listed(differing)}: they are of several "
+            f"recipes. {is_seed}{rest}".rstrip()
         )
     return recipes[0]
 
@@ -184,26 +203,27 @@ def _differing(recipes: list[dict[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(recipe.get(key)) for recipe in recipes}) > 1]
 
 
-def _seeds(runs: list[tuple[ForeignRun, str]], seed_from: str, notes: list[str]) -> dict[str, int]:
-    """The seed of each run: its param, else 0, 1, 2, ... in each lever in the order of start."""
-    seeds: dict[str, int] = {}
-    counted: Counter[str] = Counter()
-    for run, lever in runs:
-        seed = whole_number(run.params.get(seed_from))
-        if seed is None:
-            seed = counted[lever]
-            counted[lever] += 1
-        seeds[run.run_id] = seed
-    if counted:
-        listed = ", ".join(f"{lever} ({count})" for lever, count in sorted(counted.items()))
-        notes.append(f"without a seed that is a whole number, so numbered from 0 as they started: {listed}")
-    return seeds
+def _note_seeds(
+    runs: list[ForeignRun], seeds: list[str], asked: str | None, levers: dict[str, str], notes: list[str]
+) -> None:
+    """Which param was taken for the seed, and who has none."""
+    if seeds and asked is None and seeds != [SEED]:
+        notes.append(f"taken as the seed, by which runs pair: {listed(seeds)} (another one: --seed-from NAME)")
+    without = Counter(levers[run.label or ""] for run in runs if seed_of(dict(flat(run.params)), seeds) is None)
+    if without:
+        told = listed(f"{lever} ({count})" for lever, count in sorted(without.items()))
+        like = sorted({key for run in runs for key, _ in flat(run.params) if sounds_like_seed(key)}.difference(seeds))
+        advice = f"--seed-from {like[0]}" if like else "--seed-from NAME, or add a column seed"
+        notes.append(
+            f"runs without a seed that is a whole number, which pair with nothing and stand under a number below 0: "
+            f"{told}. If something says what it was: {advice}"
+        )
 
 
 def _note(notes: list[str], runs: Iterable[ForeignRun], what: str) -> None:
     names = [run.name for run in runs]
     if names:
-        notes.append(f"runs that {what}: {', '.join(names)}")
+        notes.append(f"runs that {what}: {listed(names)}")
 
 
 def _note_recipes(runs: list[ImportedRun], notes: list[str]) -> None:
@@ -215,7 +235,7 @@ def _note_recipes(runs: list[ImportedRun], notes: list[str]) -> None:
         recipes[run.lever].append(run.recipe)
     for lever, found in digests.items():
         if len(found) > 1:
-            keys = ", ".join(_differing(recipes[lever]))
+            keys = listed(_differing(recipes[lever]))
             notes.append(f"{lever} has {len(found)} recipes, which count as {len(found)} levers: they differ in {keys}")
         elif lever != CONTROL and found & digests.get(CONTROL, set()):
             notes.append(f"{lever} has the params of the control: nothing written down tells them apart")

@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
-from flowlab.core.errors import LedgerError, unknown_name
+from flowlab.core.errors import LedgerError
 from flowlab.core.types import MetricRow, join_slice, split_slice
 from flowlab.core.vocabulary import OVERALL
+from flowlab.interop.cells import listed, shown
+from flowlab.interop.faults import unknown
 
 EXAMPLE = "--map val/steering_l1=l1:steering:spike_frame:meank"
 FINAL = "final"
@@ -74,11 +76,12 @@ class MetricMap:
         """Raises UnknownNameError for a mapped key that is not there, LedgerError if two keys have one name."""
         for key in self._names:
             if key not in keys:
-                raise unknown_name("metric", key, keys, "--map")
+                raise unknown("metric", key, keys, "--map")
         owners: dict[MetricName, str] = {}
         for key in keys:
             first = owners.setdefault(self.name(key), key)
             if first != key:
                 raise LedgerError(
-                    f"metrics {first!r} and {key!r} would both become {self.name(key)}. Map one to another name."
+                    f"metrics {shown(first)} and {shown(key)} would both become {listed([str(self.name(key))])}. Map "
+                    f"one to another name."
                 )

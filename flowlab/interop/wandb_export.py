@@ -1,19 +1,22 @@
-"""Reads exports of W&B: what `run.history()` gives, as csv or parquet, and the csv of a line plot in the web page.
+"""Reads exports of W&B: what `run.history()` gives, as csv or parquet, beside line plots and offline runs.
 
 A history has a column `_step` (a plot of one run: `Step`), columns of its own that begin with `_`, and one column a
-metric; a cell is empty where nothing was logged. A plot of several runs has `Step` and a column `<run> - <metric>` for
-each, with `__MIN` and `__MAX` beside it. Neither says how a run ended.
+metric; a cell is empty where nothing was logged. It does not say how a run ended.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowlab.core.errors import LedgerError, unknown_name
-from flowlab.interop.foreign import FINISHED, LAST_US, SEED, Foreign, ForeignRun, Points, shown
-from flowlab.interop.foreign_table import ForeignTable, Numbers, is_empty, read_table, steps_of
+from flowlab.core.errors import LedgerError
+from flowlab.interop.cells import Unreadable, listed, shown
+from flowlab.interop.faults import Faults, unknown
+from flowlab.interop.foreign import LAST_US, Foreign, flat
+from flowlab.interop.foreign_table import ForeignTable, is_empty, read_table, steps_of
+from flowlab.interop.seeds import is_seed
+from flowlab.interop.wandb_offline import ENDING, read_offline
+from flowlab.interop.wandb_plot import is_extreme, is_plot, read_plot
+from flowlab.interop.wandb_run import WandbRun, add_points
 
 if TYPE_CHECKING:
     import polars
@@ -21,77 +24,62 @@ if TYPE_CHECKING:
 TOOL = "wandb"
 STEPS = ("_step", "Step")
 RUN_IDS, RUN_NAMES = ("run_id", "id", "ID"), ("run", "run_name", "Name", "name", "Run")
-BETWEEN = " - "
-EXTREMES = ("__MIN", "__MAX")
-GROUP = "Group: "
 CONFIG = ("config.", "config/")
 END_S = LAST_US // 1_000_000 + 1
 
 
-@dataclass
-class _Run:
-    """A run while its columns are read."""
+def read_exports(
+    paths: Sequence[Path], project: str | None, lever_from: str | None, seed_from: str | None = None
+) -> Foreign:
+    """The runs in these files, which are of one project: the one named, else an offline run's, else that of the file's
+    (the folder's) name.
 
-    name: str
-    label: str | None = None
-    params: dict[str, Any] = field(default_factory=dict)
-    values: dict[str, dict[int, float]] = field(default_factory=dict)
-    left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
-    started_us: int | None = None
-    ended_us: int | None = None
-
-
-def read_exports(paths: Sequence[Path], project: str | None, lever_from: str | None, seed_from: str = SEED) -> Foreign:
-    """The runs in these files, which are of one project: the one named, else that of the file's (the folder's) name.
-
-    Raises LedgerError for a file that is no such export, UnknownNameError for a column that none has.
+    Raises LedgerError for a file that is no such export, or most of which cannot be read; UnknownNameError for a column
+    that none has.
     """
-    runs: dict[str, _Run] = {}
-    columns: dict[str, None] = {}
+    notes: list[str] = []
+    runs: dict[str, WandbRun] = {}
+    offline = [path for path in paths if path.suffix.lower() == ENDING]
+    told_project, found = read_offline(offline, notes)
+    _join(runs, found, offline)
+    names = {name for run in runs.values() for name in (*run.facts, *dict(flat(run.params)))}
     for path in paths:
+        if path in offline:
+            continue
         table = read_table(path)
-        columns.update(dict.fromkeys(table.columns))
+        names.update(table.columns)
         step = next((name for name in STEPS if name in table.columns), None)
-        if "_step" not in table.columns and any(BETWEEN in column for column in table.columns):
-            found = _read_plot(table, step)
+        if is_plot(table):
+            found = read_plot(table, step, notes)
         elif step is not None:
-            found = _read_history(table, step, lever_from, seed_from)
+            found = _read_history(table, step, lever_from, seed_from, notes)
         else:
             raise LedgerError(
                 f"{path} has no column {' or '.join(STEPS)}: expected what run.history() gives, or the csv of a line "
-                f"plot over steps. It has: {', '.join(table.columns[:8])}{', ...' if len(table.columns) > 8 else ''}."
+                f"plot over steps. It has: {listed(table.columns)}."
             )
-        for run_id, run in found.items():
-            if run_id in runs:
-                raise LedgerError(f"{path} has a run {run_id!r}, and so has a file before it. Give each run once.")
-            runs[run_id] = run
-    if lever_from is not None and lever_from not in columns:
-        raise unknown_name("column", lever_from, columns, "--lever-from")
-    name = project or (paths[0].stem if len(paths) == 1 else paths[0].absolute().parent.name)
+        _join(runs, found, [path])
+    if lever_from is not None and lever_from not in names:
+        raise unknown("column", lever_from, names, "--lever-from")
+    folder = paths[0].stem if len(paths) == 1 else paths[0].absolute().parent.name
+    name = project or (told_project if len(offline) == len(paths) else None) or folder
     file_name = paths[0].name if len(paths) == 1 else f"{len(paths)} files"
-    made = [_foreign(run_id, run, lever_from) for run_id, run in runs.items()]
+    made = [run.foreign(run_id, lever_from) for run_id, run in runs.items()]
     made.sort(key=lambda run: run.started_us or 0)  # stable: in the order of the files where no time is known
-    known = any(run.params.keys() - {SEED, seed_from} for run in made)
-    return Foreign(TOOL, file_name, name, {"project": name}, made, are_recipes_known=known, seed_from=seed_from)
+    known = any(key != seed_from and not is_seed(key) for run in made for key, _ in flat(run.params))
+    return Foreign(TOOL, file_name, name, {"project": name}, made, notes, are_recipes_known=known, seed_from=seed_from)
 
 
-def _foreign(run_id: str, run: _Run, lever_from: str | None) -> ForeignRun:
-    points = Points({key: dict(sorted(at.items())) for key, at in run.values.items()}, run.left_out)
-    return ForeignRun(
-        run_id=run_id,
-        name=run.name,
-        label=run.name if lever_from is None else run.label,
-        status=FINISHED,
-        said="no status in an export",
-        params=run.params,
-        keys=tuple(run.values),
-        read=lambda: points,
-        started_us=run.started_us,
-        ended_us=run.ended_us,
-    )
+def _join(runs: dict[str, WandbRun], found: dict[str, WandbRun], paths: Sequence[Path]) -> None:
+    for run_id, run in found.items():
+        if run_id in runs:
+            raise LedgerError(f"{paths[0]} has a run {shown(run_id)}, and so has a file before it. Give each run once.")
+        runs[run_id] = run
 
 
-def _read_history(table: ForeignTable, step_column: str, lever_from: str | None, seed_from: str) -> dict[str, _Run]:
+def _read_history(
+    table: ForeignTable, step_column: str, lever_from: str | None, seed_from: str | None, notes: list[str]
+) -> dict[str, WandbRun]:
     """Runs by id: those that a column tells apart, else one that is named after the file."""
     import polars
 
@@ -99,122 +87,123 @@ def _read_history(table: ForeignTable, step_column: str, lever_from: str | None,
     name_column = next((name for name in RUN_NAMES if name in table.columns), None)
     settings = {column: name for column in table.columns if (name := _setting(column, seed_from)) is not None}
     skipped = {step_column, id_column, name_column, lever_from, *settings}
-    metrics = [
-        column
-        for column in table.columns
-        if column and column not in skipped and not column.startswith("_") and not _is_extreme(column, table)
-    ]
-    steps = steps_of(table, step_column, range(table.num_rows))
-    ids, names = _texts(table, id_column or name_column), _texts(table, name_column or id_column)
+    columns = set(table.columns)
+    faults = Faults(f"rows of {table.path.name}")
+    steps = steps_of(table, step_column, range(table.num_rows), faults)
+    ids = _texts(table, id_column or name_column, faults)
+    names = _texts(table, name_column or id_column, None)
+    for row, told in table.torn.items():
+        faults.add("torn", row, told)
     rows = polars.DataFrame({"run": ids, "name": names, "step": steps}).with_row_index("row")
-    runs = {
-        run: _Run(name) for run, name in rows.unique("run", keep="first", maintain_order=True)["run", "name"].rows()
-    }
-    for row, run, _, step in rows.filter(~polars.struct("run", "step").is_first_distinct()).head(1).rows():
+    is_whole = polars.col("run").is_not_null() & polars.col("step").is_not_null()
+    rows = rows.with_columns(is_whole=is_whole, is_named=polars.col("run").is_not_null())
+    rows = rows.with_columns(polars.col("run").forward_fill())
+    notes += faults.notes(table.num_rows)
+    runs = {run: WandbRun(name or run) for _, run, name in _firsts_of_runs(rows)["row", "run", "name"].rows()}
+    _require_steps_once(table, rows)
+    if "_timestamp" in columns:
+        _add_times(table, rows, runs, notes)
+    _add_settings(table, rows, runs, settings, lever_from, notes)
+    for key in table.columns:
+        if key and key not in skipped and not key.startswith("_") and not is_extreme(key, columns):
+            add_points(runs, key, rows, table.numbers(key), table.torn)
+    return runs
+
+
+def _texts(table: ForeignTable, column: str | None, faults: Faults | None) -> "polars.Series":
+    """Names of runs, one a row, null where there is none; without a column, the file's."""
+    import polars
+
+    cells = [table.path.stem] * table.num_rows if column is None else table.cells(column)
+    texts: list[str | None] = []
+    for row, cell in enumerate(cells):
+        is_name = not is_empty(cell) and not isinstance(cell, Unreadable)
+        texts.append(str(cell) if is_name else None)
+        if not is_name and faults is not None and row not in table.torn:
+            told = cell.told if isinstance(cell, Unreadable) else f"{column} is empty"
+            faults.add("run", row, f"{table.where(row)}: {told}, expected the name of a run.")
+    return polars.Series(texts, dtype=polars.String)
+
+
+def _firsts_of_runs(rows: "polars.DataFrame") -> "polars.DataFrame":
+    import polars
+
+    return rows.filter(polars.col("is_named")).unique("run", keep="first", maintain_order=True)
+
+
+def _require_steps_once(table: ForeignTable, rows: "polars.DataFrame") -> None:
+    import polars
+
+    whole = rows.filter(polars.col("is_whole"))
+    for row, run, step in whole.filter(~polars.struct("run", "step").is_first_distinct())["row", "run", "step"].rows():
         raise LedgerError(
             f"{table.where(row)}: run {shown(run)} has step {step} twice, which W&B never writes: two runs of one "
             f"name? Add a column run_id that tells them apart."
         )
-    if "_timestamp" in table.columns:
-        _add_times(table, rows, runs)
-    if lever_from in table.columns:
-        for _, run, cell in _firsts(table, lever_from, rows):
-            runs[run].label = str(cell)
+
+
+def _add_settings(
+    table: ForeignTable,
+    rows: "polars.DataFrame",
+    runs: dict[str, WandbRun],
+    settings: dict[str, str],
+    lever_from: str | None,
+    notes: list[str],
+) -> None:
+    """Give each run the first cell that is filled of each setting; one whose cell cannot be read is left out."""
+    faults, total = Faults(f"runs of {table.path.name}"), len(runs)
     first_rows: dict[tuple[str, str], int] = {}
-    for column, setting in settings.items():
+    for column in dict.fromkeys([*settings, *([lever_from] if lever_from in table.columns else [])]):
+        setting = settings.get(column)
         for row, run, cell in _firsts(table, column, rows):
-            if row < first_rows.setdefault((run, setting), row + 1):
+            if isinstance(cell, Unreadable):
+                faults.add(column, run, f"{table.where(row)}: {cell.told}.")
+            if column == lever_from:
+                runs[run].label = str(cell)
+            if setting is not None and row < first_rows.setdefault((run, setting), row + 1):
                 first_rows[run, setting] = row
                 runs[run].params[setting] = cell
-    for key in metrics:
-        _add(runs, key, rows, table.numbers(key))
-    return runs
-
-
-def _texts(table: ForeignTable, column: str | None) -> "polars.Series":
-    """Names of runs, one a row; without a column, the file's."""
-    import polars
-
-    cells = [table.path.stem] * table.num_rows if column is None else table.cells(column)
-    return polars.Series([str(cell) for cell in cells], dtype=polars.String)
+    notes += faults.notes(total)
+    for run in [run for run in runs if run in faults.having]:
+        del runs[run]
 
 
 def _firsts(table: ForeignTable, column: str, rows: "polars.DataFrame") -> Iterator[tuple[int, str, Any]]:
     """Row, run and cell of the first cell of each run that is not empty."""
     cells = table.cells(column)
     filled = rows.filter([not is_empty(cell) for cell in cells])
-    for row, run in filled.unique("run", keep="first", maintain_order=True)["row", "run"].rows():
+    for row, run in _firsts_of_runs(filled)["row", "run"].rows():
         yield row, run, cells[row]
 
 
-def _add_times(table: ForeignTable, rows: "polars.DataFrame", runs: dict[str, _Run]) -> None:
+def _add_times(table: ForeignTable, rows: "polars.DataFrame", runs: dict[str, WandbRun], notes: list[str]) -> None:
     """When each run started and ended, as far as its rows tell."""
     import polars
 
-    time_s = polars.col("time_s")
-    timed = rows.with_columns(time_s=table.numbers("_timestamp").values).filter(time_s.is_finite())
-    for row, wrong_s in timed.filter((time_s < 0) | (time_s >= END_S)).head(1)["row", "time_s"].rows():
-        raise LedgerError(
-            f"{table.where(row)}: _timestamp is {wrong_s:g}, expected a time up to the year 9999. Are these "
-            f"milliseconds? Give seconds since 1970, or leave the column out."
-        )
-    spans = timed.group_by("run").agg(first_s=time_s.min(), last_s=time_s.max())
+    numbers, time_s, faults = table.seconds("_timestamp"), polars.col("time_s"), Faults(f"times of {table.path.name}")
+    given = rows.with_columns(time_s=numbers.values, other=numbers.others)
+    given = given.filter((time_s.is_not_null() & ~time_s.is_nan()) | polars.col("other"))
+    is_time = ((time_s >= 0) & (time_s < END_S)).fill_null(False)
+    for row, wrong_s in given.filter(~is_time)["row", "time_s"].rows():
+        told = "no number" if wrong_s is None else f"{wrong_s:g}"
+        faults.add(
+            "time", row,
+            f"{table.where(row)}: _timestamp is {told}, expected a time up to the year 9999. Are these milliseconds? "
+            f"Give seconds since 1970, or leave the column out.",
+        )  # fmt: skip
+    notes += faults.notes(len(given))
+    spans = (
+        given.filter(is_time & polars.col("is_named")).group_by("run").agg(first_s=time_s.min(), last_s=time_s.max())
+    )
     for run, first_s, last_s in spans.rows():
         runs[run].started_us, runs[run].ended_us = int(first_s * 1e6), int(last_s * 1e6)
 
 
-def _add(runs: dict[str, _Run], key: str, rows: "polars.DataFrame", numbers: Numbers) -> None:
-    """Give the numbers of one key to their runs; `rows` has columns run and step."""
-    import polars
-
-    filled = rows.select("run", "step", value=numbers.values, other=numbers.others)
-    filled = filled.filter(polars.col("value").is_not_null() | polars.col("other"))
-    for (run,), logged in filled.group_by("run", maintain_order=True):
-        if num_others := int(logged["other"].sum()):
-            runs[run].left_out[key, "that are no numbers"] += num_others
-        points = logged.drop_nulls("value")
-        if len(points):
-            runs[run].values[key] = dict(zip(points["step"], points["value"], strict=True))
-
-
-def _read_plot(table: ForeignTable, step_column: str | None) -> dict[str, _Run]:
-    """Runs by name, from columns `<run> - <metric>`; the steps are the first column's, or each run's own `_step`."""
-    import polars
-
-    columns = [column for column in table.columns if BETWEEN in column and not _is_extreme(column, table)]
-    for column in columns:
-        if column.startswith(GROUP):
-            raise LedgerError(
-                f"{table.path}: column {column!r} is an average over a group of runs. Switch the grouping off and "
-                f"export again."
-            )
-    runs: dict[str, _Run] = {}
-    own = {column.rpartition(BETWEEN)[0]: column for column in columns if column.endswith(f"{BETWEEN}_step")}
-    for column in columns:
-        name, _, key = column.rpartition(BETWEEN)
-        if step_column is None and name not in own:
-            raise LedgerError(
-                f"{table.path} has neither a column Step nor '{name} - _step': it was plotted over "
-                f"{table.columns[0]!r}. Set the plot's x axis to Step and export again."
-            )
-        if key == "_step":
-            continue
-        runs.setdefault(name, _Run(name))
-        numbers = table.numbers(column)
-        filled = (numbers.values.is_not_null() | numbers.others).arg_true()
-        steps = steps_of(table, step_column or own[name], filled)
-        rows = polars.DataFrame({"step": steps}).with_columns(run=polars.lit(name))
-        _add(runs, key, rows, Numbers(numbers.values.gather(filled), numbers.others.gather(filled)))
-    return runs
-
-
-def _is_extreme(column: str, table: ForeignTable) -> bool:
-    """Whether the web page put it beside another column: the least or the most of what it averaged there."""
-    return any(column.endswith(end) and column.removesuffix(end) in table.columns for end in EXTREMES)
-
-
-def _setting(column: str, seed_from: str) -> str | None:
+def _setting(column: str, seed_from: str | None) -> str | None:
     """The param that a column holds, if it does."""
-    if column in (SEED, seed_from):
+    if column == seed_from:
         return column
-    return next((column.removeprefix(prefix) for prefix in CONFIG if column.startswith(prefix)), None)
+    for prefix in CONFIG:
+        if column.startswith(prefix):
+            return column.removeprefix(prefix)
+    return column if is_seed(column) else None

@@ -8,17 +8,21 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self
 
-from flowlab.core.errors import LedgerError
+from flowlab.core.errors import LedgerError, NoLocksError
+from flowlab.core.files import trouble
 from flowlab.core.folders import sync
-from flowlab.core.locks import hold_descriptor
+from flowlab.core.locks import hold_descriptor, no_access
 
 RUN_JOURNAL = "journal.jsonl"
 STUDY_JOURNAL = "study.jsonl"
+LAST_WORDS = ("finished", "crashed")
+END_BYTES = 1 << 16
 
 
 class Journal:
@@ -28,24 +32,39 @@ class Journal:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         is_new = not path.exists()
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        with hold_descriptor(self._file):
-            _cut_torn_tail(self._file)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise no_access(path, error) from None
+        try:
+            with hold_descriptor(self._file, path):
+                _cut_torn_tail(self._file)
+        except NoLocksError:
+            self.close()
+            if is_new:
+                path.unlink(missing_ok=True)
+            raise
         if is_new:
             sync(path.parent)
 
     def append(self, kind: str, **fields: Any) -> None:
         """Write one line, durable on return. Raises LedgerError for a number that is not finite."""
-        line = encode(kind, {"kind": kind, "time_us": time.time_ns() // 1000} | fields, self.path)
+        self.append_all([{"kind": kind} | fields])
+
+    def append_all(self, lines: Iterable[dict[str, Any]]) -> None:
+        """Write some lines, each with its `kind`, by one write: durable on return. Raises as `append` does."""
+        time_us = time.time_ns() // 1000
+        content = b"".join(
+            encode(line["kind"], {"kind": line["kind"], "time_us": time_us} | line, self.path) for line in lines
+        )
         try:
-            with hold_descriptor(self._file):
+            with hold_descriptor(self._file, self.path):
                 _cut_torn_tail(self._file)
-                _write_whole(self._file, line)
+                _write_whole(self._file, content)
                 os.fsync(self._file)
         except OSError as error:
             raise LedgerError(
-                f"{self.path} cannot be written: {error.strerror}. What it held before is whole; make room or restore "
-                f"access, and give the command again."
+                f"{self.path} cannot be written: {trouble(error)} What it held before is whole: give the command again."
             ) from None
 
     def close(self) -> None:
@@ -94,12 +113,15 @@ def read_lines(path: Path, offset: int = 0, most: int | None = None) -> tuple[li
     return parse_lines(content, offset), offset + len(content)
 
 
-def read_whole_lines(path: Path, offset: int) -> bytes:
-    """The bytes of the complete lines from byte `offset` on; none if there is no such file. Raises LedgerError."""
+def read_whole_lines(path: Path, offset: int, end: int | None = None) -> bytes:
+    """The bytes of the complete lines from byte `offset` on; none if there is no such file. Raises LedgerError.
+
+    `end`: read nothing from that byte on.
+    """
     try:
         with path.open("rb") as file:
             file.seek(offset)
-            content = file.read()
+            content = file.read() if end is None else file.read(max(0, end - offset))
     except FileNotFoundError:
         return b""
     except OSError as error:
@@ -138,6 +160,22 @@ def read_journal(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
         if line.problem:
             raise LedgerError(f"{place(path, line.position)}: {line.problem}.")
     return [line.fields for line in lines], after
+
+
+def last_word(path: Path) -> str:
+    """The kind of the last line that says how a run stands (started, finished, crashed); "" if none does.
+
+    Only the journal's end is read: after either last word a run writes nothing but a few short lines.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - END_BYTES))
+            content = file.read()
+    except OSError:
+        return ""
+    lines = parse_lines(content[: content.rfind(b"\n") + 1], 0)  # the first may be half a line: it says nothing
+    kinds = [line.fields.get("kind", "") for line in lines]
+    return next((kind for kind in reversed(kinds) if kind in ("started", *LAST_WORDS)), "")
 
 
 def digest_part(content: bytes) -> str:

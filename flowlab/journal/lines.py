@@ -25,13 +25,18 @@ KINDS = _kinds(run_lines.RunLine) | _kinds(study_lines.StudyLine)
 
 def _write(journal: Journal, kind: type[JournalLine], fields: dict[str, Any]) -> None:
     """Write a line, durable on return. Raises LedgerError for one that no reader would take."""
+    journal.append(**_told(journal, kind, fields))
+
+
+def _told(journal: Journal, kind: type[JournalLine], fields: dict[str, Any]) -> dict[str, Any]:
+    """A line as it is written, its kind among its fields. Raises as `_write` does."""
     try:
         line = kind(**fields)
     except ValidationError as error:
         name = kind.model_fields["kind"].default
         encode(name, fields, journal.path)  # a number that is not finite is told in words of its own
         raise LedgerError(f"a {name!r} line for {journal.path} cannot be written: {kind.fault(error)}.") from None
-    journal.append(**line.told())
+    return line.told()
 
 
 def _writes(kind: Callable[Given, JournalLine]) -> Callable[Concatenate[Journal, Given], None]:
@@ -91,6 +96,10 @@ class StudyJournal(Journal):
     encoder = _writes(study_lines.Encoder)
     stack = _writes(study_lines.Stack)
     ingested = _writes(study_lines.Ingested)
+
+    def ingested_parts(self, parts: Iterable[Mapping[str, Any]]) -> None:
+        """A line `ingested` for each part, by one write: all of them wait for the disk once."""
+        self.append_all([_told(self, study_lines.Ingested, dict(part)) for part in parts])
 
     def verdicts(self, rows: Iterable[Mapping[str, Any]]) -> None:
         _write(self, study_lines.Verdicts, {"rows": [dict(row) for row in rows]})

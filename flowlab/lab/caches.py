@@ -25,7 +25,7 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Split
 from flowlab.drives.carracing import record
 from flowlab.drives.source import open_source
-from flowlab.drives.splits import choose_split
+from flowlab.lab.drives import load_drives, split_loaded
 from flowlab.lab.encoders import AGAIN, find_pin, open_encoder, open_plugin_encoder
 from flowlab.study.lever import flat_keys
 from flowlab.study.settings import CarRacingDrives, Inputs
@@ -80,14 +80,10 @@ def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tu
             f"{wanted.whose} has no drive {', '.join(lacking)}, which validates: every run is scored on the control's "
             f"validation frames. Keep it among the lever's drives."
         )
-    drives = [source.load(drive_id) for drive_id in names]
-    skipped = sum(len(drive.skipped) for drive in drives)
-    if skipped:
-        progress.say(f"{skipped} rows of the recordings cannot be used; flowlab drives show names them")
     split = wanted.inputs.split
     if val is not None and split.scale != "overfit":
         split = split.model_copy(update={"val": val, "num_val": None})
-    return source, choose_split(drives, split)
+    return source, split_loaded(load_drives(source), split, progress)
 
 
 def prepare_cache(

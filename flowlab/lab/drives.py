@@ -1,40 +1,115 @@
-"""What there is to know of a study's drives before anything is trained."""
+"""What there is to know of a study's drives before anything is trained: which can be used, and what each lacks."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from flowlab.core.errors import DriveError
+from flowlab.core.plugins import Source
+from flowlab.core.progress import SILENT, Progress
+from flowlab.core.types import Drive, Split
 from flowlab.core.vocabulary import OVERALL
+from flowlab.drives.faults import drive_reasons
 from flowlab.drives.source import open_source
 from flowlab.drives.splits import choose_split
 from flowlab.drives.windows import cut_windows
 from flowlab.evaluate.slices import frame_masks
+from flowlab.study.settings import SplitSettings
 from flowlab.study.slices import slices_for
 from flowlab.study.study import Study
 
 
+class RefusedDrive(NamedTuple):
+    """A drive that cannot be used, and why. A split counts it by its name, so that no other drive takes its place."""
+
+    drive_id: str
+    error: DriveError
+    driver: str = ""
+    track: str = ""
+
+
+def load_drives(source: Source) -> list[Drive | RefusedDrive]:
+    """Every drive of the source, in order of its ids."""
+    drives: list[Drive | RefusedDrive] = []
+    for drive_id in source.drive_ids():
+        try:
+            drives.append(source.load(drive_id))
+        except DriveError as error:
+            drives.append(RefusedDrive(drive_id, error))
+    return drives
+
+
+def split_loaded(drives: list[Drive | RefusedDrive], settings: SplitSettings, progress: Progress = SILENT) -> Split:
+    """The split of those drives; tells what was left out of those that it uses.
+
+    Raises the DriveError of the first refused drive that trains or validates.
+    """
+    split = choose_split(drives, settings)
+    used = [drive for drive in drives if drive.drive_id in {*split.train, *split.val}]
+    refused = [drive for drive in used if isinstance(drive, RefusedDrive)]
+    if refused:
+        more = f" {len(refused) - 1} more cannot be used either: flowlab drives show." if len(refused) > 1 else ""
+        raise type(refused[0].error)(f"{refused[0].error}{more}")
+    counts: dict[str, int] = {}
+    for drive in used:
+        assert isinstance(drive, Drive)
+        for note in drive.notes:
+            progress.say(f"note: drive {drive.drive_id}: {note}")
+        for reason in drive_reasons(drive):
+            counts[reason.text] = counts.get(reason.text, 0) + reason.rows
+    if counts:
+        told = ", ".join(f"{text}: {rows}" for text, rows in sorted(counts.items(), key=lambda item: -item[1]))
+        progress.say(
+            f"{sum(counts.values())} rows of the recordings cannot be used ({told}); flowlab drives show names them"
+        )
+    return split
+
+
 def describe_drives(study: Study) -> list[dict[str, Any]]:
-    """One record per drive: length, rate, driver, track, side of the split, windows and their slices, rows left out."""
+    """One record per drive: length, rate, driver, track, side of the split, windows and their slices, rows left out.
+
+    A drive that cannot be used has 0 frames and says why in `refused`. `same_as` names drives of identical content.
+    """
     source = open_source(study.file.drives, study.root)
-    drives = [source.load(drive_id) for drive_id in source.drive_ids()]
+    drives = load_drives(source)
     split = choose_split(drives, study.file.split)
+    digests = {drive.drive_id: source.digest(drive.drive_id) for drive in drives if isinstance(drive, Drive)}
     records = []
     for drive in drives:
-        windows = cut_windows(drive, study.file.windows)
-        slices = slices_for(study.file.slices, drive.channels)
-        masks = frame_masks(drive.action[windows.chunk], drive.channels, slices)
-        seconds = float(drive.time_us[-1] - drive.time_us[0]) / 1e6 if len(drive) > 1 else 0.0
         sides = [side for side, ids in (("train", split.train), ("val", split.val)) if drive.drive_id in ids]
+        own = digests.get(drive.drive_id)
+        same = [name for name, digest in digests.items() if name != drive.drive_id and digest == own]
         records.append(
             {
                 "drive_id": drive.drive_id,
                 "side": " + ".join(sides) or "unused",
                 "driver": drive.driver,
                 "track": drive.track,
-                "frames": len(drive),
-                "seconds": round(seconds, 1),
-                "hz": round((len(drive) - 1) / seconds, 1) if seconds else None,
-                "windows": len(windows.chunk),
-                "slices": {name: int(mask.sum()) for name, mask in masks.items() if name != OVERALL},
-                "skipped": list(drive.skipped),
             }
+            | _describe_content(study, drive, source.channels)
+            | {"same_as": same}
         )
     return records
+
+
+def _describe_content(study: Study, drive: Drive | RefusedDrive, channels: tuple[str, ...]) -> dict[str, Any]:
+    slices = slices_for(study.file.slices, channels)
+    if isinstance(drive, RefusedDrive):
+        in_frames = {name: 0 for name, settings in slices.items() if settings.slots != "each"}
+        nothing: dict[str, Any] = {"frames": 0, "seconds": 0.0, "hz": None, "windows": 0, "slices": in_frames}
+        return nothing | {"skipped": [], "reasons": [], "notes": [], "refused": str(drive.error)}
+    windows = cut_windows(drive, study.file.windows)
+    masks = frame_masks(drive.action[windows.chunk], drive.channels, slices)
+    seconds = float(drive.time_us[-1] - drive.time_us[0]) / 1e6 if len(drive) > 1 else 0.0
+    return {
+        "frames": len(drive),
+        "seconds": round(seconds, 1),
+        "hz": round((len(drive) - 1) / seconds, 1) if seconds else None,
+        "windows": len(windows.chunk),
+        "slices": {name: int(mask.sum()) for name, mask in masks.items() if name != OVERALL},
+        "skipped": [str(one) for one in drive.skipped],
+        "reasons": [
+            {"reason": reason.text, "rows": reason.rows, "of": reason.of, "first": str(reason.first)}
+            for reason in drive_reasons(drive)
+        ],
+        "notes": list(drive.notes),
+        "refused": None,
+    }

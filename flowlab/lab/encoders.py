@@ -13,6 +13,7 @@ import torch
 
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import EncoderError
+from flowlab.core.locks import hold
 from flowlab.core.plugins import Encoder, Source, resolve
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Split
@@ -95,7 +96,7 @@ def prepare_encoder(
     pinned one. Raises EncoderError if the pinned one's file is not what was pinned, or is gone for good.
     """
     assert isinstance(inputs.encoder, DriveViTSettings), "a plug-in's encoder is not trained here"
-    ingest(study.ledger, study.runs)
+    ingest(study.ledger, study.runs, runs_too=False)
     folder = study.caches / "encoders"
     pin = find_pin(study, inputs, source)
     fault = "" if pin is None or again else _fault(folder / pin.file_name)
@@ -136,8 +137,14 @@ def _trained(
     found = find_encoder(folder, name)
     if found is not None:
         return found
-    progress.say(f"pretraining the encoder on {len(split.train)} train drives")
-    return save_encoder(train_encoder(source, split.train, settings, windows, progress, device), folder, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    told = f"waiting for another flowlab process, which pretrains encoder {name}"
+    with hold(folder / f"{name}.lock", tell=lambda: progress.say(told)):
+        found = find_encoder(folder, name)
+        if found is not None:
+            return found
+        progress.say(f"pretraining the encoder on {len(split.train)} train drives")
+        return save_encoder(train_encoder(source, split.train, settings, windows, progress, device), folder, name)
 
 
 def _pin(study: Study, key: str, path: Path, encoder: DriveViT, split: Split) -> None:
@@ -149,7 +156,7 @@ def _pin(study: Study, key: str, path: Path, encoder: DriveViT, split: Split) ->
             train_drives=encoder.summary.get("train_drives", split.train),
             settings=encoder.settings.model_dump(mode="json"),
         )
-    ingest(study.ledger, study.runs)
+    ingest(study.ledger, study.runs, runs_too=False)
 
 
 def _fault(path: Path) -> str:

@@ -1,12 +1,13 @@
 """`flowlab run` as a function: build the caches it lacks, plan, say, seal, train, ingest."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 
 from flowlab.cache.cache import Cache
-from flowlab.core.errors import MissingError, NotStackedError
+from flowlab.core.errors import FlowlabError, MissingError, NotStackedError
 from flowlab.core.plugins import resolve
 from flowlab.core.progress import Progress
 from flowlab.core.vocabulary import CONTROL
@@ -18,8 +19,9 @@ from flowlab.lab.environment import choose_device, choose_executor
 from flowlab.lab.ground import Ground, open_ground, val_digest, validation_frames
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_owed, plan_runs
 from flowlab.lab.sealing import Show, seal_study_rule
+from flowlab.lab.sharing import train_together
 from flowlab.ledger.connection import read
-from flowlab.ledger.ingest import ingest
+from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
 from flowlab.policy.build import build_decoder, build_objective, seen_tokens
 from flowlab.policy.objective_check import check_objective
 from flowlab.study.recipe import Recipe, model_channels
@@ -27,7 +29,8 @@ from flowlab.study.study import Study
 from flowlab.study.unused import OWN_OBJECTIVES
 from flowlab.train.cohort import shape_signature
 from flowlab.train.data import channel_alphas, require_whole_batch
-from flowlab.verdict.judge import read_owed
+from flowlab.verdict.judge import read_broken_panels, read_owed
+from flowlab.verdict.seal import tell_clock
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def launch(
     show: Show,
     announce: Callable[[list[PlannedRun]], None],
 ) -> Launched:
-    """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger even when interrupted."""
+    """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger."""
     ground = stand(study, [lever for lever in levers if lever != CONTROL], where.device, progress, show)
     planned = plan_runs(study, ground, levers, seeds, read_statuses(study), again=again)
     return carry_out(study, ground, planned, where, progress, announce)
@@ -80,16 +83,29 @@ def launch_owed(
     note_caches(study, ground)
     planned, unknown = plan_owed(study, ground, owed, read_statuses(study))
     if not planned and not unknown:
-        raise MissingError(
-            "nothing is owed: the rule has what it needs of every lever. Try another: flowlab run --lever NAME"
-        )
+        raise MissingError(_nothing_owed(study))
     done = carry_out(study, ground, planned, where, progress, announce)
     return Launched(done.run_ids, done.trained, [*unknown, *done.problems])
 
 
+def _nothing_owed(study: Study) -> str:
+    """Why nothing is owed, and what to do instead: the same as the verdicts say."""
+    broken = read_broken_panels(study.ledger)
+    if not broken:
+        return "nothing is owed: the rule has what it needs of every lever. Try another: flowlab run --lever NAME"
+    rule, seeds = broken.popitem()
+    controls = ", ".join(f"{CONTROL}@{seed}" for seed in seeds)
+    return (
+        f"nothing is owed: the panel of rule {rule!r} will never be complete, for {controls} crashed. Give it other "
+        f"panel_seeds in experiments.toml, and put that on the record: flowlab rule amend --reason TEXT"
+    )
+
+
 def stand(study: Study, levers: Sequence[str], device: torch.device | None, progress: Progress, show: Show) -> Ground:
     """The ground that runs stand on: caches built, caches and base noted, the rule sealed, every journal read."""
-    ingest(study.ledger, study.runs)
+    for problem in ingest(study.ledger, study.runs, progress).problems:
+        progress.say(f"warning: {problem}")
+    tell_clock(study.ledger, progress)
     ground = open_ground(study, levers, device, progress)
     require_judgeable(study, ground)
     note_caches(study, ground)
@@ -113,22 +129,31 @@ def carry_out(
     progress: Progress,
     announce: Callable[[list[PlannedRun]], None],
 ) -> Launched:
-    """Train what of `planned` is not done, and bring it into the ledger even when interrupted."""
-    problems = ingest(study.ledger, study.runs).problems
+    """Train what of `planned` is not done, and bring it into the ledger, also where a run failed.
+
+    What another process is training already is waited for instead.
+    """
     missing = [item for item in planned if not item.done]
     by_cache = _recipes_by_cache(ground, missing)
     require_known_contents(study, [cache.attributes for cache, _ in by_cache])
     for cache, recipes in by_cache:
         require_trainable(cache, recipes)
     announce(planned)
+    run_ids = [item.run.run_id for item in planned]
+    if not missing:
+        return Launched(run_ids, [], [])
+    with StudyJournal.of(study.runs) as journal:
+        journal.planned(item.run.run_id for item in missing)
+    executor = resolve("executors", where.executor)(where.device)
     try:
-        if missing:
-            with StudyJournal.of(study.runs) as journal:
-                journal.planned(item.run.run_id for item in missing)
-            resolve("executors", where.executor)(where.device).execute(study, ground, missing, progress)
-    finally:
-        problems += ingest(study.ledger, study.runs).problems
-    return Launched([item.run.run_id for item in planned], [item.run.run_id for item in missing], problems)
+        trained = train_together(
+            study.runs, missing, lambda runs: executor.execute(study, ground, runs, progress), progress
+        )
+    except FlowlabError:  # after Ctrl-C nobody waits for this either
+        with suppress(FlowlabError):  # the next command brings it in
+            ingest(study.ledger, study.runs, patience_s=READER_PATIENCE_S)
+        raise
+    return Launched(run_ids, trained, ingest(study.ledger, study.runs, progress).problems)
 
 
 def _recipes_by_cache(ground: Ground, planned: Sequence[PlannedRun]) -> list[tuple[Cache, list[Recipe]]]:
@@ -157,7 +182,7 @@ def require_trainable(cache: Cache, recipes: Sequence[Recipe]) -> None:
 
 def note_caches(study: Study, ground: Ground) -> None:
     """Tell the ledger once which caches the runs come from."""
-    ingest(study.ledger, study.runs)
+    ingest(study.ledger, study.runs, runs_too=False)
     known = {row[0] for row in read(study.ledger, "select cache_id from caches").rows}
     caches = {supply.cache.cache_id: supply.cache for supply in ground.supplies.values()}
     for cache_id, cache in caches.items():

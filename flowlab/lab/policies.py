@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flowlab.core.digest import canonical_json, digest_files
-from flowlab.core.errors import MissingError, PolicyError
+from flowlab.core.errors import MissingError, PolicyError, told_by
 from flowlab.core.types import ConditionSpec
 from flowlab.journal.journal import RUN_JOURNAL, read_lines
 from flowlab.policy.build import build_decoder, build_objective
@@ -86,10 +86,9 @@ def load_policy_of(run: Path, step: int | None = None, device: torch.device | No
     try:
         facts, done = Facts.from_metadata(metadata), int(metadata["step"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        told = (str(error).splitlines() or [""])[0]
         raise PolicyError(
-            f"{path} says what it is in words that this flowlab does not read ({type(error).__name__}: {told}). Train "
-            f"the run once more: flowlab run --again."
+            f"{path} says what it is in words that this flowlab does not read ({type(error).__name__}: "
+            f"{told_by(error)}). Train the run once more: flowlab run --again."
         ) from None
     if facts.run_id != run.name or not 0 < done <= facts.recipe.train.steps:
         raise PolicyError(
@@ -105,7 +104,7 @@ def load_policy_of(run: Path, step: int | None = None, device: torch.device | No
 def _require_on_record(path: Path) -> None:
     """Raises PolicyError unless the file is the one whose digest the run's journal has."""
     lines = [line.fields for line in read_lines(path.parent / RUN_JOURNAL)[0]]
-    told = [line["digest"] for line in lines if line.get("kind") == "artifact" and line.get("name") == path.name]
+    told = [line.get("digest") for line in lines if line.get("kind") == "artifact" and line.get("name") == path.name]
     if digest_files([path]) not in told[-1:]:
         raise PolicyError(
             f"{path} is not the file that the run's journal {'names' if told else 'would name: it names none'}; it was "

@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from flowlab.core.errors import FlowlabError, RunFailedError
+from flowlab.core.errors import DiskError, FlowlabError, RunFailedError
+from flowlab.core.files import trouble
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.lab.ground import Ground
 from flowlab.lab.plan import PlannedRun
@@ -28,6 +29,8 @@ from flowlab.study.study import Study
 from flowlab.train.cohort import shape_signature
 
 POLL_S = 0.2
+AGAIN = "Give the same command again to go on."
+NICENESS = 5  # of a worker: a command that somebody waits for comes before runs that nobody looks at
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,7 @@ def _work(study: Study, ground: Ground, runs: list[PlannedRun], device: torch.de
     parent = multiprocessing.parent_process()
     assert parent is not None and parent.pid is not None
     _die_with(parent.pid)
+    os.nice(NICENESS)
     torch.set_num_threads(1)
     import_s = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_start_s()
     try:
@@ -159,6 +163,8 @@ def _work(study: Study, ground: Ground, runs: list[PlannedRun], device: torch.de
         events.put((slot, "done"))
     except FlowlabError as error:
         events.put((slot, "error", error))
+    except OSError as error:
+        events.put((slot, "error", DiskError(f"worker {slot} stopped: {trouble(error, study.runs)} {AGAIN}")))
     events.close()
     events.join_thread()
 

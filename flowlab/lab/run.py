@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeError
-from flowlab.core.files import trouble
+from flowlab.core.files import OF_DISK, trouble
 from flowlab.core.progress import SILENT, Progress
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import cover, read_frames
@@ -23,6 +23,7 @@ from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.policies import Facts
 from flowlab.lab.run_dir import RunDir
+from flowlab.lab.sharing import take_free
 from flowlab.policy.build import seen_tokens
 from flowlab.study.lever import changed_keys
 from flowlab.study.study import CONTROL, Study
@@ -59,13 +60,14 @@ def run_all(
 ) -> None:
     """Train and evaluate `runs` in this process, in as few cohorts as shapes, caches and their progress allow.
 
+    Runs that another process is at, or has ended meanwhile, are left to it (lab/sharing.py waits for them).
     A cohort that fails does not keep the others from their end; then the first one's FlowlabError is raised, a
     RunFailedError for what nobody foresaw.
     """
     planned = {item.run.run_id: item for item in runs}
     failed: list[FlowlabError] = []
     with ExitStack() as stack:
-        folders = {run_id: stack.enter_context(RunDir(study.runs / run_id)) for run_id in planned}
+        folders = take_free(study.runs, planned, stack)
         alike: dict[tuple[int, str, str], list[Run]] = {}
         for run_id, folder in folders.items():
             run = planned[run_id].run
@@ -86,17 +88,20 @@ def run_all(
                         run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
                 except FlowlabError as error:
                     failed.append(error)
-                except OSError as error:
-                    names = ", ".join(run.run_id for run in cohort.runs)
-                    failed.append(
-                        DiskError(
-                            f"{names} stopped: {trouble(error, study.runs)} Give the same command again to go on."
-                        )
-                    )
                 except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
-                    failed.append(outs[0].failed(error, [run.run_id for run in cohort.runs]))
+                    run_ids = [run.run_id for run in cohort.runs]
+                    failed.append(_of_disk(error, study, run_ids) or outs[0].failed(error, run_ids))
     if failed:
         raise failed[0]
+
+
+def _of_disk(error: Exception, study: Study, run_ids: list[str]) -> DiskError | None:
+    """The error for runs that stopped since the file system refused something; None for any other cause."""
+    if not isinstance(error, OSError) or error.errno not in OF_DISK:
+        return None
+    return DiskError(
+        f"{', '.join(run_ids)} stopped: {trouble(error, study.runs)} Give the same command again to go on."
+    )
 
 
 def run_cohort(

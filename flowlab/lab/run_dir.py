@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import zarr
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from flowlab.cache.attributes import build_name, content_of
 from flowlab.cache.cache import Cache
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import BusyError, ResumeError, RunFailedError
-from flowlab.core.files import write_json_atomic
-from flowlab.core.locks import take
+from flowlab.core.errors import BusyError, FlowlabError, ResumeError, RunFailedError
+from flowlab.core.files import trouble, write_json_atomic
+from flowlab.core.locks import no_access, take
 from flowlab.core.types import MetricRow
 from flowlab.journal.journal import read_lines
 from flowlab.journal.lines import RunJournal
@@ -35,6 +35,11 @@ from flowlab.train.crash import Crash
 DRAWS_CHUNK_FRAMES = 1024
 
 
+def lock_of(run: Path) -> Path:
+    """The file that is locked while a process works on the run of this folder."""
+    return run / "lock"
+
+
 @dataclass
 class RunDir:
     """One run's folder while this process works on it. Use it in a with statement: it holds the run's lock."""
@@ -43,18 +48,25 @@ class RunDir:
     discarded: str = ""  # why what the run had kept to go on from was thrown away
     _lock: IO[bytes] | None = None
     _journal: RunJournal | None = None
-    _on_record: set[tuple[str, str]] | None = None  # name and digest of the artifacts that the journal has
+    _on_record: list[tuple[Any, Any]] | None = None  # name and digest of the artifacts that the journal has
 
     def __enter__(self) -> Self:
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = (self.path / "lock").open("ab")
+        path = lock_of(self.path)
+        try:
+            lock = path.open("ab")
+        except OSError as error:
+            raise no_access(path, error) from None
         busy = BusyError(f"run {self.path.name} is being trained by another process. Wait for it: flowlab status")
         try:
-            take(lock.fileno(), 0, busy)
-        except BusyError:
+            take(lock.fileno(), path, 0, busy)
+        except FlowlabError:
             lock.close()
             raise
         self._lock = lock
+        for left in self.path.glob("*.*.partial"):  # of a process that was killed while it wrote
+            if left.is_file():
+                left.unlink(missing_ok=True)
         self._journal = RunJournal.of(self.path.parent, self.path.name)
         return self
 
@@ -87,11 +99,15 @@ class RunDir:
     def failed(self, error: Exception, run_ids: Sequence[str]) -> RunFailedError:
         """The error for a cohort that this run was the first of; its traceback goes to this run's log.txt."""
         log = self.path / "log.txt"
-        log.write_text("".join(traceback.format_exception(error)))
+        try:
+            log.write_text("".join(traceback.format_exception(error)))
+            where = f"Traceback: {log.relative_to(self.path.parents[1])}."
+        except OSError as refused:
+            where = f"Its traceback could not be kept, {trouble(refused, log)}"
         lines = str(error).strip().splitlines() or [""]
         return RunFailedError(
-            f"{', '.join(run_ids)} failed: {type(error).__name__}: {lines[0]}. Traceback: "
-            f"{log.relative_to(self.path.parents[1])}. What else was asked for has been trained."
+            f"{', '.join(run_ids)} failed: {type(error).__name__}: {lines[0]}. {where} What else was asked for has "
+            f"been trained."
         )
 
     def count(self, kind: str) -> int:
@@ -151,7 +167,8 @@ class RunDir:
         """Put a file on record, once: a run that was killed and goes on may write the same one again."""
         if self._on_record is None:
             lines = [line.fields for line in read_lines(self.journal.path)[0]]
-            self._on_record = {(line["name"], line["digest"]) for line in lines if line.get("kind") == "artifact"}
+            said = [line for line in lines if line.get("kind") == "artifact"]
+            self._on_record = [(line.get("name"), line.get("digest")) for line in said]  # whatever a damaged line says
         if (name, digest) not in self._on_record:
             self.journal.artifact(name, digest, num_bytes)
-            self._on_record.add((name, digest))
+            self._on_record.append((name, digest))

@@ -11,7 +11,7 @@ from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import Rule, require_sealable
 from flowlab.study.study import Study
 from flowlab.verdict.rejudged import Rejudged, rejudge
-from flowlab.verdict.seal import amend_rule, is_in_force, require_amendable, seal_rule
+from flowlab.verdict.seal import amend_rule, is_in_force, require_amendable, seal_rule, tell_clock
 from flowlab.verdict.simulate import Campaigns, ErrorRates, simulate
 
 NUM_LEVERS = 20_000  # simulated before a rule is sealed: shares are then exact to about 0.003
@@ -48,7 +48,7 @@ def seal_study_rule(study: Study, ground: Ground, progress: Progress, show: Show
     Raises RuleChangedError if another rule is in force, RuleRefusedError for a rule that must not be sealed.
     """
     rule = rule_for(study, ground)
-    ingest(study.ledger, study.runs)
+    ingest(study.ledger, study.runs, runs_too=False)
     if is_in_force(rule, study.ledger):
         return False
     require_sealable(rule)
@@ -68,6 +68,7 @@ def amend_study_rule(
     require_sealable(rule)
     ingest(study.ledger, study.runs)
     old = require_amendable(rule, reason, study.ledger)
+    tell_clock(study.ledger, progress)
     foretold = foretell(study, rule, progress)
     show(foretold)
     look(rejudge(rule, old.digest, study.ledger))

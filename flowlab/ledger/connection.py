@@ -1,7 +1,7 @@
 """The only place that opens DuckDB. Connections are held for milliseconds.
 
 DuckDB lets in either one process that writes or many that read, and turns everybody else away at once. So every opening
-is tried again for about ten seconds before anyone hears of it.
+is tried again for a while before anyone hears of it.
 """
 
 import os
@@ -12,8 +12,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flowlab.core.errors import BusyError, LedgerError, MissingError
-from flowlab.core.locks import hold
+from flowlab.core.errors import (
+    BusyError,
+    CannotWriteError,
+    FlowlabError,
+    LedgerError,
+    MissingError,
+    NoAccessError,
+    NoLocksError,
+)
+from flowlab.core.locks import NO_LOCKS, hold
 
 if TYPE_CHECKING:
     import duckdb
@@ -22,7 +30,12 @@ if TYPE_CHECKING:
     Connection = duckdb.DuckDBPyConnection
 
 PATIENCE_S = 10.0
+WRITER_PATIENCE_S = 60.0  # an export or a verification of a large ledger reads for long
+DOOR_PATIENCE_S = 0.25  # of a reader: who stands there may be a writer that waits for other readers
+NO_ACCESS_SIGNS = ("Permission denied", "Read-only")
+NO_ROOM_SIGN = "No space left"
 BUSY_SIGNS = ("set lock on file", "different configuration", "Conflicting lock", "being used by another process")
+_NO_LOCKS = tuple(os.strerror(number) for number in NO_LOCKS)
 READING = ("SELECT", "EXPLAIN")
 
 
@@ -98,11 +111,16 @@ def _told_apart(columns: list[str]) -> list[str]:
 
 
 @contextmanager
-def open_ledger(ledger_path: Path, read_only: bool) -> Iterator["duckdb.DuckDBPyConnection"]:
-    """A connection to the ledger, closed at the end. Raises MissingError, BusyError or LedgerError."""
-    deadline = time.monotonic() + PATIENCE_S
-    with _at_the_door(ledger_path, deadline):
-        connection = _connect(ledger_path, read_only, deadline)
+def open_ledger(
+    ledger_path: Path, read_only: bool, patience_s: float = PATIENCE_S
+) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """A connection to the ledger, closed at the end. Waits for it `patience_s` seconds.
+
+    Raises MissingError, BusyError, NoAccessError, NoLocksError or LedgerError.
+    """
+    deadline = time.monotonic() + patience_s
+    with _at_the_door(ledger_path, read_only, deadline, patience_s):
+        connection = _connect(ledger_path, read_only, deadline, patience_s)
     try:
         yield connection
     except _duckdb_errors() as error:
@@ -112,13 +130,20 @@ def open_ledger(ledger_path: Path, read_only: bool) -> Iterator["duckdb.DuckDBPy
             connection.close()
 
 
-def trouble(ledger_path: Path, error: Exception) -> LedgerError:
+def is_of_disk(error: Exception) -> bool:
+    """Whether DuckDB was refused room, or access."""
+    return any(sign in one_line(error) for sign in (*NO_ACCESS_SIGNS, NO_ROOM_SIGN))
+
+
+def trouble(ledger_path: Path, error: Exception) -> FlowlabError:
     """What DuckDB found wrong with a ledger, and what to do about it."""
     told = one_line(error)
-    if "No space left" in told or "Permission denied" in told or "Read-only" in told:
+    if any(sign in told for sign in NO_ACCESS_SIGNS):
+        return NoAccessError(ledger_path)
+    if NO_ROOM_SIGN in told:
         return LedgerError(
-            f"{ledger_path} cannot be written: {told}. The journals hold everything: make room or give access, and "
-            f"give the command again."
+            f"{ledger_path} cannot be written: {told}. The journals hold everything: make room, and give the command "
+            f"again."
         )
     return LedgerError(
         f"{ledger_path} cannot be used: {told}. If the file is damaged, make it anew from the journals: flowlab ledger "
@@ -152,18 +177,25 @@ def lock_door(ledger_path: Path, wait: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _at_the_door(ledger_path: Path, deadline: float) -> Iterator[None]:
-    """One process at a time tries to open the ledger: overlapping readers would starve a writer otherwise."""
-    pauses = _pauses_s()
+def _at_the_door(ledger_path: Path, read_only: bool, deadline: float, patience_s: float) -> Iterator[None]:
+    """One process at a time tries to open the ledger: overlapping readers would starve a writer otherwise.
+
+    A reader goes in without it where it may not be locked, and where a writer stands there for long: others read.
+    """
+    pauses, latest = _pauses_s(), min(deadline, time.monotonic() + DOOR_PATIENCE_S)
     while ledger_path.exists():
         door = lock_door(ledger_path, wait=False)
         try:
             door.__enter__()
         except BlockingIOError:
+            if read_only and time.monotonic() > latest:
+                break
             if time.monotonic() > deadline:
-                raise _busy(ledger_path) from None
+                raise _busy(ledger_path, patience_s) from None
             time.sleep(next(pauses))
-        except OSError:  # a folder that may only be read: nobody writes there either
+        except CannotWriteError:
+            if not read_only:
+                raise
             break
         else:
             try:
@@ -174,7 +206,7 @@ def _at_the_door(ledger_path: Path, deadline: float) -> Iterator[None]:
     yield
 
 
-def _connect(ledger_path: Path, read_only: bool, deadline: float) -> "duckdb.DuckDBPyConnection":
+def _connect(ledger_path: Path, read_only: bool, deadline: float, patience_s: float) -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     pauses = _pauses_s()
@@ -185,10 +217,17 @@ def _connect(ledger_path: Path, read_only: bool, deadline: float) -> "duckdb.Duc
             config = _config() | ({"enable_external_access": False} if read_only else {})
             return duckdb.connect(str(ledger_path), read_only=read_only, config=config)
         except duckdb.Error as error:
-            if not any(sign in str(error) for sign in BUSY_SIGNS):
-                raise LedgerError(f"{ledger_path} cannot be opened as a ledger: {one_line(error)}") from None
+            told = one_line(error)
+            reason = next((text for text in _NO_LOCKS if "set lock" in told and text in told), None)
+            if reason is not None:
+                raise NoLocksError(ledger_path, reason) from None
+            if any(sign in told for sign in NO_ACCESS_SIGNS):
+                unread = LedgerError(f"you may not read {ledger_path}. Ask for read access to the study.")
+                raise unread if read_only else NoAccessError(ledger_path) from None
+            if not any(sign in told for sign in BUSY_SIGNS):
+                raise LedgerError(f"{ledger_path} cannot be opened as a ledger: {told}") from None
             if time.monotonic() > deadline:
-                raise _busy(ledger_path) from None
+                raise _busy(ledger_path, patience_s) from None
         time.sleep(next(pauses))
 
 
@@ -206,9 +245,9 @@ def _pauses_s() -> Iterator[float]:
         pause_s = min(0.025, pause_s * 1.5)
 
 
-def _busy(ledger_path: Path) -> BusyError:
+def _busy(ledger_path: Path, patience_s: float) -> BusyError:
     return BusyError(
-        f"another process has held {ledger_path} open for more than {PATIENCE_S:.0f} s; flowlab needs it for some "
+        f"another process has held {ledger_path} open for more than {patience_s:.0f} s; flowlab needs it for some "
         f"milliseconds. Close the other DuckDB client and try again."
     )
 

@@ -10,6 +10,7 @@ from flowlab.ledger.rows import RUN_KINDS, Maker, Row, event_row, rows_of
 from flowlab.ledger.study_rows import STUDY_KINDS
 
 INGESTED = "ingested"
+MOST_TOLD = 600
 
 
 class Part(NamedTuple):
@@ -86,15 +87,16 @@ def _ingested(runs_dir: Path, line: Line, offsets: dict[str, int]) -> Entry:
     journal, begin, end, digest = parse_order(line)
     known = offsets.get(journal, 0)
     entry = Entry(line, INGESTED, journal, journal, is_first=known == 0, up_to_offset=max(end, known))
-    content = _read(runs_dir / journal, end)
-    if len(content) < end or digest_part(content[begin:end]) != digest:
+    low = min(begin, known)  # `known` is before `begin` if an older flowlab read what was there
+    content = _read(runs_dir / journal, low, end)
+    if low + len(content) < end or digest_part(content[begin - low :]) != digest:
         sentence = f"{journal}: bytes {begin} to {end} are gone, or are not those that were read at first"
         entry.problems.append(f"{runs_dir / sentence}. Put the old journal back; without it the ledger lacks this run.")
         at = {"journal": journal, "position": begin, "run_id": entry.run_id, "time_us": entry.time_us}
         entry.rows.append(("events", event_row(at, "missing_part", sentence), at))
         entry.up_to_offset = known  # whatever stands there by now is still to be read
         return entry
-    lines = parse_lines(content[known:end], known)  # `known` is before `begin` if an older flowlab read what was there
+    lines = parse_lines(content[known - low :], known)
     entry.num_lines, entry.num_bytes = len(lines), end - known
     _collect(entry, runs_dir, lines, RUN_KINDS)
     return entry
@@ -108,15 +110,17 @@ def _collect(entry: Entry, runs_dir: Path, lines: list[Line], makers: dict[str, 
             entry.rows += [(table, row, at) for table, row in rows_of(line, where, makers)]
         except ValueError as error:
             sentence = f"{place(runs_dir / entry.journal, line.position)}: {error}"
-            entry.problems.append(f"{sentence}. The line was left out.")
+            told = sentence if len(sentence) <= MOST_TOLD else f"{sentence[:MOST_TOLD]}..."  # the ledger keeps it whole
+            entry.problems.append(f"{told}. The line was left out.")
             event = event_row(at, "unreadable_line", sentence.removeprefix(f"{runs_dir}/"))
             entry.rows.append(("events", event, at))
 
 
-def _read(path: Path, end: int) -> bytes:
+def _read(path: Path, begin: int, end: int) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(min(end, path.stat().st_size))
+            file.seek(begin)
+            return file.read(max(0, min(end, path.stat().st_size) - begin))
     except OSError:
         return b""
 

@@ -4,31 +4,37 @@ The study's journal is the order of everything. A run's journal is read by first
 which says which part comes next, and then applying whatever lines of the study's journal the ledger does not hold yet.
 So the ledger is a function of the journals: replaying them into an empty one (flowlab.ledger.rebuild) is this same
 code.
+
+How far is decided once, by how long the journals are at the beginning: who asks reads what was there then, and never
+runs after somebody who writes meanwhile (docs/decisions/0035).
 """
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from flowlab.core.errors import BusyError, LedgerError
+from flowlab.core.errors import BusyError, LedgerError, NoAccessError
 from flowlab.core.locks import hold
-from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL, Line, digest_part, read_lines, read_whole_lines
-from flowlab.journal.values import BadLine
+from flowlab.core.progress import SILENT, Progress, Task
+from flowlab.journal.journal import STUDY_JOURNAL, Line, digest_part, read_lines
 from flowlab.ledger.chain import ADOPTED
-from flowlab.ledger.connection import one_line, open_ledger
-from flowlab.ledger.entry import INGESTED, Entry, Part, is_name, make_entry, parse_order
-from flowlab.ledger.migrate import is_current, migrate
+from flowlab.ledger.connection import WRITER_PATIENCE_S, open_ledger, trouble
+from flowlab.ledger.entry import Entry, make_entry
+from flowlab.ledger.migrate import is_current, migrate, schema_of
+from flowlab.ledger.unread import Sizes, journal_sizes, num_unread_bytes, ordered, size_of, unread_parts
 from flowlab.ledger.writer import Writer
 
 if TYPE_CHECKING:
     import duckdb
 
-BATCH_BYTES = 2_000_000  # of journals, in one transaction
+BATCH_BYTES = 1_000_000  # of journals, in one transaction that has more entries than one
 BATCH_ENTRIES = 64
+SHOWN_BYTES = 4_000_000  # of unread journals: below it nobody has time to look at a bar
 LOCK_FILE = "ingest.lock"
-PATIENCE_S = 60.0
+READER_PATIENCE_S = 1.0  # then a reader answers from what the ledger has
 
 
 @dataclass
@@ -46,46 +52,54 @@ class Ingested:
             self.problems.append(sentence)
 
 
-class Batch(NamedTuple):
-    """How much one transaction brought in, in entries and in bytes of journals."""
-
-    num_entries: int
-    num_bytes: int
-
-
-def ingest(ledger_path: Path, runs_dir: Path) -> Ingested:
+def ingest(
+    ledger_path: Path,
+    runs_dir: Path,
+    progress: Progress = SILENT,
+    *,
+    patience_s: float | None = None,
+    runs_too: bool = True,
+) -> Ingested:
     """Counts of what came into the ledger from the journals below `runs_dir`; makes the ledger if it is not there.
 
-    A line that cannot be read is named in `problems`, kept as an event 'unreadable_line', and stops nothing. A metric
-    that a resumed run wrote again keeps its first value; another value is kept as an event 'conflict'. Raises
-    LedgerError if the study's journal is not the one that the ledger was made from.
+    Read is what is there now. Without `runs_too`, only what the study's journal says by now, with the parts of runs
+    that it has ordered. A line that cannot be read is named in `problems`, kept as an event 'unreadable_line', and
+    stops nothing. A metric that a resumed run wrote again keeps its first value; another value is kept as an event
+    'conflict'.
+
+    Raises LedgerError if the study's journal is not the one that the ledger was made from, NoAccessError or
+    NoLocksError where nothing may be written, and BusyError if others keep the lock or the ledger for `patience_s`
+    seconds; without it, another ingestion is waited for.
     """
     done = Ingested()
-    while _has_news(ledger_path, runs_dir, done):
-        with one_ingester(runs_dir):
-            if ingest_batch(ledger_path, runs_dir, done).num_entries == 0:
-                break
+    sizes = journal_sizes(runs_dir) if runs_too else {STUDY_JOURNAL: size_of(runs_dir / STUDY_JOURNAL)}
+    offsets = _offsets(ledger_path, runs_dir)
+    num_bytes = num_unread_bytes(runs_dir, sizes, offsets, done.add_problem)
+    if num_bytes == 0:
+        return done
+    require_writable(ledger_path, runs_dir)
+    shown = progress.task("read journals into the ledger", num_bytes, "bytes") if num_bytes > SHOWN_BYTES else None
+    with one_ingester(runs_dir, patience_s, progress), shown or nullcontext() as task:
+        bring_in(ledger_path, runs_dir, sizes, done, task, patience_s)
     return done
 
 
-def _has_news(ledger_path: Path, runs_dir: Path, done: Ingested) -> bool:
-    """Whether a journal is longer than what the ledger has read of it. One that is shorter is named in `done`."""
-    offsets = _offsets(ledger_path, runs_dir)
-    _require_study_journal(ledger_path, runs_dir, offsets.get(STUDY_JOURNAL, 0))
-    news = False
-    for journal in (STUDY_JOURNAL, *_run_journals(runs_dir)):
-        size, offset = _size(runs_dir / journal), offsets.get(journal, 0)
-        news |= size > offset
-        if size < offset and (runs_dir / journal).exists():
-            done.add_problem(
-                f"{runs_dir / journal} has {size} bytes, the ledger has read {offset} of them: the journal was cut or "
-                f"replaced. Put the old one back; the ledger keeps what it read."
-            )
-    return news
+def require_writable(ledger_path: Path, runs_dir: Path) -> None:
+    """Raises NoAccessError for the first file that ingestion writes and this user may not; nothing is written."""
+    files = (
+        runs_dir / LOCK_FILE,
+        runs_dir / STUDY_JOURNAL,
+        ledger_path,
+        ledger_path.with_name(f"{ledger_path.name}.lock"),
+    )
+    for path in (*files, ledger_path.parent):  # beside the ledger DuckDB keeps its log
+        there = next(found for found in (path, *path.parents) if found.exists())
+        if not os.access(there, os.W_OK):
+            raise NoAccessError(there)
 
 
 def _require_study_journal(ledger_path: Path, runs_dir: Path, offset: int) -> None:
-    size = _size(runs_dir / STUDY_JOURNAL)
+    size = size_of(runs_dir / STUDY_JOURNAL)
     if size < offset:
         raise LedgerError(
             f"{runs_dir / STUDY_JOURNAL} has {size} bytes, {ledger_path.name} was made from {offset} of them: the "
@@ -100,9 +114,27 @@ def _offsets(ledger_path: Path, runs_dir: Path) -> dict[str, int]:
             with open_ledger(ledger_path, read_only=True) as connection:
                 if is_current(connection, ledger_path):
                     _require_own(connection, ledger_path, runs_dir)
-                    return dict(connection.execute("select * from journal_offsets").fetchall())
+                    offsets = dict(connection.execute("select * from journal_offsets").fetchall())
+                    _require_study_journal(ledger_path, runs_dir, offsets.get(STUDY_JOURNAL, 0))
+                    return offsets
+                revision = schema_of(connection).revision
+            _require_upgradable(ledger_path, runs_dir, revision)
+        else:
+            require_writable(ledger_path, runs_dir)
         migrate(ledger_path)
     raise LedgerError(f"{ledger_path} changes its schema again and again: two versions of flowlab work on it at once.")
+
+
+def _require_upgradable(ledger_path: Path, runs_dir: Path, revision: str) -> None:
+    """Raises LedgerError where the ledger is of another flowlab, and this user may not bring it up to date."""
+    try:
+        require_writable(ledger_path, runs_dir)
+    except NoAccessError as error:
+        raise LedgerError(
+            f"{ledger_path} was written by an older flowlab (revision {revision or 'none'}) and has to be brought up "
+            f"to date before it can be read, and {error.short}. Let somebody who may give any command of this flowlab "
+            f"there, such as flowlab status, or copy the study."
+        ) from None
 
 
 def _require_own(connection: "duckdb.DuckDBPyConnection", ledger_path: Path, runs_dir: Path) -> None:
@@ -117,89 +149,58 @@ def _require_own(connection: "duckdb.DuckDBPyConnection", ledger_path: Path, run
             )
 
 
-def _run_journals(runs_dir: Path) -> list[str]:
-    """Every run's journal below `runs_dir` by its path from there. A folder whose name is not UTF-8 is no run."""
-    names = (path.parent.name for path in runs_dir.glob(f"*/{RUN_JOURNAL}"))
-    return sorted(f"{name}/{RUN_JOURNAL}" for name in names if is_name(name))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def ingest_batch(ledger_path: Path, runs_dir: Path, done: Ingested) -> Batch:
-    """What came in by one transaction; no entries when all is read. The caller holds the ingest lock."""
+def bring_in(
+    ledger_path: Path,
+    runs_dir: Path,
+    sizes: Sizes,
+    done: Ingested,
+    task: Task | None = None,
+    patience_s: float | None = None,
+) -> None:
+    """Bring into the ledger what journals of these `sizes` hold and it lacks. The caller holds the ingest lock."""
     offsets = _offsets(ledger_path, runs_dir)
+    while waiting := _order(runs_dir, sizes, offsets, done):
+        while waiting:
+            entries = list(_within_budget(runs_dir, waiting, offsets))
+            _write(ledger_path, entries, done, patience_s)
+            for entry in entries:
+                offsets |= {entry.journal: entry.up_to_offset, STUDY_JOURNAL: entry.line.end}
+                if task is not None:
+                    task.advance(entry.num_bytes)
+            waiting = waiting[len(entries) :]
+
+
+def _order(runs_dir: Path, sizes: Sizes, offsets: Sizes, done: Ingested) -> list[Line]:
+    """The lines of the study's journal that the ledger lacks, the last of which order what nobody has ordered yet."""
     study, begin = runs_dir / STUDY_JOURNAL, offsets.get(STUDY_JOURNAL, 0)
     waiting, _ = read_lines(study, begin)
-    if len(waiting) < BATCH_ENTRIES:
-        parts = list(_unread_parts(runs_dir, offsets | _ordered(waiting), done, BATCH_ENTRIES - len(waiting)))
-        if parts:
-            from flowlab.journal.lines import StudyJournal
+    parts = list(unread_parts(runs_dir, sizes, offsets | ordered(waiting), done.add_problem))
+    if parts:
+        from flowlab.journal.lines import StudyJournal
 
-            with StudyJournal(study) as journal:
-                for part in parts:
-                    journal.ingested(**part._asdict())
-            waiting, _ = read_lines(study, begin)
-    if not waiting:
-        return Batch(0, 0)
-    entries = list(_within_budget(runs_dir, waiting, offsets))
-    for entry in entries:
-        done.num_lines += entry.num_lines
-        for problem in entry.problems:
-            done.add_problem(problem)
-    _write(ledger_path, entries, done)
-    return Batch(len(entries), sum(entry.num_bytes for entry in entries))
+        with StudyJournal(study) as journal:
+            journal.ingested_parts(part._asdict() for part in parts)
+        waiting, _ = read_lines(study, begin)
+    return waiting
 
 
-def _write(ledger_path: Path, entries: list[Entry], done: Ingested) -> None:
+def _write(ledger_path: Path, entries: list[Entry], done: Ingested, patience_s: float | None) -> None:
     """Bring entries into the ledger and its chain, all or none. Raises LedgerError."""
     import duckdb
 
     try:
-        with open_ledger(ledger_path, read_only=False) as connection:
+        patience_s = WRITER_PATIENCE_S if patience_s is None else patience_s
+        with open_ledger(ledger_path, read_only=False, patience_s=patience_s) as connection:
             written = Writer(connection).write(entries)
     except duckdb.Error as error:
-        raise LedgerError(
-            f"{ledger_path} cannot be written: {one_line(error)}. The journals hold everything: make room, and give "
-            f"the command again."
-        ) from None
+        raise trouble(ledger_path, error) from None
+    for entry in entries:
+        done.num_lines += entry.num_lines
+        for problem in entry.problems:
+            done.add_problem(problem)
     done.num_journals += len({entry.journal for entry in entries})
     done.num_rows += written.num_rows
     done.num_conflicts += written.num_conflicts
-
-
-def _ordered(waiting: list[Line]) -> dict[str, int]:
-    """How far journals are spoken for by lines that the ledger has not applied yet."""
-    offsets: dict[str, int] = {}
-    for line in waiting:
-        if line.fields.get("kind") == INGESTED:
-            with suppress(BadLine):  # it will be told as an unreadable line
-                part = parse_order(line)
-                offsets[part.journal] = part.to_offset
-    return offsets
-
-
-def _unread_parts(runs_dir: Path, offsets: dict[str, int], done: Ingested, most: int) -> Iterator[Part]:
-    """What run journals hold beyond `offsets`, as far as one batch goes."""
-    num_bytes = 0
-    for journal in _run_journals(runs_dir):
-        offset = offsets.get(journal, 0)
-        if _size(runs_dir / journal) <= offset:
-            continue
-        try:
-            content = read_whole_lines(runs_dir / journal, offset)
-        except LedgerError as error:
-            done.add_problem(str(error))
-            continue
-        if content:
-            yield Part(journal, offset, offset + len(content), digest_part(content))
-            num_bytes, most = num_bytes + len(content), most - 1
-        if num_bytes > BATCH_BYTES or most <= 0:
-            return
 
 
 def _within_budget(runs_dir: Path, waiting: list[Line], offsets: dict[str, int]) -> Iterator[Entry]:
@@ -216,12 +217,10 @@ def _within_budget(runs_dir: Path, waiting: list[Line], offsets: dict[str, int])
 
 
 @contextmanager
-def one_ingester(runs_dir: Path) -> Iterator[None]:
-    """One process at a time decides what is read next. Raises BusyError after a minute."""
+def one_ingester(runs_dir: Path, patience_s: float | None = None, progress: Progress = SILENT) -> Iterator[None]:
+    """One process at a time decides what is read next. Raises BusyError after `patience_s` seconds, if given."""
     runs_dir.mkdir(parents=True, exist_ok=True)
-    busy = BusyError(
-        f"another flowlab process has been reading journals into the ledger for more than {PATIENCE_S:.0f} s (it holds "
-        f"{runs_dir / LOCK_FILE}). Stop it, or try again."
-    )
-    with hold(runs_dir / LOCK_FILE, PATIENCE_S, busy):
+    busy = BusyError(f"another flowlab process reads journals into the ledger (it holds {runs_dir / LOCK_FILE})")
+    told = "waiting for another flowlab process, which reads journals into the ledger"
+    with hold(runs_dir / LOCK_FILE, patience_s, busy, lambda: progress.say(told)):
         yield

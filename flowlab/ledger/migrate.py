@@ -15,7 +15,7 @@ import flowlab
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import LedgerError
 from flowlab.ledger.chain import adopt
-from flowlab.ledger.connection import lock_door, open_ledger, open_new, records, trouble
+from flowlab.ledger.connection import is_of_disk, lock_door, one_line, open_ledger, open_new, records, trouble
 
 if TYPE_CHECKING:
     import duckdb
@@ -26,10 +26,15 @@ EXCLUDED = re.compile(r"EXCLUDE \(([^()]*)\)")
 
 
 class Schema(NamedTuple):
-    """What a ledger says about itself: its Alembic revision ("" for none) and the digest of the views it holds."""
+    """What a ledger says about itself: its Alembic revision, the digest of the views it holds, which DuckDB made these.
+
+    Each is "" where it is not told. Another DuckDB (1.5, 2.0) makes the views anew: it prints those of this one
+    otherwise, and may find other words in them deprecated.
+    """
 
     revision: str
     views_digest: str
+    duckdb: str
 
 
 def migrations_dir() -> Path:
@@ -43,7 +48,14 @@ def migrations_dir() -> Path:
 
 def expected_schema() -> Schema:
     """The schema that this flowlab works with."""
-    return Schema(_revisions()[-1], digest_files(_view_files()))
+    import duckdb
+
+    return Schema(_revisions()[-1], digest_files(_view_files()), ".".join(duckdb.__version__.split(".")[:2]))
+
+
+def view_statements() -> dict[str, str]:
+    """What makes each view, by its name, in the order in which they build on each other."""
+    return {file.stem.partition("_")[2]: file.read_text(encoding="utf-8") for file in _view_files()}
 
 
 @cache
@@ -82,8 +94,12 @@ def _in_order(excluded: re.Match[str]) -> str:
 
 def schema_of(connection: "duckdb.DuckDBPyConnection") -> Schema:
     """The schema of an open ledger."""
+    maker = "select coalesce(any_value(comment), '') from duckdb_tables() where table_name = 'views_applied'"
+    ((duckdb,),) = connection.execute(maker).fetchall()
     return Schema(
-        _newest(connection, "alembic_version", "version_num"), _newest(connection, "views_applied", "views_digest")
+        _newest(connection, "alembic_version", "version_num"),
+        _newest(connection, "views_applied", "views_digest"),
+        duckdb,
     )
 
 
@@ -153,7 +169,10 @@ def apply_schema(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None
                 adopt(opened)
             connection.exec_driver_sql("checkpoint")
     except (DBAPIError, duckdb.Error) as error:
-        raise trouble(ledger_path, getattr(error, "orig", None) or error) from error
+        cause = getattr(error, "orig", None) or error
+        if is_of_disk(cause):
+            raise trouble(ledger_path, cause) from error
+        raise LedgerError(f"{ledger_path} cannot be upgraded: {one_line(cause)}") from error
     finally:
         engine.dispose()
 
@@ -168,10 +187,12 @@ def _run_revisions(connection: "Connection") -> None:
     for (name,) in connection.exec_driver_sql("select view_name from duckdb_views() where not internal").fetchall():
         connection.exec_driver_sql(f'drop view "{name}"')
     command.upgrade(config, "head")
-    for file in _view_files():
-        connection.exec_driver_sql(file.read_text(encoding="utf-8"))
+    for statement in view_statements().values():
+        connection.exec_driver_sql(statement)
+    made = expected_schema()
     connection.exec_driver_sql("delete from views_applied")
-    connection.exec_driver_sql("insert into views_applied (views_digest) values ($1)", (digest_files(_view_files()),))
+    connection.exec_driver_sql("insert into views_applied (views_digest) values ($1)", (made.views_digest,))
+    connection.exec_driver_sql(f"comment on table views_applied is '{made.duckdb}'")
 
 
 def _revisions() -> list[str]:

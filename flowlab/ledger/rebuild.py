@@ -8,8 +8,9 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL
 from flowlab.ledger.chain import GENESIS
 from flowlab.ledger.connection import lock_door, open_ledger
-from flowlab.ledger.ingest import Ingested, ingest_batch, one_ingester
+from flowlab.ledger.ingest import Ingested, bring_in, one_ingester
 from flowlab.ledger.migrate import log_beside
+from flowlab.ledger.unread import journal_sizes
 
 
 class Rebuilt(NamedTuple):
@@ -31,7 +32,7 @@ def rebuild(ledger_path: Path, runs_dir: Path, progress: Progress = SILENT) -> R
         raise LedgerError(f"{runs_dir} holds no journals: there is nothing to rebuild the ledger from.")
     new = ledger_path.with_name(f"{ledger_path.name}.rebuilt")
     done = Ingested()
-    with one_ingester(runs_dir):
+    with one_ingester(runs_dir, progress=progress):
         old_hashes, damage = _old_chain(ledger_path, runs_dir)
         _forget(new)
         _replay(new, runs_dir, done, progress)
@@ -76,11 +77,10 @@ def _old_chain(ledger_path: Path, runs_dir: Path) -> tuple[list[str], str]:
 
 def _replay(new: Path, runs_dir: Path, done: Ingested, progress: Progress) -> None:
     """Bring all journals into the ledger `new`, whole in its one file. Raises LedgerError and leaves nothing behind."""
-    total = sum(path.stat().st_size for path in runs_dir.glob(f"*/{RUN_JOURNAL}"))
+    sizes = journal_sizes(runs_dir)
     try:
-        with progress.task("rebuild the ledger", total, "bytes") as task:
-            while (batch := ingest_batch(new, runs_dir, done)).num_entries:
-                task.advance(batch.num_bytes)
+        with progress.task("rebuild the ledger", sum(sizes.values()), "bytes") as task:
+            bring_in(new, runs_dir, sizes, done, task)
         with open_ledger(new, read_only=False) as connection:
             connection.execute("checkpoint")  # on a full disk closing would leave the rows in the log beside it
     except LedgerError:

@@ -92,7 +92,7 @@ def scratch_copy(ledger_path: Path, rule: Rule, amended_digest: str) -> "Iterato
             connection.register("arrived", rows)
             connection.execute(f"insert into {table} by name select * from arrived")
             connection.unregister("arrived")
-        newest = "update rules set time_us = epoch_us(now()), entry = 9223372036854775807 where rule_digest = ?"
+        newest = "update rules set entry = 9223372036854775807 where rule_digest = ?"
         connection.execute(newest, [rule.digest()])
         connection.execute(
             "insert into amendments by name "

@@ -8,10 +8,11 @@ from flowlab.core.errors import CacheMismatchError, ChainBrokenError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.journal.journal import STUDY_JOURNAL, digest_part, read_lines
 from flowlab.journal.values import BadLine
+from flowlab.ledger.answers import differing_views
 from flowlab.ledger.chain import ADOPTED, ENTRIES_AT_ONCE, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
 from flowlab.ledger.connection import open_ledger, records
 from flowlab.ledger.entry import INGESTED, Part, parse_order
-from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema
+from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema, schema_of, view_statements
 from flowlab.ledger.replay import replayed_digests
 from flowlab.ledger.tables import DERIVED
 
@@ -71,6 +72,10 @@ def _require_schema(connection: "duckdb.DuckDBPyConnection") -> None:
                 f"of this one but verify brings it up to date), or that table was changed by hand."
             )
     ours, theirs = fresh_schema(), describe_schema(connection)
+    if schema_of(connection).duckdb != expected.duckdb:  # whose DuckDB printed the views otherwise
+        changed = differing_views(connection)
+        told = ours.keys() & theirs.keys() & {f"view {name}" for name in view_statements().keys() - changed}
+        theirs |= {name: ours[name] for name in told}
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             what = "is missing" if name not in theirs else "is not flowlab's" if name not in ours else "was changed"

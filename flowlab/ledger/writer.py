@@ -36,7 +36,7 @@ class Writer:
         self._connection.begin()
         try:
             ((last,),) = self._connection.execute("select coalesce(max(entry), 0) from chain").fetchall()
-            news = _News(self)
+            news = _News(self, entries)
             for number, entry in enumerate(entries, start=last + 1):
                 news.collect(entry, number)
             for table, rows in news.rows.items():
@@ -53,9 +53,15 @@ class Writer:
             raise
         return Written(sum(len(rows) for rows in news.rows.values()), news.num_conflicts)
 
-    def existing(self, table: str, run_id: str | None) -> list[Row]:
-        """The rows of `table` that a line of this run (or, for None, of the study's journal) could repeat."""
-        where, params = ("", []) if run_id is None else (" where run_id = ?", [run_id])
+    def existing(self, table: str, run_id: str | None, steps: set[int]) -> list[Row]:
+        """The rows of `table` that a line of this run (or, for None, of the study's journal) could repeat.
+
+        Of metrics only those at `steps`: a run that goes on tells steps that it has not told, however many it has.
+        """
+        where, params = ("", list[Any]()) if run_id is None else (" where run_id = ?", [run_id])
+        if table == "metrics":
+            where += """ and step in (select unnest(from_json(?, '["BIGINT"]')))"""
+            params = [*params, json.dumps(sorted(steps))]  # as one text: DuckDB looks at each value of a list for long
         return records(self._connection.execute(f"select * from {table}{where}", params))
 
     def insert(self, table: str, rows: list[Row]) -> None:
@@ -85,11 +91,15 @@ class Writer:
 class _News:
     """The rows that entries add to the ledger, table by table: the first of each natural key."""
 
-    def __init__(self, ledger: Writer) -> None:
+    def __init__(self, ledger: Writer, entries: list[Entry]) -> None:
         self.rows: dict[str, list[Row]] = {}
         self.num_conflicts = 0
         self._ledger = ledger
         self._known: dict[tuple[str, str], dict[tuple[Any, ...], Row]] = {}
+        self._steps: dict[str, set[int]] = {}  # of metrics that come in, by journal
+        for entry in entries:
+            told = {row["step"] for table, row, _ in entry.rows if table == "metrics"}
+            self._steps.setdefault(entry.journal, set()).update(told)
 
     def collect(self, entry: Entry, number: int) -> None:
         for table, row, at in entry.rows:
@@ -115,6 +125,6 @@ class _News:
         """Rows that are there by natural key. A journal read for the first time has none in the ledger yet."""
         place = (entry.journal, table)
         if place not in self._known:
-            old = () if entry.is_first else self._ledger.existing(table, entry.run_id)
+            old = () if entry.is_first else self._ledger.existing(table, entry.run_id, self._steps[entry.journal])
             self._known[place] = {key_of(table, there): there for there in old}
         return self._known[place]

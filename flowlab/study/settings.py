@@ -42,14 +42,20 @@ class CarRacingDrives(Frozen):
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
 
+MAX_FAULT_SHARE = 0.02
+"""The share of a drive's rows that may be left out for one reason before the drive is refused."""
+
+
 class UdacityDrives(Frozen):
     """Folders written by the recorder of the Udacity simulator, found below `roots` by their driving_log.csv.
 
-    `root = "folder"` is the same as roots = ["folder"].
+    `root = "folder"` is the same as roots = ["folder"]. A drive is refused of which more than `max_fault_share` of the
+    rows, and more than one row, cannot be used for one reason.
     """
 
     source: Literal["udacity"]
     roots: tuple[Text, ...] = Field(strict=False, min_length=1)
+    max_fault_share: float = Field(MAX_FAULT_SHARE, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -89,9 +95,13 @@ class SyntheticDrives(Frozen):
 
 
 class PluginDrives(Frozen):
-    """A source from an entry point `flowlab.sources` or a `module:attr`, with its own options."""
+    """A source from an entry point `flowlab.sources` or a `module:attr`, with its own options.
+
+    `max_fault_share` as for udacity.
+    """
 
     source: str
+    max_fault_share: float = Field(MAX_FAULT_SHARE, ge=0, le=1)
     options: dict[str, Any] = {}
 
 

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from flowlab.core.errors import MissingError, StudyError, unknown_name
 from flowlab.core.files import write_atomic
 from flowlab.study.document import FILE_NAME, parse_document
+from flowlab.study.drive_folders import drives_below
 from flowlab.study.study import build_study
 
 UDACITY_LOG = "driving_log.csv"
@@ -116,12 +117,7 @@ def find_udacity_drives(root: Path) -> list[str]:
     """The drives below `root`, as the source `udacity` names them, sorted. Raises MissingError if there is none."""
     if not root.is_dir():
         raise MissingError(f"no folder {root}. Give --root the folder that the recordings lie in.")
-    drives = []
-    for place, below, files in os.walk(root):
-        below[:] = [name for name in below if name != "IMG"]
-        if UDACITY_LOG in files:
-            drive = Path(place).relative_to(root).as_posix()
-            drives.append(root.resolve().name if drive == "." else drive)
+    drives = drives_below(root, UDACITY_LOG)
     if not drives:
         raise MissingError(f"{root} holds no drives: no {UDACITY_LOG} anywhere below it. Give --root another folder.")
     return sorted(drives)

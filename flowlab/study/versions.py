@@ -38,6 +38,9 @@ ADDED: dict[str, Any] = {key: value for key, value in BEFORE.items() if key != "
 }
 """The keys that version 1 did not have, with the value that is the same as having none."""
 
+ADDED_TO_INPUTS: dict[str, Any] = {"drives.max_fault_share": 0.02}
+"""Keys that inputs did not always have: at these values they change nothing that is in a cache."""
+
 PILOT_DRIVES = 30
 """What split.scale = "pilot" counts: train drives; in version 1 train and validation drives together."""
 
@@ -133,7 +136,7 @@ def spell(settings: dict[str, Any]) -> dict[str, Any]:
     It is what digests are taken of, so that a recipe, and a cache, keep their names whichever version has written them.
     """
     spelled = copy.deepcopy(settings)
-    for key, value in ADDED.items():
+    for key, value in (ADDED | ADDED_TO_INPUTS).items():
         *path, last = key.split(".")
         place: Any = spelled
         for name in path:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from flowlab.core.digest import digest_parts
-from flowlab.core.errors import MissingError, ResumeError
+from flowlab.core.errors import MissingError, ResumeError, told_by
 from flowlab.core.files import sort_metadata, write_atomic
 from flowlab.policy.decoder import AnyDecoder, run_weights
 
@@ -58,7 +58,9 @@ def load_policy(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise MissingError(f"{path} is not a readable policy: {error}. Run it again: flowlab run --again.") from None
+        raise MissingError(
+            f"{path} is not a readable policy: {told_by(error)}. Run it again: flowlab run --again."
+        ) from None
 
 
 def save_resume(path: Path, resume: Resume, run_id: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowlab.core.errors import ResumeError
+from flowlab.core.errors import ResumeError, told_by
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import ConditionSpec, MetricRow, TokenGroup
 from flowlab.policy.build import build_decoder, build_objective
@@ -117,8 +117,7 @@ class _Training:
                 if self.average:
                     self.average.load_run_state(run, state.average or state.weights)
         except (KeyError, RuntimeError) as error:
-            told = (str(error).splitlines() or [""])[0]
-            raise ResumeError(f"the kept state of step {step} does not fit the decoder ({told})") from None
+            raise ResumeError(f"the kept state of step {step} does not fit the decoder ({told_by(error)})") from None
         return step
 
     def loop(self, first: int, steps: int, task: Task) -> None:

@@ -24,14 +24,14 @@ class SealedRule:
 
 
 def read_history(ledger_path: Path) -> list[SealedRule]:
-    """Every rule that was ever sealed, oldest first."""
+    """Every rule that was ever sealed, oldest first by the order of entries."""
     question = """
         select rules.rule_digest, rules.rule_json, rules.time_us, rules.simulated_json,
             brought.amended_digest, brought.reason, replaced.time_us as amended_us
         from rules
         left join amendments as brought on brought.rule_digest = rules.rule_digest
         left join amendments as replaced on replaced.amended_digest = rules.rule_digest
-        order by rules.time_us, rules.rule_digest"""
+        order by rules.entry, rules.time_us, rules.rule_digest"""
     rows = read(ledger_path, question).rows
     return [
         SealedRule(

@@ -19,6 +19,7 @@ class Verdict:
     num_pairs: int
     pair_seeds: list[int]
     paired_deltas: list[float]
+    unlike_seeds: list[int]  # of pairs that were trained in two environments
     lever_mean: float | None
     panel_mean: float | None
     panel_sd: float | None
@@ -57,6 +58,17 @@ def read_owed(ledger_path: Path, rule_digest: str | None = None, base_id: str | 
     """Every run that is owed, the panel's first; of one rule or on one base if given. Raises as `read` does."""
     order = "rule, base_id, why <> 'panel', lever, seed_position"
     return _select(ledger_path, OwedRun, "owed_runs", rule_digest, base_id, order)
+
+
+def read_broken_panels(ledger_path: Path) -> dict[str, list[int]]:
+    """The seeds at which a control of a panel crashed, by rule, of the rules in force where they want runs."""
+    question = """
+        select rule, crashed
+        from wanted_panels
+        semi join rules_in_force using (rule_digest)
+        where len(crashed) > 0
+        order by all"""
+    return dict(read(ledger_path, question).rows)
 
 
 def _select(

@@ -35,22 +35,23 @@ class Reversal:
     decision: str
 
 
-def record_decisions(runs_dir: Path, ledger_path: Path) -> int:
+def record_decisions(runs_dir: Path, ledger_path: Path, patience_s: float | None = None) -> int:
     """How many decisions were recorded just now: those of the ledger that nobody has recorded yet.
 
     The step after journals were brought in. Costs nothing where the last thing that came in is a recorded decision.
+    `patience_s`: who only reads leaves it to the next one where another process takes a decision for so long.
     """
     if _is_settled(ledger_path) or not _news(ledger_path):
         return 0
-    with one_at_a_time(runs_dir):
-        ingest(ledger_path, runs_dir)
+    with one_at_a_time(runs_dir, patience_s):
+        ingest(ledger_path, runs_dir, patience_s=patience_s, runs_too=False)
         news = _news(ledger_path)  # of what another process has not recorded meanwhile
         if news:
             from flowlab.journal.lines import StudyJournal
 
             with StudyJournal.of(runs_dir) as journal:
                 journal.verdicts(news)
-            ingest(ledger_path, runs_dir)
+            ingest(ledger_path, runs_dir, patience_s=patience_s, runs_too=False)
     return len(news)
 
 

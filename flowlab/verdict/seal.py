@@ -1,18 +1,21 @@
 """Seals a rule before the runs that it judges, and changes it on the record. One rule is in force at a time."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flowlab.core.errors import RuleChangedError, RuleRefusedError
+from flowlab.core.errors import BusyError, RuleChangedError, RuleRefusedError
 from flowlab.core.locks import hold
+from flowlab.core.progress import Progress
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import Rule, require_sealable
 
 LOCK_FILE = "study.lock"
+LEAST_BEHIND_S = 1.0  # that clocks of two machines differ by less is nothing to tell
 
 
 class Sealed(NamedTuple):
@@ -66,6 +69,21 @@ def amend_rule(
         ingest(ledger_path, runs_dir)
 
 
+def tell_clock(ledger_path: Path, progress: Progress) -> None:
+    """Say so if this machine's clock is behind the newest entry of the ledger. No decision looks at a clock.
+
+    What is older than a rule follows from the order of entries, so this is for whoever reads the times beside them.
+    """
+    question = "select greatest((select max(time_us) from chain), (select max(time_us) from events))"
+    ((newest_us,),) = read(ledger_path, question).rows
+    behind_s = ((newest_us or 0) - time.time_ns() // 1000) / 1e6
+    if behind_s >= LEAST_BEHIND_S:
+        progress.say(
+            f"note: this machine's clock is {behind_s:,.0f} s behind the newest entry of {ledger_path.name}. The order "
+            f"of entries decides, so nothing is barred by that, but times will read wrong: set the clock"
+        )
+
+
 def is_in_force(rule: Rule, ledger_path: Path) -> bool:
     """Whether this rule is in force; False if no rule is. Raises RuleChangedError if another one is."""
     in_force = rules_in_force(ledger_path)
@@ -78,7 +96,7 @@ def is_in_force(rule: Rule, ledger_path: Path) -> bool:
 
 def rules_in_force(ledger_path: Path) -> list[Sealed]:
     """The sealed rules that no amendment has replaced, oldest first: one, unless an early flowlab sealed more."""
-    rows = read(ledger_path, "select rule_digest, rule_json from rules_in_force order by since_us").rows
+    rows = read(ledger_path, "select rule_digest, rule_json from rules_in_force order by entry, since_us").rows
     return [Sealed(digest, Rule.model_validate_json(rule_json)) for digest, rule_json in rows]
 
 
@@ -141,8 +159,9 @@ def _changed(rule: Rule, sealed: Rule) -> RuleChangedError:
 
 
 @contextmanager
-def one_at_a_time(runs_dir: Path) -> Iterator[None]:
-    """One process at a time takes a decision of the study."""
+def one_at_a_time(runs_dir: Path, patience_s: float | None = None) -> Iterator[None]:
+    """One process at a time takes a decision of the study. Raises BusyError after `patience_s` seconds, if given."""
     runs_dir.mkdir(parents=True, exist_ok=True)
-    with hold(runs_dir / LOCK_FILE):
+    busy = BusyError(f"another flowlab process takes a decision of the study (it holds {runs_dir / LOCK_FILE})")
+    with hold(runs_dir / LOCK_FILE, patience_s, busy):
         yield

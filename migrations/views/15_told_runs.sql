@@ -19,6 +19,6 @@ select
     * exclude (is_whole),
     is_whole
     and row_number() over (
-        partition by is_whole, base_id, lever, recipe_digest, seed order by entry, time_us, run_id
+        partition by is_whole, base_id, lever, recipe_digest, seed order by entry, run_id
     ) = 1 as is_evidence
 from told

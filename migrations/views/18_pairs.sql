@@ -1,5 +1,6 @@
 -- grain: one row per run_id, metric, channel, slice, drive, readout
 -- Lever and control at one seed, on one base; every final metric that both have.
+-- unlike tells what differs between where the two were trained, NULL where nothing that changes bits does.
 -- For errors improvement = control - lever > 0 is better (rules turn the sign for metrics of which more is better); delta = lever - control.
 create view pairs as
 select
@@ -17,7 +18,8 @@ select
     lever_metric.value as lever_value,
     control_metric.value as control_value,
     control_metric.value - lever_metric.value as improvement,
-    lever_metric.value - control_metric.value as delta
+    lever_metric.value - control_metric.value as delta,
+    unlike_runs.unlike
 from evidence as lever
 join evidence as control
     on control.is_control
@@ -32,4 +34,5 @@ join metrics as control_metric
     and control_metric.slice = lever_metric.slice
     and control_metric.drive = lever_metric.drive
     and control_metric.readout = lever_metric.readout
+left join unlike_runs on unlike_runs.run_id = lever.run_id and unlike_runs.control_run_id = control.run_id
 where lever.lever <> 'control'

@@ -3,8 +3,8 @@
 -- evaluated in another way than the rule names.
 create view exploratory_runs as
 select
-    rules.name as rule,
-    rules.rule_digest,
+    runs.rule,
+    runs.rule_digest,
     runs.run_id,
     runs.lever,
     runs.seed,
@@ -13,10 +13,13 @@ select
         ', ',
         case when judged.seed is null then 'seed' end,
         case when runs.replicate > 0 then 'replicate' end,
-        case when runs.evaluation_id <> rules.evaluation_id and runs.origin is null then 'evaluation' end
+        case when runs.evaluation_id <> runs.judged_evaluation_id and runs.origin is null then 'evaluation' end
     ) as why
-from runs
-cross join rules
+from (
+    select runs.*, rules.name as rule, rules.rule_digest, rules.evaluation_id as judged_evaluation_id
+    from runs
+    cross join rules
+) as runs
 left join rule_seeds as judged
-    on judged.rule_digest = rules.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
+    on judged.rule_digest = runs.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
 where runs.lever <> 'control' and why <> ''

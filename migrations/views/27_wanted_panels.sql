@@ -1,10 +1,11 @@
 -- grain: one row per rule_digest, base_id
--- The controls that each rule's panel lacks wherever it wants runs, in one list: not run, or not finished. One that crashed is not
--- tried again, and a rule that was amended away asks for none.
+-- The controls that each rule's panel lacks wherever it wants runs, in one list: not run, or not finished. One that crashed is
+-- not tried again, so its panel will never be complete: the others are not asked for either, and crashed names it. A rule that was amended
+-- away asks for none.
 create view wanted_panels as
 with
     done as (
-        select runs.base_id, runs.seed
+        select runs.base_id, runs.seed, run_states.status
         from runs
         join run_states on run_states.run_id = runs.run_id
         where
@@ -15,7 +16,8 @@ with
         select
             wanted.rule, wanted.rule_digest, wanted.base_id, wanted.control_digest,
             panel_seeds.position, panel_seeds.seed,
-            amendments.rule_digest is null and done.seed is null as is_owed
+            amendments.rule_digest is null and done.seed is null as is_owed,
+            coalesce(done.status = 'crashed', false) as has_crashed
         from wanted_bases as wanted
         join panel_seeds on panel_seeds.rule_digest = wanted.rule_digest
         left join amendments on amendments.amended_digest = wanted.rule_digest
@@ -23,6 +25,11 @@ with
     )
 select
     rule, rule_digest, base_id, control_digest,
-    coalesce(list_sort(list(distinct {'position': position, 'seed': seed}) filter (is_owed)), []) as owed
+    if(
+        bool_or(has_crashed),
+        [],
+        coalesce(list_sort(list(distinct {'position': position, 'seed': seed}) filter (is_owed)), [])
+    ) as owed,
+    coalesce(list_sort(list(distinct seed) filter (has_crashed)), []) as crashed
 from lacking
 group by rule, rule_digest, base_id, control_digest

@@ -1,5 +1,5 @@
 -- grain: one row per rule_digest, position, run_id
--- What each run ended with on each metric of each rule; judged_values keeps those of the runs in evidence.
+-- What each run ended with on each metric of each rule; judged_values keeps those of the runs in evidence that can be reckoned with.
 create view rule_values as
 select
     rule_metrics.rule,

@@ -16,7 +16,8 @@ with
                     'seed': judged.seed,
                     'is_finished': run.run_id is not null,
                     'lever_value': run.value,
-                    'control_value': control.value
+                    'control_value': control.value,
+                    'unlike': unlike_runs.unlike
                 }
             )) as seeds,
             map_from_entries(list((judged.position, run.guarded))) as guarded
@@ -35,6 +36,7 @@ with
             and control.rule_digest = levers.rule_digest
             and control.base_id = levers.base_id
             and control.seed = judged.seed
+        left join unlike_runs on unlike_runs.run_id = run.run_id and unlike_runs.control_run_id = control.run_id
         group by all
     ),
     panel_runs as (
@@ -58,7 +60,12 @@ with
             rule_digest, base_id,
             {
                 'mean': avg(value) filter (is_evidence),
-                'sd': stddev_samp(value) filter (is_evidence),
+                -- Of values whose squares are out of range DuckDB 1 would raise an error, and DuckDB 2 give NaN.
+                'sd': if(
+                    max(abs(value)) filter (is_evidence) < 1e70,
+                    stddev_samp(value) filter (is_evidence and abs(value) < 1e70),
+                    'inf'::double
+                ),
                 'count': count(value) filter (is_evidence),
                 'is_complete': count(value) filter (is_evidence) = any_value(panel_size),
                 'crashed': list_sort(list({'position': position, 'seed': seed}) filter (status = 'crashed'))

@@ -1,7 +1,7 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
 -- What speaks against a lever's numbers under a rule, in words, each NULL where it does not: for lever_decisions. A lever that is post-hoc
 -- (its runs were seen before the rule was sealed), or imported, or measured against a panel that was chosen after its controls were
--- seen, may be shown and not stacked.
+-- seen, may be shown and not stacked. Unlike pairs were trained in two environments: they are marked, and count.
 create view lever_doubts as
 select
     rule, rule_digest, base_id, lever, recipe_digest, seeds, guarded, panel, guarded_panel,
@@ -10,7 +10,7 @@ select
             [format('crashed at seed {}, step {}', crash.seed, coalesce(crash.step, 0)) for crash in crashes], ', '
         ),
         'broken_panel': format(
-            'the panel will never be complete, for {} crashed: amend the rule to other panel seeds',
+            'the panel will never be complete, for {} crashed: nothing more is owed, amend the rule to other panel seeds',
             array_to_string([format('control@{}', crashed.seed) for crashed in panel.crashed], ', ')
         ),
         'post_hoc': format(
@@ -24,6 +24,10 @@ select
         ),
         'imported': format(
             'imported: {} of its runs were not trained under this rule, which may not stack them', num_imported
+        ),
+        'unlike': format(
+            'unlike pairs, whose bits differ for that alone: {}',
+            nullif(array_to_string([format('{} ({})', pair.seed, pair.unlike) for pair in seeds if pair.unlike is not null], ', '), '')
         )
     } as doubts
 from lever_seeds

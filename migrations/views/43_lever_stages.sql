@@ -1,7 +1,8 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
 -- What each stage makes of each lever, in one list in the rule's order (stage_results has a row for each entry); beside it the seeds,
 -- the panel and the doubts, which the views below go on with.
--- Improvement and bar are compared after rounding their difference to 1e-9, so 0.3555 - 0.3455 is not more than 0.010.
+-- Improvement and bar are compared after rounding their difference to 1e-9, so 0.3555 - 0.3455 is not more than 0.010. What is not finite,
+-- or beyond 1e70, passes nothing: NaN is more than any bar, and so is the infinity that a mean of huge values becomes.
 create view lever_stages as
 with
     asked as (
@@ -58,11 +59,26 @@ with
             for of in stages
         ] as stages)
         from means
+    ),
+    compared as (
+        select * replace ([
+            struct_insert(
+                of,
+                passes := of.is_reckonable and round(of.improvement - of.bar, 9) > 0
+            )
+            for of in stages
+        ] as stages)
+        from (
+            select * replace ([
+                struct_insert(of, is_reckonable := isfinite(of.improvement - of.bar) and abs(of.improvement - of.bar) < 1e70)
+                for of in stages
+            ] as stages)
+            from measured
+        )
     )
 select * exclude (sign, lever_values, differences) replace ([
     struct_insert(
         of,
-        passes := round(of.improvement - of.bar, 9) > 0,
         reason := case
             when of.improvement is null then
                 format(
@@ -82,6 +98,13 @@ select * exclude (sign, lever_values, differences) replace ([
                         ', '
                     )
                 )
+            when not of.is_reckonable then
+                format(
+                    '{}: no number to reckon with against {} at {}: dropped',
+                    of.stage,
+                    case of.statistic when 'paired' then 'the control' else 'the panel mean' end,
+                    array_to_string([pair.seed for pair in seeds[of.first_seed : of.last_seed]], ', ')
+                )
             else
                 format(
                     '{}: {:.4f} {} than {} at {}, {} {}: {}',
@@ -90,12 +113,12 @@ select * exclude (sign, lever_values, differences) replace ([
                     case when of.improvement >= 0 then 'better' else 'worse' end,
                     case of.statistic when 'paired' then 'the control' else 'the panel mean' end,
                     array_to_string([pair.seed for pair in seeds[of.first_seed : of.last_seed]], ', '),
-                    case when round(of.improvement - of.bar, 9) > 0 then 'more than' else 'needs more than' end,
+                    case when of.passes then 'more than' else 'needs more than' end,
                     of.bar_text || if(of.bar_unit = 'metric', '', format(', {:.4f}', of.bar)),
-                    case when round(of.improvement - of.bar, 9) > 0 then 'passed' else 'dropped' end
+                    case when of.passes then 'passed' else 'dropped' end
                 )
         end
     )
     for of in stages
 ] as stages)
-from measured
+from compared

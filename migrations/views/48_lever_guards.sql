@@ -1,6 +1,6 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
 -- How far each lever has got, and what each guardrail of the rule says of it, in one list in the rule's order (guardrail_results has a
--- row for each entry); NULL where it has none.
+-- row for each entry); NULL where it has none. An excess that is not finite, or beyond 1e70, is within no margin.
 create view lever_guards as
 with
     asked as (
@@ -49,12 +49,20 @@ with
             for of in guards
         ] as guards)
         from means
+    ),
+    reckoned as (
+        select * replace ([
+            struct_insert(of, is_reckonable := isfinite(of.excess) and abs(of.excess) < 1e70)
+            for of in guards
+        ] as guards)
+        from compared
     )
 select * replace ([
     struct_insert(
         of,
-        passes := round(of.excess - of.margin, 9) <= 0,
+        passes := of.is_reckonable and round(of.excess - of.margin, 9) <= 0,
         reason := of.text || ': ' || coalesce(
+            if(not of.is_reckonable, 'no number to reckon with', null),
             format(
                 '{:.4f} against the panel''s {:.4f}, {} the margin {}',
                 of.lever_mean,
@@ -67,4 +75,4 @@ select * replace ([
     )
     for of in guards
 ] as guards)
-from compared
+from reckoned

@@ -2,8 +2,11 @@
 -- What each rule decides of each lever, with all that it rests on: for decisions and verdicts.
 create view lever_decisions as
 select
-    * exclude (guarded, guarded_panel, doubts, reason, guards),
-    if(is_last, improvement, null) as effect,
+    * exclude (guarded, guarded_panel, doubts, reason, guards) replace (
+        -- A broken panel lets nothing be stacked, so no run would change that.
+        if(doubts.broken_panel is null, owed, []) as owed
+    ),
+    if(is_last and isfinite(improvement), improvement, null) as effect,
     case
         when not passes then 'drop'
         when passes is null and doubts.crash is not null then 'drop'
@@ -16,13 +19,14 @@ select
     if(outcome = 'stack' and is_barred, 'undecided', outcome) as decision,
     concat_ws(
         '; ',
-        -- A run that crashed is not waited for.
-        if(doubts.crash is null, reason, nullif(regexp_replace(reason, '(; )?[^;]*: waits for [^;]*$', ''), '')),
+        -- A run that crashed is not waited for, nor anything else once one of the panel has.
+        if(doubts.crash is null and (outcome <> 'undecided' or doubts.broken_panel is null), reason, nullif(regexp_replace(reason, '(; )?[^;]*: waits for [^;]*$', ''), '')),
         if(passes, nullif(array_to_string([of.reason for of in guards if of.passes is distinct from true], '; '), ''), null),
         doubts.crash,
         if(outcome = 'undecided', doubts.broken_panel, null),
         doubts.post_hoc,
         doubts.chosen_panel,
-        doubts.imported
+        doubts.imported,
+        doubts.unlike
     ) as reason
 from lever_guards

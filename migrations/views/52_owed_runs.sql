@@ -36,7 +36,7 @@ with
         where runs.replicate = 0
         qualify row_number() over (
             partition by runs.base_id, runs.lever, runs.recipe_digest, runs.seed
-            order by runs.time_us desc, runs.run_id
+            order by runs.entry desc, runs.run_id
         ) = 1
     )
 select

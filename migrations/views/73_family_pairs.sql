@@ -9,7 +9,7 @@ with
             runs.lever,
             runs.recipe_digest,
             runs.control_digest,
-            arg_min(tags.value, row(runs.time_us, runs.run_id, tags.rowid)) as family
+            arg_min(tags.value, row(runs.entry, runs.run_id, tags.rowid)) as family
         from runs
         join tags on tags.run_id = runs.run_id and tags.taxonomy = 'levers' and tags.value <> runs.lever
         group by all

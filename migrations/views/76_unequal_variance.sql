@@ -17,7 +17,7 @@ with
             multi_seed.* exclude (role, position),
             totals.df - multi_seed.df as others_df,
             multi_seed.sum_squares / multi_seed.df as variance,
-            (totals.sum_squares - multi_seed.sum_squares) / nullif(totals.df - multi_seed.df, 0) as others_variance
+            greatest(0, totals.sum_squares - multi_seed.sum_squares) / nullif(totals.df - multi_seed.df, 0) as others_variance
         from multi_seed
         join totals using (rule_digest, base_id)
     ),
@@ -32,5 +32,5 @@ with
 select
     rule, rule_digest, base_id, lever, recipe_digest,
     num_seeds, sd, df, others_df, variance_ratio, z,
-    abs(z) > 2.576 as is_unequal
+    isfinite(z) and abs(z) > 2.576 as is_unequal
 from scored

@@ -49,8 +49,8 @@ with
         select
             *,
             (num_levers - num_beaten + 1) / (num_levers + 1) as chance,
-            coalesce(z > 2, false) or (num_levers - num_beaten + 1) / (num_levers + 1) < 0.05 as is_unlucky,
-            coalesce(z < -2, false) as is_lucky
+            coalesce(isfinite(z) and z > 2, false) or (num_levers - num_beaten + 1) / (num_levers + 1) < 0.05 as is_unlucky,
+            coalesce(isfinite(z) and z < -2, false) as is_lucky
         from compared
     )
 select

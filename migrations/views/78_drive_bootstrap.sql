@@ -25,7 +25,9 @@ with
             and sizes.drive = by_drive.drive
             and sizes.readout = by_drive.readout
             and sizes.step = -1
-        where judged.role = 'primary' and rules.drive = ''
+        where
+            judged.role = 'primary' and rules.drive = ''
+            and abs(by_drive.value) < 1e70 and sizes.value > 0 and sizes.value < 1e70
     ),
     panel_drives as (
         select

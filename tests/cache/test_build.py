@@ -1,11 +1,12 @@
 import dataclasses
-import fcntl
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from flowlab.cache.build import build_cache
 from flowlab.cache.cache import open_cache
 from flowlab.cache.pieces import Pieces
 from flowlab.cache.shared_frames import require_no_shared_stretch
-from flowlab.core.errors import BusyError, CacheBuildError, CacheMismatchError
-from flowlab.core.progress import Silent
+from flowlab.core.errors import CacheBuildError, CacheMismatchError
+from flowlab.core.locks import hold
+from flowlab.core.progress import SILENT, Silent
 from flowlab.core.types import ConditionSpec, Drive, Split
 from flowlab.core.vocabulary import CHANNELS
 from flowlab.encoder.drive_vit import DriveViT
@@ -152,9 +154,14 @@ def test_nan_speed_drops_exactly_the_windows_that_see_it(tmp_path: Path):
 
 
 def test_a_condition_beyond_half_precision_is_dropped_by_that_name(tmp_path: Path):
-    cache = open_cache(build_one(numbered_drive("a", 20), tmp_path, NumberEncoder(scale=10_000)))
-    assert cache.num_windows("train") == 5  # rows up to 6 stay below 65504; now is 2, 3, 4, 5, 6
-    assert cache.attributes["dropped"] == {"condition": 11}
+    cache = open_cache(build_one(numbered_drive("a", 20), tmp_path, NumberEncoder(scale=3860)))
+    assert cache.num_windows("train") == 15  # of 16: 16 x 3860 is below 65504, 17 x 3860 is not
+    assert cache.attributes["dropped"] == {"condition": 1}
+
+
+def test_a_condition_that_is_often_beyond_half_precision_is_refused(tmp_path: Path):
+    with pytest.raises(CacheBuildError, match="condition of 11 of 16 windows of drive 'a' is not finite"):
+        build_one(numbered_drive("a", 20), tmp_path, NumberEncoder(scale=10_000))
 
 
 def test_a_drive_without_waypoints_makes_a_cache_without_them(tmp_path: Path):
@@ -176,11 +183,24 @@ def test_a_side_without_windows_is_refused(tmp_path: Path):
     assert not list(tmp_path.glob("*.zarr"))
 
 
-def test_a_second_builder_says_that_the_first_is_at_work(tmp_path: Path, built: Path):
-    with (tmp_path / f"{built.stem}.lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BusyError, match=f"another process is building cache {built.stem}"):
-            build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+def test_a_second_builder_waits_for_the_first_and_finds_it_done(
+    tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The first ends while the second says that it waits."""
+    monkeypatch.setattr("flowlab.core.locks.TELL_AFTER_S", 0.0)
+    first = hold(tmp_path / f"{built.stem}.lock")
+    first.__enter__()
+    said = []
+
+    def end_the_first(message: str) -> None:
+        said.append(message)
+        shutil.copytree(built, tmp_path / built.name)
+        first.__exit__(None, None, None)
+
+    progress, encoder = SimpleNamespace(say=end_the_first, task=SILENT.task), NumberEncoder()
+    path = build_cache(three_drives(), SPLIT, WINDOWS, encoder, VARIANTS, tmp_path, progress)
+    assert path == tmp_path / built.name and encoder.frames_seen == 0
+    assert said == [f"waiting for another flowlab process, which builds cache {built.stem}"]
 
 
 def test_a_disk_that_refuses_is_one_sentence_and_leaves_nothing_visible(tmp_path: Path):

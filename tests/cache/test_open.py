@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowlab.cache.attributes import content_of, read_attributes
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import has_old_layout, open_cache, read_array
 from flowlab.cache.catalogue import describe_cache, list_caches
 from flowlab.cache.identity import LAYOUT_VERSION, cache_id
 from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout, ArrayWriter
-from flowlab.cache.verify import prove_cache, verify_cache
+from flowlab.cache.verify import damage, prove_cache, verify_cache
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, UnknownNameError
 from flowlab.core.types import ConditionSpec, TokenGroup
 from tests.cache.number_encoder import NumberEncoder
@@ -154,22 +156,22 @@ def test_edited_attributes_are_corrupt(built: Path, changes: dict[str, object]):
 
 
 def test_the_content_changes_with_any_digest(built: Path):
-    before = open_cache(built)
-    edit(built, digests=before.attributes["digests"] | {CHUNK: "0" * 16})
-    assert open_cache(built).content != before.content
+    before = read_attributes(built)
+    edit(built, digests=before["digests"] | {CHUNK: "0" * 16})
+    assert content_of(read_attributes(built)) != content_of(before)
 
 
 def test_what_was_proved_is_not_read_again_until_a_file_changes(built: Path, monkeypatch: pytest.MonkeyPatch):
     read: list[Path] = []
     monkeypatch.setattr("flowlab.cache.verify.verify_cache", lambda path, progress: read.append(path))
     prove_cache(built)
-    prove_cache(built)
-    assert read == [built]
+    assert read == [], "its builder has just written it"
     found = (built / CHUNK).stat()
     (built / CHUNK).write_bytes((built / CHUNK).read_bytes())
     os.utime(built / CHUNK, ns=(found.st_atime_ns, found.st_mtime_ns))  # size and time of before
     prove_cache(built)
-    assert read == [built, built]
+    prove_cache(built)
+    assert read == [built]
 
 
 @pytest.mark.parametrize("name", ["zarr.json", "train/action/zarr.json"])
@@ -233,6 +235,34 @@ def test_another_cache_under_the_name_is_refused(built: Path):
     other = built.rename(built.with_name("0123456789abcdef.zarr"))
     with pytest.raises(CacheMismatchError, match=f"{built.stem}.*0123456789abcdef"):
         open_cache(other, expect_id="0123456789abcdef")
+
+
+def test_a_cache_that_lies_in_the_folder_of_another_is_told_and_built_anew(built: Path):
+    encoder = NumberEncoder(scale=2.0)
+    encoder.digest = "another"
+    other = build_cache(three_drives(), SPLIT, WINDOWS, encoder, VARIANTS, built.parent)
+    shutil.rmtree(built)
+    shutil.copytree(other, built)
+    assert damage(built) == f"cache {built.stem}: it says that it is {other.stem}"
+    assert {record["cache_id"]: record["state"] for record in list_caches(built.parent)} == {
+        built.stem: "corrupt",
+        other.stem: "whole",
+    }
+    assert build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, built.parent) == built
+    assert open_cache(built).cache_id == built.stem
+
+
+def test_a_cache_of_another_layout_in_its_place_is_built_anew(built: Path):
+    as_layout(built, 1).rename(built)
+    assert "has layout 1" in damage(built)
+    assert build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, built.parent) == built
+    assert open_cache(built).cache_id == built.stem
+
+
+def test_numbers_of_windows_that_no_digest_can_cover_are_corrupt(built: Path):
+    edit(built, num_windows=read_attributes(built)["num_windows"] | {"test": float("nan")})
+    with pytest.raises(CacheCorruptError, match="flowlab cache build"):
+        prove_cache(built)
 
 
 def test_no_cache_names_the_next_step(tmp_path: Path):

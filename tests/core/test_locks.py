@@ -1,16 +1,20 @@
 """A lock holds between processes, is waited for, and goes with the process that held it."""
 
+import errno
+import fcntl
 import os
+import pickle
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from flowlab.core.errors import BusyError
+from flowlab.core.errors import BusyError, NoAccessError, NoLocksError
 from flowlab.core.locks import hold, hold_descriptor, is_held, take
 
 HOLDER = """
@@ -56,7 +60,7 @@ def test_what_another_process_holds_is_refused_until_it_lets_go(tmp_path: Path) 
         with pytest.raises(BusyError, match="in use"), hold(path, 0.02, BusyError("in use")):
             pass
         with path.open("ab") as file, pytest.raises(BlockingIOError):
-            take(file.fileno(), patience_s=0)
+            take(file.fileno(), path, patience_s=0)
         let_go(process)
         assert not is_held(path)
         with hold(path, patience_s=0):
@@ -78,10 +82,10 @@ def test_a_lock_ends_with_its_block_even_by_an_error_and_can_be_held_again(tmp_p
         raise ZeroDivisionError
     assert not is_held(path)
     with path.open("ab") as file:
-        with hold_descriptor(file.fileno()):
+        with hold_descriptor(file.fileno(), path):
             assert is_held(path)
         assert not is_held(path)
-        take(file.fileno())
+        take(file.fileno(), path)
         assert is_held(path)
     assert not is_held(path)
 
@@ -90,3 +94,47 @@ def test_to_ask_makes_no_file(tmp_path: Path) -> None:
     assert not is_held(tmp_path / "none")
     assert not is_held(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_waits_for_long_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowlab.core.locks.TELL_AFTER_S", 0.0)
+    monkeypatch.setattr("flowlab.core.locks.POLL_S", 0.001)
+    told: list[str] = []
+    with (
+        hold(tmp_path / "lock", tell=lambda: told.append("nobody holds it")),
+        pytest.raises(BlockingIOError),
+        hold(tmp_path / "lock", 0.02, tell=lambda: told.append("waiting")),
+    ):
+        pass
+    assert told == ["waiting"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_that_is_said_and_nothing_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "lock"
+
+    def refuse(file: object, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", refuse)
+        words = f"{path} cannot be locked: locks are what is missing"
+        with pytest.raises(NoLocksError, match=words) as caught, hold(path):
+            pass
+        assert list(tmp_path.iterdir()) == []
+        path.touch()
+        assert is_held(path), "as far as anybody can tell"
+    assert os.strerror(number) in str(caught.value) and "local disk" in str(caught.value)
+    assert "room" not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value), "it comes back from a worker whole"
+
+
+def test_a_lock_in_a_place_that_this_user_may_not_write_is_no_traceback(tmp_path: Path) -> None:
+    with (
+        patch.object(Path, "open", side_effect=PermissionError(errno.EACCES, "Permission denied")),
+        pytest.raises(NoAccessError, match=f"you may not write {tmp_path / 'lock'}. Ask for write access"),
+        hold(tmp_path / "lock"),
+    ):
+        pass

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from flowlab.core.errors import DriveError, UnknownNameError
-from flowlab.drives.source import open_source
+from flowlab.drives.source import CheckedSource, open_source
 from flowlab.drives.synthetic import SyntheticSource
 from flowlab.drives.udacity import UdacitySource
 from flowlab.study.settings import PluginDrives, SyntheticDrives, UdacityDrives
@@ -15,8 +15,12 @@ class ForeignSource(SyntheticSource):
 
 
 def test_a_source_is_opened_by_the_name_in_its_settings(tmp_path):
-    assert isinstance(open_source(SyntheticDrives(source="synthetic"), tmp_path), SyntheticSource)
-    assert isinstance(open_source(UdacityDrives(source="udacity", root="."), tmp_path), UdacitySource)
+    for settings, kind in (
+        (SyntheticDrives(source="synthetic"), SyntheticSource),
+        (UdacityDrives(source="udacity", roots=(".",)), UdacitySource),
+    ):
+        opened = open_source(settings, tmp_path)
+        assert isinstance(opened, CheckedSource) and isinstance(opened.source, kind)
 
 
 def test_a_foreign_source_is_opened_by_module_and_attribute_with_its_options(tmp_path):

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_one_flipped_byte_is_found(saved: Path, place: int):
     saved.write_bytes(content)
     with pytest.raises(EncoderError, match="flowlab encoder train"):
         load_encoder(saved)
+
+
+def test_what_a_library_says_of_a_file_stays_short(saved: Path):
+    header = json.dumps({"x" * 100_000: 0}).encode()
+    saved.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(EncoderError) as raised:
+        load_encoder(saved)
+    assert len(str(raised.value)) < 500
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, -1])

@@ -1,8 +1,14 @@
 """Files as other trackers write them. The tables are those of MLflow 3.17.2, without its foreign keys and indexes."""
 
+import json
 import sqlite3
+import struct
 import sys
+import zlib
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 MLFLOW = """
 create table experiments (
@@ -40,15 +46,15 @@ class MlflowStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._database = sqlite3.connect(path)
-        self._database.executescript(MLFLOW)
         self._time = 1_700_000_000_000
+        with closing(sqlite3.connect(path)) as database:
+            database.executescript(MLFLOW)
 
     def run(
         self,
         run_id: str,
         name: str,
-        values: dict[str, list[tuple[int, float]]] | None = None,
+        values: dict[str, list[tuple[float, float]]] | None = None,
         status: str = "FINISHED",
         params: dict[str, str] | None = None,
         tags: dict[str, str] | None = None,
@@ -58,26 +64,28 @@ class MlflowStore:
         """A run with `values` by key, as (step, value); NaN and infinity as MLflow writes them."""
         self._time += 1000
         ended = None if status == "RUNNING" else self._time + 500
-        row = (run_id, name, "LOCAL", "", "", "", status, self._time, ended, "", stage, "", experiment, None)
-        self._insert("runs", row)
-        for key, value in (params or {}).items():
-            self._insert("params", (key, value, run_id))
-        for key, value in ({"mlflow.runName": name} | (tags or {})).items():
-            self._insert("tags", (key, value, run_id))
+        rows = [
+            ("runs", (run_id, name, "LOCAL", "", "", "", status, self._time, ended, "", stage, "", experiment, None))
+        ]
+        rows += [("params", (key, value, run_id)) for key, value in (params or {}).items()]
+        rows += [("tags", (key, value, run_id)) for key, value in ({"mlflow.runName": name} | (tags or {})).items()]
         for key, points in (values or {}).items():
             for step, value in points:
                 self._time += 1
                 is_nan = value != value
                 stored = 0.0 if is_nan else max(-sys.float_info.max, min(sys.float_info.max, value))
-                self._insert("metrics", (key, stored, self._time, run_id, step, is_nan))
-        self._database.commit()
+                rows.append(("metrics", (key, stored, self._time, run_id, step, is_nan)))
+        with closing(sqlite3.connect(self.path)) as database:
+            for table, row in rows:
+                database.execute(f"insert into {table} values ({', '.join('?' * len(row))})", row)
+            database.commit()
 
-    def execute(self, statement: str) -> None:
-        self._database.execute(statement)
-        self._database.commit()
-
-    def _insert(self, table: str, row: tuple) -> None:
-        self._database.execute(f"insert into {table} values ({', '.join('?' * len(row))})", row)
+    def execute(self, statement: str) -> int:
+        """How many rows it changed."""
+        with closing(sqlite3.connect(self.path)) as database:
+            count = database.execute(statement).rowcount
+            database.commit()
+            return count
 
 
 def pilot(path: Path) -> MlflowStore:
@@ -109,3 +117,67 @@ PLOT = """\
 "10","0.5","0.5","0.5","","",""
 "20","0.25","0.25","0.25","1.5","1.5","1.5"
 """  # noqa: E501 -- as the web page writes it
+
+
+def message(*fields: tuple[int, int | bytes | str]) -> bytes:
+    """A protobuf message of numbers, and of bytes and texts with their lengths."""
+    parts = []
+    for number, value in fields:
+        if isinstance(value, int):
+            parts.append(_varint(number << 3) + _varint(value % 2**64))
+        else:
+            content = value.encode() if isinstance(value, str) else value
+            parts.append(_varint(number << 3 | 2) + _varint(len(content)) + content)
+    return b"".join(parts)
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes([value])
+    return bytes([value & 0x7F | 0x80]) + _varint(value >> 7)
+
+
+def item(value: Any, *names: str) -> bytes:
+    """A setting or a logged value, as JSON."""
+    keys = [(2, name) for name in names] if len(names) > 1 else [(1, names[0])]
+    return message(*keys, (16, json.dumps(value)))
+
+
+def offline_records(
+    run_id: str,
+    name: str = "",
+    config: dict[str, Any] | None = None,
+    history: Sequence[dict[str, Any]] = (),
+    exit_code: int | None = 0,
+    project: str = "pilot",
+) -> list[bytes]:
+    """What an offline run of W&B writes: a header, the run, each step that was logged, its exit."""
+    settings = message(*((1, item(value, key)) for key, value in (config or {}).items()))
+    start = message((1, 1_700_000_000))
+    run = message((1, run_id), (3, project), (4, settings), (6, "my-group"), (8, name), (17, start))
+    records = [message((1, 1), (21, b"")), message((1, 2), (17, run))]
+    for step, values in enumerate(history):
+        items = [(1, item(value, *key.split("/"))) for key, value in values.items()]
+        records.append(message((1, 3 + step), (2, message(*items, (2, message((1, step)))))))
+    if exit_code is not None:
+        records.append(message((18, message((1, exit_code)) if exit_code else b"")))
+    return records
+
+
+def write_offline(path: Path, records: Sequence[bytes]) -> Path:
+    """The records as the log that LevelDB calls one: pieces that never cross a block of 32 KiB."""
+    content = bytearray(b":W&B\xe1\xbe\x00")
+    for record in records:
+        rest, kinds = record, {(True, True): 1, (True, False): 2, (False, False): 3, (False, True): 4}
+        is_first = True
+        while is_first or rest:
+            left = 32768 - len(content) % 32768
+            if left < 7:
+                content += bytes(left)
+                left = 32768
+            piece, rest = rest[: left - 7], rest[left - 7 :]
+            typed = bytes([kinds[is_first, not rest]]) + piece
+            content += struct.pack("<IH", zlib.crc32(typed), len(piece)) + typed
+            is_first = False
+    path.write_bytes(content)
+    return path

@@ -2,10 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from flowlab.core.digest import digest_json
 from flowlab.core.errors import FlowlabError, LedgerError, UnknownNameError
 from flowlab.interop.import_runs import Imported, import_runs
 from flowlab.interop.metric_map import MetricMap, MetricName
@@ -137,15 +137,16 @@ def test_statuses_seeds_and_replicates(ledger: Path, runs: Path, tmp_path: Path)
     done = from_mlflow(store.path, runs)
     assert done.notes[:3] == [
         "runs that were deleted in MLflow, left out: 1",
-        "without a seed that is a whole number, so numbered from 0 as they started: parent (1), wide (2)",
+        "runs without a seed that is a whole number, which pair with nothing and stand under a number below 0: parent "
+        "(1), wide (2). If something says what it was: --seed-from NAME, or add a column seed",
         "runs that have no metrics, left out: parent",
     ]
     ingest(ledger, runs)
-    named = sorted((row["lever"], row["seed"], row["replicate"]) for row in table(ledger, "runs"))
-    assert named == [("control", 7, 0), ("control", 7, 1), ("wide", 0, 0), ("wide", 1, 0)]
-    states = {(row["lever"], row["seed"], row["status"], row["reason"]) for row in table(ledger, "run_status")}
-    assert ("wide", 0, "crashed", "FAILED, as mlflow has it") in states
-    assert ("wide", 1, "crashed", "KILLED, as mlflow has it") in states
+    named = sorted((row["lever"], max(row["seed"], -1), row["replicate"]) for row in table(ledger, "runs"))
+    assert named == [("control", 7, 0), ("control", 7, 1), ("wide", -1, 0), ("wide", -1, 0)]
+    states = {(row["lever"], row["status"], row["reason"]) for row in table(ledger, "run_status")}
+    assert ("wide", "crashed", "FAILED, as mlflow has it") in states
+    assert ("wide", "crashed", "KILLED, as mlflow has it") in states
     assert {row["lever"] for row in table(ledger, "final_metrics")} == {"control"}
 
 
@@ -156,7 +157,7 @@ def test_a_param_or_a_tag_names_the_lever(ledger: Path, runs: Path, tmp_path: Pa
     store.run("c" * 32, "wry-owl-3", {"loss": [(0, 1.0)]}, tags={"other": "x"})
     done = from_mlflow(store.path, runs, lever_from="variant", control="None")
     assert "runs that lack what --lever-from names, left out: wry-owl-3" in done.notes
-    assert set(by_lever(ledger, runs)) == {("control", 0), ("depth-8", 0)}
+    assert {lever for lever, _ in by_lever(ledger, runs)} == {"control", "depth-8"}
     with pytest.raises(UnknownNameError, match="unknown param or tag 'varian' in --lever-from: did you mean 'variant'"):
         from_mlflow(store.path, runs, lever_from="varian")
 
@@ -171,49 +172,6 @@ def test_the_control_must_be_one_recipe(runs: Path, tmp_path: Path) -> None:
         from_mlflow(store.path, runs, ignore=("outt",))
     done = from_mlflow(store.path, runs, ignore=("out",))
     assert [run.recipe for run in done.added] == [{"lr": "0.1"}] * 2
-
-
-@pytest.mark.parametrize("name", ["random_seed", "cfg/seed", "seed_everything"])
-@pytest.mark.parametrize("kind", ["params", "tags"])
-def test_a_seed_may_have_another_name(runs: Path, tmp_path: Path, name: str, kind: str) -> None:
-    store = MlflowStore(tmp_path / "mlflow.db")
-    for lever, seeds in (("baseline", (1, 2, 3)), ("wide", (3, 1, 2))):
-        for seed in seeds:
-            settings: Any = {kind: {name: str(seed)}}
-            store.run(f"{lever}{seed}", lever, {"loss": [(0, 1.0)]}, **settings)
-    done = import_runs(read_store(store.path, None, None, name), runs, "test", "baseline", MetricMap.parse([]))
-    assert [(run.foreign.run_id, run.recipe) for run in done.added] == [
-        (f"{run.foreign.name}{run.seed}", {}) for run in done.added
-    ]
-    assert [run.seed for run in done.added] == [1, 2, 3, 3, 1, 2]
-
-
-def test_seeds_are_not_thrown_away(runs: Path, tmp_path: Path) -> None:
-    store = MlflowStore(tmp_path / "mlflow.db")
-    for seed in (1, 2):
-        params = {"random_seed": str(seed), "out": f"run{seed}"}
-        store.run(str(seed) * 32, "baseline", {"loss": [(0, 1.0)]}, params=params)
-    with pytest.raises(LedgerError, match=r"If random_seed is the seed: --seed-from random_seed\. .*: --ignore out$"):
-        from_mlflow(store.path, runs)
-    with pytest.raises(LedgerError, match=r"--ignore random_seed would throw the seeds away.*--seed-from random_seed"):
-        from_mlflow(store.path, runs, ignore=("random_seed", "out"))
-    with pytest.raises(UnknownNameError, match="unknown param 'rnd_seed' in --seed-from: did you mean 'random_seed'"):
-        import_runs(read_store(store.path, None, None, "rnd_seed"), runs, "test", "baseline", MetricMap.parse([]))
-    assert not runs.exists()
-
-
-def test_a_seed_that_is_one_for_all_may_be_ignored(runs: Path, tmp_path: Path) -> None:
-    store = MlflowStore(tmp_path / "mlflow.db")
-    store.run("a" * 32, "baseline", {"loss": [(0, 1.0)]}, params={"data_seed": "7"})
-    assert [run.recipe for run in from_mlflow(store.path, runs, ignore=("data_seed",)).added] == [{}]
-
-
-def test_a_column_of_wandb_may_be_the_seed(runs: Path, tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("run,_step,rng,config.lr,loss\na,0,7,1,1.0\n")
-    foreign = read_exports([path], None, None, "rng")
-    done = import_runs(foreign, runs, "test", "a", MetricMap.parse([]))
-    assert [(run.seed, run.recipe, run.foreign.keys) for run in done.added] == [(7, {"lr": "1"}, ("loss",))]
 
 
 def test_a_lever_of_several_recipes_and_one_like_the_control_are_named(runs: Path, tmp_path: Path) -> None:
@@ -370,9 +328,9 @@ def test_one_file_a_run_and_one_project(ledger: Path, runs: Path, tmp_path: Path
         paths[-1].write_text(f",_step,l1\n0,0,0.5\n1,1,{value}\n")  # with the index that pandas puts first
     from_wandb(runs, *paths, project="pilot")
     found = by_lever(ledger, runs)
-    assert found["wide", 0]["changed_keys"] == ["imported.name"]
-    (pair,) = table(ledger, "pairs")
-    assert pair["delta"] == pytest.approx(-0.1)
+    (wide,) = [row for (lever, _), row in found.items() if lever == "wide"]
+    assert wide["changed_keys"] == ["imported.name"]
+    assert table(ledger, "pairs") == []  # nobody wrote down that their seeds are one
     assert len(from_wandb(runs, *paths, project="pilot").known) == 2
 
 
@@ -381,8 +339,9 @@ def test_a_plot_of_several_runs(ledger: Path, runs: Path, tmp_path: Path) -> Non
     path.write_text(PLOT)
     from_wandb(runs, path)
     found = by_lever(ledger, runs)
-    assert set(found) == {("control", 0), ("delta-off", 0)}
-    rows = [row for row in table(ledger, "metrics") if row["run_id"] == found["delta-off", 0]["run_id"]]
+    assert sorted(lever for lever, _ in found) == ["control", "delta-off"]
+    (lever_id,) = [row["run_id"] for (lever, _), row in found.items() if lever == "delta-off"]
+    rows = [row for row in table(ledger, "metrics") if row["run_id"] == lever_id]
     assert sorted((row["metric"], row["step"], row["value"]) for row in rows) == [
         ("loss", -1, 1.5),
         ("loss", 0, 2.0),
@@ -403,9 +362,13 @@ def test_a_plot_of_one_run_is_a_history_of_the_files_name(ledger: Path, runs: Pa
     [
         ("a.csv", b"loss,acc\n1,2\n", "has no column _step or Step.*It has: loss, acc"),
         ("a.csv", b"", "is empty"),
-        ("a.csv", b"_step,loss\n0,1.0\n1\n", r"line 3 has 1 cells, expected 2: the file is torn"),
-        ("a.csv", b'_step,loss\n0,"1.0\n', "cannot be read as a csv file"),
-        ("a.csv", b"_step,loss\n\xff\xfe,1\n", "cannot be read as a csv file"),
+        ("a.csv", b"_step,loss\n0\n1\n", r"line 2 has 1 cells, expected 2: the line is torn. 2 of 2 rows of a.csv"),
+        ("a.csv", b"_step,loss\n0,1,5\n1,1\n2,1,5\n", r"line 2 has 3 cells, expected 2: the line is torn. 2 of 3 rows"),
+        ("a.csv", b'_step,loss\n0,"1.0\n', "line 2 has quotes that do not fit: the line is torn"),
+        ("a.csv", b'_step,loss\n0,"1.0\n1,1.0\n', "cannot be read as a csv file from line 2 on: .*Mend its quotes"),
+        ("a.csv", b'_step,"loss\n', "cannot be read as a csv file from line 1 on"),
+        ("a.csv", b"_step,loss\n\xff\xfe,1\n", r"line 2: _step is .*xff.*, expected a whole number"),
+        ("a.csv", "_step,loss\n0,1\n".encode("utf-16"), "is UTF-16. Save it as UTF-8"),
         ("a.csv", b"_step,loss\n0.5,1\n", "line 2: _step is '0.5', expected a whole number"),
         ("a.csv", b"_step,loss\n0,1\n0,2\n", "run 'a' has step 0 twice"),
         ("a.csv", b"_step,loss,loss\n0,1,2\n", "has two columns 'loss'"),
@@ -448,3 +411,22 @@ def test_a_process_that_dies_leaves_nothing_that_ingestion_sees(
     assert by_lever(ledger, runs) == {}
     assert len(from_mlflow(store.path, runs).added) == 3
     assert len(by_lever(ledger, runs)) == 3
+
+
+def test_names_that_kebab_letters_cannot_tell_apart_stay_apart(runs: Path, tmp_path: Path) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    names = ["lr=1", "lr=-1", "\u57fa\u7ebf 1", "\u6a21\u578b 1", "x" * 70, "x" * 71, "Deep Net", "deep_net"]
+    for number, name in enumerate(names):
+        store.run(f"{number}", name, {"loss": [(0, 1.0)]}, params={"seed": "1"})
+    done = from_mlflow(store.path, runs, control="\u57fa\u7ebf 1")
+    levers = [run.lever for run in done.added]
+    assert levers[2] == "control"
+    assert levers[6] == levers[7] == "deep-net"
+    assert len(set(levers)) == 7
+    assert "'Deep Net', 'deep_net' are all taken as deep-net" in done.notes
+
+
+def test_runs_whose_digests_begin_alike_are_two(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowlab.interop.imported.digest_json", lambda value: "0" * 8 + digest_json(value))
+    done = from_mlflow(pilot(tmp_path / "mlflow.db").path, runs)
+    assert len(done.added) == len(list(runs.iterdir())) == 3

@@ -1,7 +1,9 @@
 """A study whose caches are built in this process in a blink: few short synthetic drives, an encoder of a few steps."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -77,3 +79,16 @@ class Said:
 
         self.lines.append(re.sub(r"\s+", " ", what))
         return SILENT.task(what, total, unit)
+
+
+class Then(Said):
+    """Progress that does something as soon as these words are said."""
+
+    def __init__(self, act: Callable[[], Any], words: str = "") -> None:
+        super().__init__()
+        self.act, self.words = act, words
+
+    def say(self, message: str) -> None:
+        super().say(message)
+        if self.words in message:
+            self.act()

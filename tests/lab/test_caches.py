@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flowlab.core.errors import BusyError, CacheMismatchError, MissingError, StudyError
+from flowlab.core.errors import CacheMismatchError, MissingError, StudyError
 from flowlab.core.locks import hold
 from flowlab.lab.caches import (
     cache_users,
@@ -24,7 +24,7 @@ from flowlab.lab.caches import (
 from flowlab.lab.ground import open_ground
 from flowlab.study.study import Study, load_study
 from tests.cli.tiny_study import command, flowlab_here
-from tests.lab.small_study import CPU, Said, edited, small_text, write_small
+from tests.lab.small_study import CPU, Said, Then, edited, small_text, write_small
 
 VAL = ("drive_03",)
 
@@ -309,12 +309,15 @@ def test_two_builds_of_one_cache_leave_one_cache(copy: Study) -> None:
     assert prepare_cache(copy, wanted, CPU) == first
 
 
-def test_a_cache_that_another_process_builds_is_not_built_beside_it(copy: Study) -> None:
+def test_a_cache_that_another_process_builds_is_waited_for(copy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     before = ids(copy)["narrow"]
     shutil.rmtree(copy.caches / f"{before}.zarr")
-    with hold(copy.caches / f"{before}.lock"), pytest.raises(BusyError, match=f"is building cache {before}"):
-        open_ground(copy, ["narrow"], CPU)
-    assert open_ground(copy, ["narrow"], CPU).supplies["narrow"].cache.cache_id == before
+    monkeypatch.setattr("flowlab.core.locks.TELL_AFTER_S", 0.0)
+    other = hold(copy.caches / f"{before}.lock")
+    other.__enter__()
+    said = Then(lambda: other.__exit__(None, None, None), "waiting for another flowlab process, which builds cache")
+    assert open_ground(copy, ["narrow"], CPU, said).supplies["narrow"].cache.cache_id == before
+    assert [before in line for line in said.lines if "waiting" in line] == [True]
 
 
 KILLS_ITSELF = """

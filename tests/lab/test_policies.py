@@ -213,6 +213,13 @@ def test_a_policy_that_no_journal_names_or_of_another_run_is_refused(trained: St
             load_policy_of(put(trained, tmp_path / told[-2:], weights, metadata | change))
 
 
+def test_a_policy_whose_line_in_the_journal_is_damaged_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "policy.safetensors").write_bytes(b"whatever")
+    (tmp_path / "journal.jsonl").write_text('{"kind":"artifact","time_us":1,"name":"policy.safetensors"}\n')
+    with pytest.raises(PolicyError, match="is not the file that the run's journal names"):
+        load_policy_of(tmp_path)
+
+
 def test_a_policy_that_does_not_say_what_it_is_is_refused(trained: Study, tmp_path: Path) -> None:
     weights, metadata = load_policy(folder_of(trained, "control") / "policy.safetensors")
     folder = put(trained, tmp_path, weights, {"run_id": "r", "condition": metadata["condition"]})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 from flowlab.core.errors import BusyError
@@ -45,3 +46,21 @@ def test_draws_come_back_from_zarr(tmp_path: Path) -> None:
     stored = zarr.open_array(tmp_path / "control-1" / "draws.zarr", mode="r")
     assert np.array_equal(np.asarray(stored[:]), draws + 1)
     assert not list(tmp_path.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("fields", ["", ',"name":[],"digest":"d"', ',"name":"policy.safetensors"', ',"digest":{}'])
+def test_a_run_goes_on_after_a_damaged_line_of_its_journal(tmp_path: Path, fields: str) -> None:
+    path = tmp_path / "control-1"
+    path.mkdir()
+    (path / "journal.jsonl").write_text(f'{{"kind":"artifact","time_us":1{fields}}}\n')
+    with RunDir(path) as out:
+        out.save_policy({"w": torch.ones(1)}, {})
+    assert '"name":"policy.safetensors","digest":"' in (path / "journal.jsonl").read_text()
+
+
+def test_what_a_killed_process_left_half_written_is_removed_by_the_next(tmp_path: Path) -> None:
+    left = tmp_path / "control-1-0" / "resume.safetensors.4711.partial"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    with RunDir(left.parent):
+        assert not left.exists()

@@ -140,6 +140,16 @@ def test_a_bad_line_is_named_and_stops_nothing(ledger: Path, runs: Path, line: s
     assert event["detail"].startswith("r1/journal.jsonl, line 2: ")
 
 
+def test_what_is_told_of_a_huge_line_stays_short_and_the_ledger_keeps_it_whole(ledger: Path, runs: Path) -> None:
+    path = write_run(runs, "a")
+    with path.open("a") as journal:
+        journal.write(json.dumps({"kind": "metrics", "time_us": 1, "rows": ["x" * 50_000]}) + "\n")
+    (problem,) = ingest(ledger, runs).problems
+    assert len(problem) < 700 and problem.endswith("The line was left out.")
+    (event,) = [row for row in table(ledger, "events") if row["what"] == "unreadable_line"]
+    assert len(event["detail"]) > 50_000
+
+
 def test_a_journal_in_the_folder_of_another_run_is_named(ledger: Path, runs: Path) -> None:
     path = write_run(runs, "r1")
     (runs / "copy").mkdir()

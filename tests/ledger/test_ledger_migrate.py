@@ -64,6 +64,13 @@ def test_rows_outlive_an_upgrade_of_the_views(ledger: Path, runs: Path) -> None:
     assert len(table(ledger, "final_metrics")) == 1
 
 
+def test_another_duckdb_makes_the_views_anew(ledger: Path) -> None:
+    assert not migrate(ledger)
+    _sql(ledger, "comment on table views_applied is '0.1'")
+    assert migrate(ledger)
+    assert not migrate(ledger)
+
+
 def test_an_upgrade_that_fails_leaves_the_ledger_as_it_was(
     ledger: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -12,7 +12,7 @@ from flowlab.study.recipe import EvaluationSettings, ObjectiveSettings, Recipe
 from flowlab.study.settings import Inputs, LeverSettings
 from flowlab.study.setup import Setup
 from flowlab.study.study import find_study, load_study
-from flowlab.study.versions import BEFORE
+from flowlab.study.versions import BEFORE, spell
 
 INPUTS = Inputs.model_validate({"drives": {"source": "carracing"}, "split": {"num_val": 1}})
 PLAIN = Setup(recipe=Recipe(), inputs=INPUTS)
@@ -381,7 +381,18 @@ def test_a_root_is_the_same_as_a_list_of_one_root():
         for roots in ({"root": "rec"}, {"roots": ["rec"]})
     )
     assert one.to_json() == other.to_json()
-    assert one.to_json()["drives"] == {"source": "udacity", "roots": ["rec"]}
+    assert one.to_json()["drives"] == {"source": "udacity", "roots": ["rec"], "max_fault_share": 0.02}
+
+
+@pytest.mark.parametrize("source", ["udacity", "my_module:Source"])
+def test_a_share_of_faults_is_no_part_of_what_a_cache_is_called_unless_it_is_another(source):
+    tables = {"source": source} | ({"roots": ["rec"]} if source == "udacity" else {})
+    plain, same, other = (
+        spell(Inputs.model_validate({"drives": tables | share, "split": {"num_val": 1}}).to_json())["drives"]
+        for share in ({}, {"max_fault_share": 0.02}, {"max_fault_share": 0.1})
+    )
+    assert "max_fault_share" not in plain and plain == same
+    assert other == plain | {"max_fault_share": 0.1}
 
 
 STACKED = 'stacked = ["uniform"]\n'

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowlab.core.errors import MissingError, StudyError, UnknownNameError
+from flowlab.core.errors import DriveError, MissingError, StudyError, UnknownNameError
 from flowlab.core.plugins import TABLE, study_path
 from flowlab.study.recipe import DecoderSettings, ObjectiveSettings
 from flowlab.study.settings import DRIVES_BY_SOURCE
@@ -95,7 +95,7 @@ def test_a_root_that_is_itself_a_drive_is_named_by_its_folder(tmp_path):
 def test_the_template_and_the_source_find_the_same_drives(tmp_path):
     from flowlab.drives.udacity import UdacitySource
 
-    root = recordings(tmp_path / "rec", [*SEVEN, "deep/er/still"])
+    root = recordings(tmp_path / "rec", [*SEVEN, "deep/er/still", ".", "rec", "rec/IMG"])
     path = write_study(tmp_path / "study", "udacity", str(root), None)
     source = UdacitySource(load_study(path.parent).file.drives, path.parent)
     assert source.drive_ids() == find_udacity_drives(root)
@@ -154,7 +154,7 @@ def test_a_drive_whose_name_is_not_text_is_refused(tmp_path):
     os.mkdir(folder)  # noqa: PTH102 -- a name that pathlib would have to escape
     with open(folder + b"/driving_log.csv", "wb"):  # noqa: PTH123
         pass
-    with pytest.raises(StudyError, match="is not UTF-8 text"):
+    with pytest.raises(DriveError, match="is not UTF-8 text"):
         write_study(tmp_path / "study", "udacity", str(tmp_path), None)
 
 

@@ -74,6 +74,8 @@ class Campaign:
         origin: str | None = None,
         tags: tuple[str, ...] = (),
         drives: Mapping[str, tuple[int, float]] | None = None,
+        device: str = "cpu",
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """A run with final value `value`; `ending` is finished, crashed or running.
 
@@ -98,7 +100,10 @@ class Campaign:
                 origin=origin,
                 tags=[f"levers:{tag}" for tag in (lever, *tags) if lever != "control"],
             )
-            journal.started(attempt=0, device="cpu", cohort_size=1, threads=1, pid=1, environment={}, git_revision="")
+            told = dict(environment or {})
+            journal.started(
+                attempt=0, device=device, cohort_size=1, threads=1, pid=1, environment=told, git_revision=""
+            )
             values = {self.primary.slice: value, FLAT.slice: flat}
             journal.metrics(
                 [MetricRow("l1", "steering", where, "meank", x) for where, x in values.items() if x is not None]

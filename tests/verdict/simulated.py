@@ -20,7 +20,7 @@ class Simulated:
     """Holds one campaign at a time."""
 
     def __init__(self, connection: "duckdb.DuckDBPyConnection") -> None:
-        self._connection = connection
+        self.connection = connection
 
     def ask(self, view: str, values: Values | None = None) -> list[dict]:
         """The rows of a view, as dicts, of a campaign with these values; of the last one if none are given."""
@@ -30,8 +30,8 @@ class Simulated:
                 for lever, of_lever in values.items()
                 for seed, value in of_lever.items()
             ]
-            fill(self._connection, pyarrow.Table.from_pylist(rows))
-        answer = self._connection.execute(f"select * from {view}")
+            fill(self.connection, pyarrow.Table.from_pylist(rows))
+        answer = self.connection.execute(f"select * from {view}")
         columns = [column[0] for column in answer.description or []]
         return [dict(zip(columns, row, strict=True)) for row in answer.fetchall()]
 

@@ -1,6 +1,5 @@
 """Decisions are recorded by one step of their own, once; asking writes nothing."""
 
-import errno
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +10,7 @@ from flowlab.cli import judge
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.verdict.record import read_reversals, record_decisions
+from tests.ledger.ledger_files import write_run
 from tests.verdict.campaign import Campaign, panel_rule
 
 
@@ -61,12 +61,13 @@ def test_a_decision_that_the_views_no_longer_bear_out_is_told(decided: Campaign)
 def test_who_may_not_write_gets_an_answer_from_what_the_ledger_has(
     decided: Campaign, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    def refuse(ledger: Path, runs: Path) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(runs / "ingest.lock"))
-
-    monkeypatch.setattr("flowlab.ledger.ingest.ingest", refuse)
+    path = write_run(decided.runs, "late", 0.3, "waiting", 1003)
+    monkeypatch.setattr("os.access", lambda path, how: False)
     study = SimpleNamespace(ledger=decided.ledger, runs=decided.runs)
+    before = (decided.runs / "study.jsonl").read_bytes()
     judge.ingest_all(study)
-    told = capsys.readouterr().err
-    assert told.count("note: ") == 1 and "could not be brought in" in told
+    told = capsys.readouterr()
+    assert told.out == "" and "note: you may not write" in told.err
+    assert f"so {len(path.read_bytes().splitlines())} lines of journals are unread: the answer is from" in told.err
+    assert (decided.runs / "study.jsonl").read_bytes() == before
     assert len(judge.read_for(study, [])) == 3

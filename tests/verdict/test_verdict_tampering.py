@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from flowlab.core.errors import ChainBrokenError
 from flowlab.journal.lines import RunJournal, StudyJournal
 from flowlab.ledger.chain import GENESIS, Link, extend_chain, hash_of
+from flowlab.ledger.connection import open_ledger
 from flowlab.ledger.ingest import ingest
-from flowlab.ledger.migrate import migrate
+from flowlab.ledger.migrate import describe_schema, fresh_schema, migrate, view_statements
 from flowlab.ledger.verify import verify
 from flowlab.verdict.record import record_decisions
 from flowlab.verdict.seal import amend_rule
@@ -203,6 +204,50 @@ def test_an_altered_view_is_found(finished: Path, tmp_path: Path) -> None:
     with duckdb.connect(str(ledger)) as connection:
         connection.execute("create or replace view decisions as select *, 'stack' as verdict from lever_decisions")
     with pytest.raises(ChainBrokenError, match="view decisions was changed"):
+        verify(ledger, finished / "runs")
+
+
+def as_another_duckdb_made_it(ledger: Path) -> None:
+    """Its views are those that their texts make, in words that this DuckDB prints otherwise."""
+    with duckdb.connect(str(ledger)) as connection:
+        texts = dict(connection.execute("select view_name, sql from duckdb_views() where not internal").fetchall())
+        for name in view_statements():
+            connection.execute(texts[name].replace("CREATE VIEW", "create or replace view", 1))
+        connection.execute("comment on table views_applied is '2.0'")
+
+
+def test_views_that_another_duckdb_made_are_taken_at_their_answers(finished: Path, tmp_path: Path) -> None:
+    ledger = tampered(finished, tmp_path)
+    as_another_duckdb_made_it(ledger)
+    with open_ledger(ledger, read_only=True) as connection:
+        ours, theirs = fresh_schema(), describe_schema(connection)
+    assert {name for name in ours if ours[name] != theirs[name]} >= {"view chi_square_quantiles"}
+    verify(ledger, finished / "runs")
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (
+            "create or replace view decisions as select *, 'stack' as verdict from lever_decisions",
+            "decisions was changed",
+        ),
+        ("create or replace view panel as from judged_values where seed > 1001", "panel was changed"),
+        ("create or replace view panel as from nowhere_to_be_found", "panel was changed"),
+        ("drop view panel", "panel is missing"),
+    ],
+)
+def test_an_altered_view_is_found_among_those_of_another_duckdb(
+    finished: Path, tmp_path: Path, statement: str, told: str
+) -> None:
+    ledger = tampered(finished, tmp_path)
+    as_another_duckdb_made_it(ledger)
+    with duckdb.connect(str(ledger)) as connection:
+        if "nowhere" in statement:
+            connection.execute("create table nowhere_to_be_found as from judged_values")
+        connection.execute(statement)
+        connection.execute("drop table if exists nowhere_to_be_found")
+    with pytest.raises(ChainBrokenError, match=f"view {told}"):
         verify(ledger, finished / "runs")
 
 

@@ -10,6 +10,7 @@ from flowlab.core import vocabulary
 from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
 from flowlab.journal.lines import RunJournal, StudyJournal
+from flowlab.ledger.answers import answer_of
 from flowlab.ledger.connection import open_ledger, read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.migrate import migrate, migrations_dir
@@ -28,7 +29,7 @@ LINKS = {
 
 WORDS = {
     *vocabulary.RUN_STATES, *vocabulary.TELLING_EVENTS, *vocabulary.BASELINES, vocabulary.CONTROL, vocabulary.OVERALL,
-    *get_args(vocabulary.Better),
+    *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD,
     "stack", "drop", "undecided",
     "panel", "judged", "primary", "guardrail", "discovery", "fresh", "replicate",
     "paired", "metric", "num_frames", "levers",
@@ -47,8 +48,11 @@ def code_of(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger with two rules, three bases, levers, a placebo, replicates, a crash, drives, and a stack."""
-    folder = tmp_path_factory.mktemp("judged")
+    return fill_ledger(tmp_path_factory.mktemp("judged"))
+
+
+def fill_ledger(folder: Path) -> Path:
+    """A ledger with two rules, three bases, levers, a placebo, replicates, a crash, drives, two devices, a stack."""
     ledger, runs = folder / "ledger.duckdb", folder / "runs"
     migrate(ledger)
     campaign = Campaign(ledger, runs, preset("fresh", (1001, 1002), (1001, 1002, 1003, 1004)))
@@ -72,6 +76,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
         journal.metrics([MetricRow("l1", "steering", "overall", "repeat-last", 0.5)])
         journal.artifact("0123456789abcdef.zarr built 1700000000000000", "fedcba9876543210", 123)
     campaign.run("good", 1001, 0.36, evaluation="other")
+    campaign.run("elsewhere", 1001, 0.36, device="cuda:0")
     campaign.run("unstable", 1001, 0.3, ending="crashed")
     campaign.run("slow", 1001, 0.3, ending="running")
     evaluation_id = digest_json(EVALUATION)
@@ -103,6 +108,17 @@ def test_every_grain_was_put_to_the_test(judged: Path) -> None:
     with open_ledger(judged, read_only=True) as connection:
         empty = {name for name in FILES if not connection.execute(f"select 1 from {name} limit 1").fetchall()}
     assert empty - NEVER_HERE == set()
+
+
+def test_the_text_of_a_view_gives_the_view_back(judged: Path) -> None:
+    """As DuckDB prints them, all are made anew, each reading the new ones below it, and answer the same."""
+    with open_ledger(judged, read_only=True) as connection:
+        connection.execute("set threads = 1")
+        texts = dict(connection.execute("select view_name, sql from duckdb_views() where not internal").fetchall())
+        again = connection.cursor()
+        for name in FILES:
+            again.execute(re.sub("^CREATE VIEW", "create temp view", texts[name]))
+        assert [name for name in FILES if answer_of(connection, name) != answer_of(again, name)] == []
 
 
 def test_a_view_has_a_greater_number_than_all_that_it_reads() -> None:
