@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,5 +171,17 @@ def wait_until(happens, timeout_s: float = 30.0) -> None:
 
 def running_in_session(session: int) -> bool:
     """Whether any live process of that session is left; one that only waits to be reaped does not count."""
-    listed = subprocess.run(["ps", "-e", "-o", "sid=,stat="], capture_output=True, text=True, check=True).stdout
-    return any(line.split()[0] == str(session) and not line.split()[1].startswith("Z") for line in listed.splitlines())
+    return any(
+        in_session == session and state != "Z"
+        for state, in_session in map(state_and_session, Path("/proc").glob("[0-9]*"))
+    )
+
+
+def state_and_session(process: Path) -> tuple[str, int]:
+    """Fields 3 and 6 of /proc/PID/stat; a process that has just gone counts as a zombie of no session."""
+    try:
+        # The second field is the command's name in brackets, which may hold spaces and brackets of its own.
+        fields = (process / "stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z", 0
+    return fields[0], int(fields[3])
