@@ -218,8 +218,9 @@ def damage_resumes(folder: Path, chance: random.Random, ends: Counter[str]) -> N
     """Damage each resume file, or put another run's in its place."""
     found = sorted(folder.glob("runs/*/resume.safetensors"))
     for path in found:
-        if chance.random() < 0.2:
-            shutil.copy(chance.choice(found), path)
+        others = [other for other in found if other != path]
+        if others and chance.random() < 0.2:
+            shutil.copy(chance.choice(others), path)
         else:
             path.write_bytes(damaged(path.read_bytes(), chance))
         ends["resume files damaged"] += 1
