@@ -40,9 +40,12 @@ def num_unread_bytes(runs_dir: Path, sizes: Sizes, offsets: Sizes, tell: Callabl
     for journal, size in sizes.items():
         offset = offsets.get(journal, 0)
         num_bytes += max(0, size - offset)
-        if size < offset and (runs_dir / journal).exists():
+        if size >= offset:
+            continue
+        now = size_of(runs_dir / journal)  # another process may have read further than these sizes meanwhile
+        if now < offset and (runs_dir / journal).exists():
             tell(
-                f"{runs_dir / journal} has {size} bytes, the ledger has read {offset} of them: the journal was cut or "
+                f"{runs_dir / journal} has {now} bytes, the ledger has read {offset} of them: the journal was cut or "
                 f"replaced. Put the old one back; the ledger keeps what it read."
             )
     return num_bytes

@@ -21,7 +21,7 @@ from flowlab.ledger import ingest as ingestion
 from flowlab.ledger.connection import open_ledger, read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.rebuild import rebuild
-from flowlab.ledger.unread import count_unread
+from flowlab.ledger.unread import count_unread, num_unread_bytes
 from flowlab.ledger.verify import verify
 from tests.cli.tiny_study import write_tiny
 from tests.ledger.ledger_files import contents, register, table, write_run
@@ -225,3 +225,12 @@ def test_a_place_that_may_not_be_written_is_named_before_anything_is(
         ingest(ledger, runs)
     assert sorted(path.name for path in runs.iterdir()) == ["r1"]
     assert contents(ledger)["runs"] == []
+
+
+def test_who_measured_before_another_read_further_says_nothing_of_a_cut(tmp_path: Path) -> None:
+    (tmp_path / "study.jsonl").write_bytes(bytes(100))
+    told: list[str] = []
+    assert num_unread_bytes(tmp_path, {"study.jsonl": 60}, {"study.jsonl": 80}, told.append) == 0
+    assert told == []
+    assert num_unread_bytes(tmp_path, {"study.jsonl": 100}, {"study.jsonl": 120}, told.append) == 0
+    assert "has 100 bytes, the ledger has read 120 of them" in told[0]
