@@ -21,12 +21,13 @@ def require_no_shared_stretch(frames: Mapping[str, NDArray[np.int64]], split: Sp
     `frames` has a digest of each image by drive. Frames may lie between, as where one side was thinned. A drive that is
     on both sides by name (scale overfit) may be there. However long two cars stand at one place, that is one image.
     """
+    distinct = {drive_id: list(dict.fromkeys(digests.tolist())) for drive_id, digests in frames.items()}
     for val_id in split.val:
-        place_of = {digest: place for place, digest in enumerate(_distinct(frames[val_id]))}
+        place_of = {digest: place for place, digest in enumerate(distinct[val_id])}
         for train_id in split.train:
             if train_id in split.val or val_id in split.train:
                 continue
-            common = [place_of[digest] for digest in _distinct(frames[train_id]) if digest in place_of]
+            common = [place_of[digest] for digest in distinct[train_id] if digest in place_of]
             num = _longest_rise(common)
             if num >= max(length, IN_ORDER * len(common)):
                 raise CacheMismatchError(
@@ -34,11 +35,6 @@ def require_no_shared_stretch(frames: Mapping[str, NDArray[np.int64]], split: Sp
                     f"one recording, or a part of it, is on both sides of the split. Remove one of them, or name it in "
                     f"split.without."
                 )
-
-
-def _distinct(frames: NDArray[np.int64]) -> list[int]:
-    """Each digest once, in the order in which the drive shows it first."""
-    return list(dict.fromkeys(frames.tolist()))
 
 
 def _longest_rise(places: Sequence[int]) -> int:

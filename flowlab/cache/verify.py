@@ -1,6 +1,5 @@
 """Proves that a cache's bytes are the ones that were written, once per change of its files."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from flowlab.core.digest import digest_bytes, digest_json
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
+from flowlab.drives.memo import stamp_of
 
 
 def verify_cache(path: Path, progress: Progress = SILENT) -> Cache:
@@ -71,8 +71,5 @@ def damage(path: Path, progress: Progress = SILENT) -> str:
 
 def _state(cache: Cache) -> str:
     """What changes whenever one of the cache's files is written: size, inode, and times to the nanosecond."""
-    files = []
-    for key in sorted(cache.attributes["digests"]):
-        found = os.stat(cache.path / key)  # noqa: PTH116 -- three times as fast as Path.stat, of a thousand files
-        files.append([key, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino])
+    files = [[key, *stamp_of(cache.path / key)] for key in sorted(cache.attributes["digests"])]
     return digest_json([content_of(cache.attributes), files])

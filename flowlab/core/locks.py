@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flowlab.core.errors import NoAccessError, NoLocksError
+from flowlab.core.files import NO_ACCESS
 
 POLL_S = 0.01
 TELL_AFTER_S = 1.0
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
-MAY_NOT_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 Tell = Callable[[], object]
 """Says once what is waited for."""
@@ -107,4 +107,4 @@ def _took(file: int, path: Path, how: int) -> bool:
 
 def no_access(path: Path, error: OSError) -> Exception:
     """What to raise where `path` could not be opened for writing: NoAccessError, or `error` where that is not why."""
-    return NoAccessError(path) if error.errno in MAY_NOT_WRITE else error
+    return NoAccessError(path) if error.errno in NO_ACCESS else error

@@ -79,10 +79,10 @@ def find_holes(times: Sequence[int], max_share: float) -> str:
     them. `times` are those of all rows, in order; up to `max_share` of the steps, and MIN_HOLES, may be holes.
     """
     steps = [after - before for before, after in pairwise(times)]
-    usual = statistics.median(steps) if steps else 0
+    usual, least = (statistics.median(steps), min(steps)) if steps else (0, 0)
     holes: list[int] = []
     for place, step in enumerate(steps):
-        if step > HOLE * min(steps) and step <= PAUSE_US:
+        if step > HOLE * least and step <= PAUSE_US:
             near = sorted(steps[max(0, place - NEAR_STEPS) : place + NEAR_STEPS + 1])
             holes += [step] * (step > HOLE * near[len(near) * 3 // 10])  # where half are holes the median is one too
     if len(holes) <= max(MIN_HOLES, max_share * len(steps)):

@@ -99,7 +99,7 @@ def prepare_encoder(
     ingest(study.ledger, study.runs, runs_too=False)
     folder = study.caches / "encoders"
     pin = find_pin(study, inputs, source)
-    fault = "" if pin is None or again else _fault(folder / pin.file_name)
+    digest, fault = ("", "") if pin is None else _digest_or_fault(folder / pin.file_name)
     if pin is not None and not again:
         seen = _shown(pin.train_drives, split)
         if seen:
@@ -108,18 +108,18 @@ def prepare_encoder(
                 f"one takes its place"
             )
         elif not fault:
-            _require_pinned(folder / pin.file_name, pin)
+            _require_pinned(digest, pin)
             return folder / pin.file_name
         elif set(pin.train_drives) != set(split.train):
             raise _gone(pin, fault)
         else:
             progress.say(f"the study's encoder {pin.digest} {fault}: pretrained once more, as it was")
         fault = "" if seen else fault
-    if pin is not None and not _is_pinned(folder / pin.file_name, pin):
+    if pin is not None and digest != pin.digest:
         (folder / pin.file_name).unlink(missing_ok=True)  # whatever it is, nobody trained it here
     path = _trained(inputs, source, split, folder, device, progress)
     encoder = load_encoder(path)
-    if pin is not None and fault and encoder.digest != pin.digest:
+    if pin is not None and fault and not again and encoder.digest != pin.digest:
         path.unlink()
         raise _gone(pin, fault)
     if pin is None or (pin.digest, pin.file_name) != (encoder.digest, path.name):
@@ -159,15 +159,14 @@ def _pin(study: Study, key: str, path: Path, encoder: DriveViT, split: Split) ->
     ingest(study.ledger, study.runs, runs_too=False)
 
 
-def _fault(path: Path) -> str:
-    """Why the pinned encoder cannot be had from its file: "is gone from ...", "is damaged ..."; "" if it can."""
+def _digest_or_fault(path: Path) -> tuple[str, str]:
+    """The digest of the encoder at `path`, or why it cannot be had: "is gone from ...", "is damaged ..."."""
     if not path.is_file():
-        return f"is gone from {path.parent}"
+        return "", f"is gone from {path.parent}"
     try:
-        load_encoder(path)
+        return load_encoder(path).digest, ""
     except EncoderError as error:
-        return f"is damaged ({str(error).partition('. ')[0]})"
-    return ""
+        return "", f"is damaged ({str(error).partition('. ')[0]})"
 
 
 def _gone(pin: Pin, fault: str) -> EncoderError:
@@ -182,17 +181,10 @@ def _shown(train_drives: Collection[str], split: Split) -> list[str]:
     return sorted(set(train_drives) & set(split.val) - set(split.train))
 
 
-def _is_pinned(path: Path, pin: Pin) -> bool:
-    try:
-        return load_encoder(path).digest == pin.digest
-    except EncoderError:
-        return False
-
-
-def _require_pinned(path: Path, pin: Pin) -> None:
-    found = load_encoder(path).digest
-    if found != pin.digest:
+def _require_pinned(digest: str, pin: Pin) -> None:
+    """Raises EncoderError if the pinned file holds another encoder, whose digest this is."""
+    if digest != pin.digest:
         raise EncoderError(
-            f"{path.name} holds the encoder {found}, and the study has pinned {pin.digest}: the file was replaced. Put "
-            f"the old one back, or train another: {AGAIN}"
+            f"{pin.file_name} holds the encoder {digest}, and the study has pinned {pin.digest}: the file was replaced. "
+            f"Put the old one back, or train another: {AGAIN}"
         )

@@ -1,5 +1,6 @@
 """Proves all at once that a study's files are what was written: caches, encoders, stats."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,26 +24,23 @@ def prove_all(study: Study, progress: Progress = SILENT) -> list[Proof]:
     """Every cache, encoder and file of stats in the study's folder, read whole."""
     caches, encoders = study.caches.glob("*.zarr"), (study.caches / "encoders").glob("*.safetensors")
     return [
-        *(Proof(path, _cache_fault(study, path, progress)) for path in sorted(caches)),
-        *(Proof(path, _encoder_fault(path)) for path in sorted(encoders)),
+        *(Proof(path, _fault(_prove_cache, study, path, progress)) for path in sorted(caches)),
+        *(Proof(path, _fault(load_encoder, path)) for path in sorted(encoders)),
         *(Proof(path, _stats_fault(path)) for path in sorted((study.caches / "stats").glob("*.json"))),
     ]
 
 
-def _cache_fault(study: Study, path: Path, progress: Progress) -> str:
+def _fault(prove: Callable[..., object], *given: object) -> str:
+    """What `prove` says against the file; "" if it says nothing."""
     try:
-        require_known_contents(study, [verify_cache(path, progress).attributes])
+        prove(*given)
     except FlowlabError as error:
         return str(error)
     return ""
 
 
-def _encoder_fault(path: Path) -> str:
-    try:
-        load_encoder(path)
-    except FlowlabError as error:
-        return str(error)
-    return ""
+def _prove_cache(study: Study, path: Path, progress: Progress) -> None:
+    require_known_contents(study, [verify_cache(path, progress).attributes])
 
 
 def _stats_fault(path: Path) -> str:

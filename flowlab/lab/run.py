@@ -27,7 +27,7 @@ from flowlab.lab.sharing import take_free
 from flowlab.policy.build import seen_tokens
 from flowlab.study.lever import changed_keys
 from flowlab.study.study import CONTROL, Study
-from flowlab.train.checkpoint import policy_of
+from flowlab.train.checkpoint import Resume, policy_of
 from flowlab.train.cohort import Cohort, Run, group_into_cohorts
 from flowlab.train.crash import Crash
 from flowlab.train.data import train_data
@@ -133,11 +133,11 @@ def run_cohort(
     scorer = Scorer(frames, definitions, stats.space, recipe.evaluation)
     slots, channels = data.action.shape[1], stats.space.channels
     facts = [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
-    for item, out in zip(items, outs, strict=True):
+    kept = [out.resume(recipe.train.steps) for out in outs]
+    for item, out, state in zip(items, outs, kept, strict=True):
         register(study, ground, item, out)
-        start(study, cohort, out, device, supply.cache, progress)
+        start(study, cohort, out, device, supply.cache, state, progress)
     with clock.phase("train"):
-        resume = [state for out in outs if (state := out.resume(recipe.train.steps))]
         trained = fit(
             cohort,
             data,
@@ -149,7 +149,7 @@ def run_cohort(
                 rung=lambda run, step, policy: outs[run].save_policy(policy, facts[run].to_metadata(step), step),
             ),
             spec=spec,
-            resume=resume,
+            resume=[state for state in kept if state],
             sample=scorer.sample,
             progress=progress,
         )
@@ -214,8 +214,16 @@ def tags(study: Study, lever: str, head: str) -> list[str]:
     return [f"scale:{study.file.split.scale}", f"head:{head}", *(f"levers:{name}" for name in dict.fromkeys(names))]
 
 
-def start(study: Study, cohort: Cohort, out: RunDir, device: torch.device, cache: Cache, progress: Progress) -> None:
-    """Note that this process takes the run up, on what, and what it is trained from: the cache's content as it is."""
+def start(
+    study: Study,
+    cohort: Cohort,
+    out: RunDir,
+    device: torch.device,
+    cache: Cache,
+    kept: Resume | None,
+    progress: Progress,
+) -> None:
+    """Note that this process takes the run up, on what, from which content of a cache, and from where it goes on."""
     attempt = out.count("started")
     out.journal.started(
         attempt=attempt,
@@ -230,10 +238,8 @@ def start(study: Study, cohort: Cohort, out: RunDir, device: torch.device, cache
     if out.discarded:
         progress.say(f"{out.discarded}: the run starts anew")
     if attempt:
-        state = out.resume(cohort.shape.train.steps)
-        out.journal.event(
-            "resumed", f"from step {state.step if state else 0}" + (out.discarded and f": {out.discarded}")
-        )
+        why = f": {out.discarded}" if out.discarded else ""
+        out.journal.event("resumed", f"from step {kept.step if kept else 0}{why}")
     out.discarded = ""
 
 
