@@ -185,6 +185,6 @@ def _require_pinned(digest: str, pin: Pin) -> None:
     """Raises EncoderError if the pinned file holds another encoder, whose digest this is."""
     if digest != pin.digest:
         raise EncoderError(
-            f"{pin.file_name} holds the encoder {digest}, and the study has pinned {pin.digest}: the file was replaced. "
-            f"Put the old one back, or train another: {AGAIN}"
+            f"{pin.file_name} holds the encoder {digest}, and the study has pinned {pin.digest}: the file was "
+            f"replaced. Put the old one back, or train another: {AGAIN}"
         )
