@@ -28,6 +28,17 @@ from flowlab.study.study import Study
 from flowlab.study.versions import spell
 
 
+def name_recipe(recipe: Recipe, cache_id: str, stats_digest: str) -> str:
+    """The name of `recipe` trained from that cache with those stats; with one name and one seed, it is the same run."""
+    plugins = {
+        kind: digest
+        for kind, name in (("objectives", recipe.objective.kind), ("decoders", recipe.decoder.kind))
+        if (digest := source_digest(kind, name))
+    }
+    named = {"recipe": recipe.digest(cache_id), "stats": stats_digest}
+    return digest_json(named | ({"plugins": plugins} if plugins else {}))
+
+
 @dataclass(frozen=True)
 class Supply:
     """What a run is trained from: a cache, and the stats fitted on the train split of that cache or another."""
@@ -38,13 +49,7 @@ class Supply:
 
     def recipe_digest(self, recipe: Recipe) -> str:
         """The name of `recipe` trained from here; two runs with one digest and one seed are the same run."""
-        plugins = {
-            kind: digest
-            for kind, name in (("objectives", recipe.objective.kind), ("decoders", recipe.decoder.kind))
-            if (digest := source_digest(kind, name))
-        }
-        named = {"recipe": recipe.digest(self.cache.cache_id), "stats": self.stats_digest}
-        return digest_json(named | ({"plugins": plugins} if plugins else {}))
+        return name_recipe(recipe, self.cache.cache_id, self.stats_digest)
 
 
 @dataclass(frozen=True)

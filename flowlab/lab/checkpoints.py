@@ -1,0 +1,194 @@
+"""Finished runs brought back with all that they were trained from, to be scored, asked and looked at again.
+
+Nothing here writes. What a run says it was trained from is proved: the cache by its identity and digests, the fitted
+stats by the digest of the recipe that the run registered.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from flowlab.cache.cache import Cache, ResidentSplit, open_cache
+from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, unknown_name
+from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
+from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path
+from flowlab.journal.journal import RUN_JOURNAL, last_word, read_lines
+from flowlab.lab.ground import name_recipe
+from flowlab.lab.policies import KeptPolicy, load_policy_of
+from flowlab.policy.action_space import ActionSpace
+from flowlab.policy.build import seen_tokens
+from flowlab.study.recipe import Recipe
+from flowlab.study.study import Study
+from flowlab.train.checkpoint import POLICY_FILE
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A run's policy after `policy.step` steps, with the cache and the stats that it was trained from."""
+
+    study: Study
+    record: dict[str, Any]  # what the run registered: recipe, lever, seed, digests, evaluation
+    policy: KeptPolicy
+    cache: Cache
+    stats: Stats
+    device: torch.device
+
+    @property
+    def run_id(self) -> str:
+        return self.record["run_id"]
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.study.runs / self.run_id
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.policy.facts.recipe
+
+    @property
+    def space(self) -> ActionSpace:
+        """Between raw actions and what the decoder sees."""
+        return self.stats.space
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """Which of the condition's tokens the decoder sees."""
+        return seen_tokens(self.recipe.decoder, self.cache.spec)[1]
+
+    def split(self, side: str, variants: Sequence[str] = ("normal",)) -> ResidentSplit:
+        """One side of the run's own cache, on its device."""
+        return self.cache.split(side, self.device, variants)
+
+    def frames(self, side: str = "val", like: ValidationFrames | None = None) -> ValidationFrames:
+        """Windows with their condition as the decoder sees it: all of `side`, or those that are `like` other frames.
+
+        Without `like`, the validation frames are those that the run was scored on. Raises CacheMismatchError if the
+        run's cache lacks some of them.
+        """
+        split = self.split(side)
+        frames = read_frames(split, self.cache.channels, tokens=self.tokens)
+        if like is None:
+            if side != "val" or frames.digest() == self.record["evaluation"].get("frames"):
+                return frames
+            like = self._recorded_frames()
+        return frames.take(self._rows(frames, like))
+
+    def _rows(self, frames: ValidationFrames, like: ValidationFrames) -> NDArray[np.int64]:
+        try:
+            return cover(like, frames)
+        except CacheMismatchError as error:
+            raise CacheMismatchError(f"run {self.run_id}: {error}") from None
+
+    def _recorded_frames(self) -> ValidationFrames:
+        """The study's validation frames when the run was scored, without conditions, from whichever cache has them."""
+        wanted = self.record["evaluation"].get("frames")
+        for cache in _caches(self.study):
+            frames = read_frames(cache.split("val", variants=()), cache.channels)
+            if frames.digest() == wanted:
+                return frames
+        raise MissingError(
+            f"no cache in {self.study.caches} has the validation frames that run {self.run_id} was scored on "
+            f"({wanted}). Build it anew: flowlab cache build"
+        )
+
+
+def find_runs(study: Study, names: Sequence[str], lever: str | None = None) -> list[str]:
+    """The ids of finished runs that kept their policy: those whose ids begin with `names`, or all of a lever's.
+
+    Raises UnknownNameError for a name that no run or several runs begin with, MissingError for a run that kept none.
+    """
+    records = {folder.name: record for folder, record in _registered(study)}
+    chosen = [_find_one(name, records) for name in names]
+    if lever is not None:
+        of_lever = [run_id for run_id, record in records.items() if record["lever"] == lever]
+        chosen += [run_id for run_id in of_lever if is_finished(study.runs / run_id)]
+        if not chosen:
+            levers = sorted({record["lever"] for record in records.values()})
+            raise MissingError(
+                f"lever {lever!r} has no finished run here; there are runs of {', '.join(levers) or 'none'}. "
+                f"Train some: flowlab run --lever {lever}"
+            )
+    return list(dict.fromkeys(chosen))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run of this folder has finished, and its policy is there."""
+    return (folder / POLICY_FILE).is_file() and last_word(folder / RUN_JOURNAL) == "finished"
+
+
+def _find_one(name: str, records: dict[str, dict[str, Any]]) -> str:
+    if name in records:
+        return name
+    found = [run_id for run_id in records if run_id.startswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise unknown_name("run", name, found, "runs/, where several begin so")
+    raise unknown_name("run", name, records, "runs/")
+
+
+def read_registered(folder: Path) -> dict[str, Any] | None:
+    """What the run of this folder registered as; None where its journal does not say it first."""
+    for line in read_lines(folder / RUN_JOURNAL, most=1)[0]:
+        if line.fields.get("kind") == "registered":
+            return line.fields
+    return None
+
+
+def _registered(study: Study) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for journal in sorted(study.runs.glob(f"*/{RUN_JOURNAL}")):
+        record = read_registered(journal.parent)
+        if record is not None and record.get("run_id") == journal.parent.name:
+            yield journal.parent, record
+
+
+def open_checkpoint(
+    study: Study, run_id: str, step: int | None = None, device: torch.device | None = None
+) -> Checkpoint:
+    """The last policy of a run, or the one that it kept after `step` steps.
+
+    Raises MissingError for a policy, a cache or stats that are not there, PolicyError for a policy that is not the one
+    the run's journal names, CacheMismatchError for a cache or stats that are not what the run was trained from.
+    """
+    record = read_registered(study.runs / run_id)
+    if record is None:
+        raise unknown_name("run", run_id, [folder.name for folder, _ in _registered(study)], "runs/")
+    device = device or torch.device("cpu")
+    policy = load_policy_of(study.runs / run_id, step, device)
+    cache = open_cache(study.caches / f"{record['cache_id']}.zarr", expect_id=record["cache_id"])
+    stats = _proved_stats(study, policy.facts.recipe, record, cache)
+    return Checkpoint(study, record, policy, cache, stats, device)
+
+
+def _proved_stats(study: Study, recipe: Recipe, record: dict[str, Any], own: Cache) -> Stats:
+    """The stats whose digest makes the run's recipe digest: fitted on its own cache's train split or another's."""
+    for cache in (own, *(cache for cache in _caches(study) if cache.cache_id != own.cache_id)):
+        if cache.channels != own.channels:
+            continue
+        by = (recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon)
+        stats = load_stats(stats_path(study.caches, cache.cache_id, *by))
+        if stats is None:
+            stats = fit_stats(*by, cache.channels, cache.split("train", variants=()).action)
+        if name_recipe(recipe, own.cache_id, stats.digest()) == record["recipe_digest"]:
+            return stats
+    raise CacheMismatchError(
+        f"run {record['run_id']} was trained with fitted stats, or a plug-in, that are not here: none of the caches' "
+        f"train splits gives its recipe digest {record['recipe_digest']}. Restore the cache, or train it once more: "
+        f"flowlab run --again"
+    )
+
+
+def _caches(study: Study) -> Iterator[Cache]:
+    """The caches in the study's folder that can be opened."""
+    for path in sorted(study.caches.glob("*.zarr")):
+        try:
+            yield open_cache(path, path.stem)
+        except FlowlabError:
+            continue  # `flowlab cache verify` tells
