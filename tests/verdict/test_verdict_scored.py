@@ -23,7 +23,7 @@ def test_a_scoring_of_runs_younger_than_the_rule_is_judged_by_it(tmp_path: Path)
 
 
 def test_a_scoring_of_runs_older_than_the_rule_is_post_hoc(tmp_path: Path) -> None:
-    """Trained and looked at under one evaluation; then a rule is sealed for another, and only then scored under that."""
+    """Trained and looked at in one evaluation; then a rule is sealed for another, and only then scored under that."""
     campaign = Campaign(tmp_path / "ledger.duckdb", tmp_path / "runs", panel_rule(name="first"))
     sources = [campaign.run("wide", seed, 0.5, evaluation="other") for seed in (1001, 1002)]
     ingest(campaign.ledger, campaign.runs)
