@@ -65,7 +65,7 @@ class Scorer:
         rows += score_each_draw_at(self.places, draws, clip=self.settings.clip)
         rows += variance_tax(rows, self.places)
         rows += self._lags("meank", plain["meank"])
-        for rung in ladder(self.settings.draws):
+        for rung in ladder(max(self.settings.draws, draws.shape[1])):  # an ensemble has more, a regression one
             rows += self._l1(rung.name, rung(draws, self.frames))
         return rows + self._selection_rows(draws, plain) if self.selection else rows
 
@@ -82,10 +82,6 @@ class Scorer:
             rows += conflicts(chunk, cloud, self.places, readout=name)
         rows += self._lags("mode", modes["mode"])
         return rows + census(cloud, self.places) + residuals(modes | bounds, cloud, self.places)
-
-    def rows_of(self, readout: Readout, draws: NDArray[np.float32]) -> list[MetricRow]:
-        """Every metric of one readout of one run's draws (N, K, H, A)."""
-        return self._score(readout, draws)
 
     def baseline_rows(self, train_action: NDArray[np.float32]) -> list[MetricRow]:
         """Every metric of each baseline, from the train split's raw chunks (N_train, H, A)."""
