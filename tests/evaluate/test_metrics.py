@@ -254,9 +254,7 @@ def test_a_readout_by_modes_needs_a_channel_that_has_some():
     """A plug-in's channels are known only once its drives are read."""
     frames = made_frames(np.zeros((1, 2, 2), np.float32), ("x", "y"))
     keys = [key(slice="overall", channel="x", readout="mode")]
-    with pytest.raises(
-        StudyError, match=r"number l1 x overall mode: the readout 'mode' needs .* one of x, y"
-    ):
+    with pytest.raises(StudyError, match=r"number l1 x overall mode: the readout 'mode' needs .* one of x, y"):
         require_slices(frames, definitions_for(("x", "y")), keys)
     require_slices(frames, definitions_for(("x", "y")), keys, SelectionSettings(channel="y"))
 
