@@ -10,7 +10,8 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
 from flowlab.evaluate.baselines import baseline_chunks
 from flowlab.evaluate.definitions import MetricDefinitions
-from flowlab.evaluate.draws import draw
+from flowlab.evaluate.draw_bank import as_kept, to_raw
+from flowlab.evaluate.draws import draw, draw_model
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.metrics import score, score_each_draw
 from flowlab.evaluate.readouts import build_readout, own_readouts
@@ -32,9 +33,13 @@ class Scorer:
     space: ActionSpace
     settings: EvaluationSettings
 
-    def draw(self, objective: Objective, decoder: AnyDecoder, progress: Progress = SILENT) -> NDArray[np.float32]:
-        """Raw draws (R, N, K, H, A)."""
-        return draw(objective, decoder, self.space, self.frames, self.settings, progress)
+    def draw(self, objective: Objective, decoder: AnyDecoder, progress: Progress = SILENT) -> NDArray[np.floating]:
+        """Draws in model space (R, N, K, h, M), as they are kept."""
+        return as_kept(draw_model(objective, decoder, self.frames, self.settings, progress), self.settings.precision)
+
+    def raw(self, kept: NDArray[np.floating]) -> NDArray[np.float32]:
+        """One run's kept draws (N, K, h, M) as raw chunks (N, K, H, A): what readouts see."""
+        return to_raw(kept, self.space, self.frames.horizon)
 
     def rows(self, draws: NDArray[np.float32]) -> list[MetricRow]:
         """Every metric of every readout of one run's draws (N, K, H, A). Raises DivergedError if one is not finite."""

@@ -42,9 +42,7 @@ class Stats:
     def to_json(self) -> dict:
         """All of it as plain JSON; `from_json` reads it back exactly."""
         return {
-            "raw_channels": list(self.space.raw_channels),
-            "channels": list(self.space.channels),
-            "transform": _transform_to_json(self.space.transform),
+            **space_to_json(self.space),
             "label_density": {"top": self.density.top.tolist(), "share": self.density.share.tolist()},
             "thresholds": self.thresholds,
         }
@@ -67,6 +65,15 @@ PLAIN: dict[str, type[Identity] | type[Standardise] | type[MuLaw] | type[ChunkDC
     "chunk-dct": ChunkDCT,
 }
 """Transforms that consist of tensors alone."""
+
+
+def space_to_json(space: ActionSpace) -> dict[str, Any]:
+    """An action space as plain JSON, whole: its channels, its transform and what was fitted for it."""
+    return {
+        "raw_channels": list(space.raw_channels),
+        "channels": list(space.channels),
+        "transform": _transform_to_json(space.transform),
+    }
 
 
 def _transform_to_json(transform: Transform) -> dict[str, Any]:

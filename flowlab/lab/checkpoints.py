@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit, open_cache
+from flowlab.core.digest import digest_files
 from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, unknown_name
 from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
 from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path
 from flowlab.journal.journal import RUN_JOURNAL, last_word, read_lines
 from flowlab.lab.ground import name_recipe
-from flowlab.lab.policies import KeptPolicy, load_policy_of
+from flowlab.lab.policies import KeptPolicy, load_policy_of, policy_path
 from flowlab.policy.action_space import ActionSpace
 from flowlab.policy.build import seen_tokens
 from flowlab.study.recipe import Recipe
@@ -47,6 +48,18 @@ class Checkpoint:
     def folder(self) -> Path:
         """The run's folder."""
         return self.study.runs / self.run_id
+
+    @cached_property
+    def policy_digest(self) -> str:
+        """16 hex digits over the policy's file."""
+        step = self.policy.step
+        return digest_files([policy_path(self.folder, None if step == self.recipe.train.steps else step)])
+
+    @property
+    def whose(self) -> dict[str, Any]:
+        """Whose policy it is, for what is made from it."""
+        told = {name: self.record[name] for name in ("study", "run_id", "lever", "seed")}
+        return told | {"step": self.policy.step, "policy_digest": self.policy_digest}
 
     @property
     def recipe(self) -> Recipe:
