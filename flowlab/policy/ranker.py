@@ -32,11 +32,13 @@ class Ranker(nn.Module):
     The condition's net is a LayerNorm on all S x D entries and two layers to c (W), the draw's net two layers to d (W),
     the head two layers on [c, d, c * d]; a ReLU stands between the two layers of each. Draws are raw: what is ranked is
     what is driven, in whichever space it was drawn. They enter shifted and scaled by the mean and the standard deviation
-    that the entries of a chunk have over the train draws, `centre` and `scale`.
+    that the entries of a chunk have over the train draws, `centre` and `scale`. `gain`: how much a unit of the head is
+    in scores.
     """
 
     centre: Tensor  # (R, H * A)
     scale: Tensor  # (R, H * A)
+    gain: Tensor  # (R,)
 
     def __init__(self, num_runs: int, sizes: RankerSizes) -> None:
         super().__init__()
@@ -51,6 +53,7 @@ class Ranker(nn.Module):
         self.head_leave = StackedLinear(num_runs, width, 1, "torch")
         self.register_buffer("centre", torch.zeros(num_runs, chunk))
         self.register_buffer("scale", torch.ones(num_runs, chunk))
+        self.register_buffer("gain", torch.ones(num_runs))
 
     def remember(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Condition (R, B, S, D) -> c and what it adds to the head's hidden layer, both (R, B, W): once per frame."""
@@ -68,7 +71,7 @@ class Ranker(nn.Module):
         both = torch.cat([d, c.unsqueeze(2) * d], dim=-1).flatten(1, 2)
         of_draw = torch.bmm(both, self.head_enter.weight[:, self.sizes.width :])
         hidden = of_draw.reshape(num_runs, num_frames, num_draws, -1) + of_condition.unsqueeze(2)
-        return self.head_leave(F.relu(hidden)).squeeze(-1)
+        return self.gain[:, None, None] * self.head_leave(F.relu(hidden)).squeeze(-1)
 
     def named_stacked(self) -> list[tuple[str, StackedParameter]]:
         """Every parameter by name."""
@@ -99,7 +102,10 @@ def listwise_loss(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def pointwise_loss(scores: Tensor, error: Tensor, tau: float) -> Tensor:
-    """(R, B): the mean squared error of -tau * score as a guess of each draw's L1 (R, B, K)."""
+    """(R, B): the mean squared error of -tau * score as a guess of each draw's L1 (R, B, K).
+
+    The scores of both losses are in one unit: their softmax is that of -L1 / tau where they are right.
+    """
     return (tau * scores + error).square().mean(dim=-1)
 
 

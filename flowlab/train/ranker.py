@@ -24,6 +24,7 @@ from flowlab.study.recipe import TrainSettings
 from flowlab.train.optimiser import CohortAdamW
 
 WARMUP_SHARE = 0.05
+SMALLEST_SCALE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,10 @@ class _Training:
         self.steps = self.steps_per_epoch * settings.epochs
         sizes = RankerSizes(settings.width, *data.condition.shape[1:], *data.draws.shape[3:])
         self.ranker = build_ranker(sizes, seeds, device)
-        for run, draws in enumerate(data.draws):
+        for run, (draws, error) in enumerate(zip(data.draws, data.error, strict=True)):
             self.ranker.centre[run], self.ranker.scale[run] = _law_of_entries(draws)
+            if settings.loss == "pointwise":  # the head then guesses the L1 in units of its mean
+                self.ranker.gain[run] = _positive(error.double().mean()) / settings.tau
         self.optimiser = CohortAdamW(self.ranker, [self._of_optimiser()] * len(seeds))
         self.aim = listwise_target(data.error, settings.tau) if settings.loss == "listwise" else data.error
         weights = [spread_weight(error) for error in data.error]  # one by one: no run's sums depend on another's
@@ -125,8 +128,12 @@ class _Training:
 def _law_of_entries(draws: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (H * A) of the entries of draws (N, K, H, A); 1 where an entry never moves."""
     entries = draws.flatten(2).flatten(0, 1).double()
-    spread = entries.std(dim=0, correction=0)
-    return entries.mean(dim=0).float(), torch.where(spread > 1e-6, spread, 1.0).float()
+    return entries.mean(dim=0).float(), _positive(entries.std(dim=0, correction=0)).float()
+
+
+def _positive(scale: Tensor) -> Tensor:
+    """A scale to divide by: 1 where there is nothing to scale."""
+    return torch.where(scale > SMALLEST_SCALE, scale, 1.0)
 
 
 def _finite(ranker: Ranker) -> list[bool]:
