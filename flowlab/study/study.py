@@ -16,6 +16,7 @@ from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
 from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
+from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.settings import DriveViTSettings, Inputs, StudyFile, source_channels
 from flowlab.study.setup import Setup
 from flowlab.study.slices import SliceSettings, slices_for
@@ -84,6 +85,11 @@ class Study:
     def slices(self) -> dict[str, SliceSettings]:
         """The slices by name, frame and slot slices in the file's order, or flowlab's own where the file has none."""
         return slices_for(self.file.slices, self.channels)
+
+    @property
+    def selection(self) -> SelectionSettings | None:
+        """How modes are told and selected by, or None where the drives lack the channel and the file has no table."""
+        return selection_for(self.file.selection, self.channels)
 
     @property
     def levers(self) -> tuple[str, ...]:
@@ -187,6 +193,7 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     study = Study(root.resolve(), file, version, given)
     _require_known_names(file)
     slices_for(file.slices, study.channels)
+    selection_for(file.selection, study.channels)
     require_numbers(file)
     unused = why_unused(file.control, given, file.windows.horizon, study.channels)
     if unused is not None:
