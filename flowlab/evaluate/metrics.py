@@ -45,7 +45,7 @@ def score(
     _require_shapes(prediction, frames)
     _require_finite(prediction, readout)
     action, truth = prediction.astype(np.float64), frames.truth.astype(np.float64)
-    action = _clipped(action, frames.channels) if clip else action
+    action = clipped(action, frames.channels) if clip else action
     chunk_means = action.mean(axis=1), truth.mean(axis=1)
     errors = np.abs(action - truth), np.abs(chunk_means[0] - chunk_means[1])
     places = _places(frames, definitions, crossed)
@@ -72,7 +72,7 @@ def score_each_draw(
     error, mean_error = np.zeros_like(truth), np.zeros_like(truth_means)
     for draw in np.moveaxis(draws, 1, 0):
         action = np.ascontiguousarray(draw.T, np.float64)  # (A, H, N): means over slots are 15 times as fast so
-        action = _clipped(action.T, frames.channels).T if clip else action
+        action = clipped(action.T, frames.channels).T if clip else action
         error += np.abs(action - truth)
         mean_error += np.abs(action.mean(axis=1) - truth_means)
     error, mean_error = (np.ascontiguousarray(total.T) / num_draws for total in (error, mean_error))
@@ -116,7 +116,7 @@ def _rows(found: Iterable[Found], readout: str) -> list[MetricRow]:
     ]
 
 
-def _clipped(action: NDArray, channels: Sequence[str]) -> NDArray:
+def clipped(action: NDArray, channels: Sequence[str]) -> NDArray:
     """`action` (..., A) with each channel within its actuator's range; what has no known range stays as it is."""
     low, high = np.array([CHANNEL_RANGES.get(name, (-np.inf, np.inf)) for name in channels]).T
     return action.clip(low, high)

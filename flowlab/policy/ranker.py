@@ -31,9 +31,8 @@ class Ranker(nn.Module):
 
     The condition's net is a LayerNorm on all S x D entries and two layers to c (W), the draw's net two layers to d (W),
     the head two layers on [c, d, c * d]; a ReLU stands between the two layers of each. Draws are raw: what is ranked is
-    what is driven, in whichever space it was drawn. They enter shifted and scaled by the mean and the standard deviation
-    that the entries of a chunk have over the train draws, `centre` and `scale`. `gain`: how much a unit of the head is
-    in scores.
+    what is driven, in whichever space it was drawn. They enter shifted by `centre` and scaled by `scale`, the mean and
+    the standard deviation of a chunk's entries over the train draws. `gain`: how much a unit of the head is in scores.
     """
 
     centre: Tensor  # (R, H * A)

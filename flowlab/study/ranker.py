@@ -1,9 +1,11 @@
 """How the learned ranker is trained and read out: the table [ranker], and the name that its settings give it."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from flowlab.core.errors import StudyError, unknown_name
 from flowlab.study.recipe import Frozen
 
 RANKER = "ranker"
@@ -15,7 +17,7 @@ READ_OUT = ("temperature", "top")
 
 
 class RankerSettings(Frozen):
-    """A ranker scores the draws of a frame by their expected L1, from the condition. The defaults are the published ones.
+    """A ranker scores the draws of a frame by their expected L1, by the condition. Defaults are as published.
 
     `loss`: "listwise" compares the softmax over a frame's draws with that of -L1 / `tau`, "pointwise" regresses the L1.
     `spread_weighted`: a frame counts as much as the standard deviation of its draws' L1 over its mean. `channel`: whose
@@ -40,6 +42,11 @@ class RankerSettings(Frozen):
     temperature: float = Field(4.0, ge=1e-6, le=1e6)
     top: int = Field(4, ge=1, le=10**4)
 
+    @property
+    def looked_at(self) -> str | None:
+        """The channel whose L1 is ranked by, once it is known; None for all."""
+        return None if self.channel == ALL_CHANNELS else self.channel
+
     def name(self, selection_channel: str | None) -> str:
         """The ranker's name: "ranker", then each setting of training that is not the published one.
 
@@ -49,7 +56,12 @@ class RankerSettings(Frozen):
         return _joined(RANKER, self._changes(selection_channel))
 
     def readout_name(self, kind: str, selection_channel: str | None) -> str:
-        """The name of a readout of this ranker; `kind` is "", or what stands first after "ranker"."""
+        """The name of a readout of this ranker: what `kind` says, then what the ranker's name says.
+
+        `kind` is "" for the softmax, at whose published temperature nothing is said.
+        """
+        if not kind and self.temperature != PUBLISHED.temperature:
+            kind = _spelled("temperature", self.temperature)
         return _joined(RANKER, [kind] * bool(kind) + self._changes(selection_channel))
 
     def trained_with(self) -> dict[str, Any]:
@@ -64,6 +76,22 @@ class RankerSettings(Frozen):
         if self.channel not in (None, selection_channel):
             changes.append(f"of-{_plain(str(self.channel))}")
         return changes
+
+
+def ranker_for(given: RankerSettings, selection_channel: str | None, channels: Sequence[str] | None) -> RankerSettings:
+    """The settings with the channel that they mean. `channels`: the raw ones, None where they are not known yet.
+
+    Raises StudyError where none is meant, UnknownNameError for one that is not there.
+    """
+    channel = given.channel or selection_channel
+    if channel is None:
+        listed = f" Name one of {', '.join(channels)}, or all" if channels else " Name one"
+        raise StudyError(
+            f"a ranker looks at the channel of [selection], and there is none here.{listed}: ranker.channel"
+        )
+    if channels is not None and channel not in (*channels, ALL_CHANNELS):
+        raise unknown_name("channel", channel, (*channels, ALL_CHANNELS), "ranker.channel")
+    return given.model_copy(update={"channel": channel})
 
 
 def _spelled(name: str, value: Any) -> str:

@@ -57,8 +57,8 @@ def fit_rankers(
 ) -> TrainedRankers:
     """One ranker for each of the R policies whose runs had these seeds.
 
-    Each seed has an order of its own to go through the frames; of an epoch's last frames those are left out that fill no
-    batch. Raises DivergedError if a ranker is not finite in the end.
+    Each seed has an order of its own to go through the frames; the last ones of an epoch are left out where they fill
+    no batch. Raises DivergedError if a ranker is not finite in the end.
     """
     training = _Training(data, settings, [ranker_seed(seed) for seed in seeds])
     total = torch.zeros(len(seeds), device=data.condition.device)
