@@ -77,7 +77,7 @@ def train(
             "weight_decay": weight_decay,
         },
     )
-    run_ids = _chosen(found, runs, lever)
+    run_ids = _chosen("train", found, runs, lever)
 
     from flowlab.lab.environment import choose_device
     from flowlab.lab.rankers import train_rankers
@@ -130,7 +130,7 @@ def evaluate(
             "weight_decay": weight_decay,
         },
     )
-    run_ids = _chosen(found, runs, lever)
+    run_ids = _chosen("evaluate", found, runs, lever)
 
     from flowlab.lab.environment import choose_device
     from flowlab.lab.rankings import evaluate_rankers
@@ -156,12 +156,10 @@ def _changed(settings: RankerSettings, given: dict[str, Any]) -> RankerSettings:
         raise StudyError(f"ranker: {sentence(error, RankerSettings, tables)}") from None
 
 
-def _chosen(study: Any, runs: Sequence[str] | None, lever: str | None) -> list[str]:
+def _chosen(command: str, study: Any, runs: Sequence[str] | None, lever: str | None) -> list[str]:
     """The ids of the runs that a command is about."""
     if not runs and lever is None:
-        raise StudyError(
-            "name runs, or a lever: flowlab ranker train RUN..., or --lever control for all of the control's"
-        )
+        raise StudyError(f"name runs or a lever. Example: flowlab ranker {command} --lever control")
     from flowlab.lab.checkpoints import find_runs
 
     return find_runs(study, runs or [], lever)
@@ -172,7 +170,7 @@ def _print_made(made: "list[RankerMade]") -> None:
     if there:
         say(f"{', '.join(there)}: the ranker of these settings is there, for this very policy: nothing to train")
     rows = [
-        [one.run_id, one.name, f"{one.num_frames:,} x {one.num_draws}", one.loss, f"{one.seconds:.1f}"]
+        [one.run_id, one.ranker, f"{one.num_frames:,} x {one.num_draws}", one.loss, f"{one.seconds:.1f}"]
         for one in made
         if one.loss is not None
     ]

@@ -40,7 +40,7 @@ class RankerMade:
     """What `train_rankers` has to say of one run. `loss` is None where the ranker was there already."""
 
     run_id: str
-    name: str
+    ranker: str
     file: str
     num_frames: int
     num_draws: int
@@ -67,7 +67,7 @@ class OfRun:
     @property
     def advice(self) -> str:
         """How to get the ranker that is missing or wrong."""
-        return f"Train it: flowlab ranker train {self.checkpoint.run_id}, with the settings that it is to have"
+        return f"Train it with the settings that it is to have: flowlab ranker train {self.checkpoint.run_id}"
 
 
 def open_for_ranking(study: Study, run_id: str, settings: RankerSettings, device: torch.device | None = None) -> OfRun:
@@ -222,7 +222,11 @@ def _there(run: OfRun) -> RankerMade | None:
 
 def _read(run: OfRun) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if not run.path.is_file():
-        raise MissingError(f"run {run.checkpoint.run_id} has no {run.path.name}. {run.advice}")
+        there = sorted(path.stem for path in run.checkpoint.folder.glob("ranker*.safetensors"))
+        raise MissingError(
+            f"run {run.checkpoint.run_id} has no ranker of these settings, {run.path.name}; it has "
+            f"{', '.join(there) or 'none'}. {run.advice}"
+        )
     try:
         with safe_open(run.path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
