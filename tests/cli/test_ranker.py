@@ -174,7 +174,7 @@ def test_a_ranker_of_other_settings_under_that_name_is_refused(study: Study) -> 
     path = file_of(study, run_id)
     path.unlink(missing_ok=True)
     other.rename(path)
-    with pytest.raises(PolicyError, match="has settings tau = 0.5, expected tau = 0.02"):
+    with pytest.raises(PolicyError, match=r"has settings tau = 0[.]5, expected tau = 0[.]02"):
         load_ranker(open_for_ranking(study, run_id, TABLE, CPU))
     path.unlink()
     with pytest.raises(MissingError, match="has no ranker of these settings"):

@@ -46,9 +46,9 @@ def test_the_channel_is_that_of_selection_unless_it_is_named() -> None:
 
 
 def test_a_channel_that_nobody_names_or_that_is_not_there_is_refused() -> None:
-    with pytest.raises(StudyError, match="there is none here. Name one of x, y, or all: ranker.channel"):
+    with pytest.raises(StudyError, match=r"there is none here. Name one of x, y, or all: ranker[.]channel"):
         ranker_for(RankerSettings(), None, ("x", "y"))
-    with pytest.raises(UnknownNameError, match="unknown channel 'stering' in ranker.channel: did you mean 'steering'"):
+    with pytest.raises(UnknownNameError, match=r"unknown channel 'stering' in ranker.channel: did you mean 'steering'"):
         ranker_for(RankerSettings(channel="stering"), None, ("steering",))
 
 
