@@ -90,6 +90,9 @@ FINAL_STEP = -1
 RUN_STATES = ("registered", "running", "interrupted", "finished", "crashed")
 TELLING_EVENTS = ("registered", "started", "interrupted", "finished", "crashed")
 """Events that tell a run's state; `started` makes it `running`."""
+SCORED_FROM = "scored-from"
+"""The tag of a scoring that names the run whose policy it is: a run's numbers under another evaluation, untrained."""
+
 CONTROL = "control"
 """The name of the reference recipe's runs."""
 

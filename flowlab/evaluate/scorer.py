@@ -49,6 +49,10 @@ class Scorer:
         read_out = [row for readout in readouts for row in self._score(readout, draws)]
         return read_out + score_each_draw(draws, self.frames, self.definitions, clip=self.settings.clip)
 
+    def rows_of(self, readout: Readout, draws: NDArray[np.float32]) -> list[MetricRow]:
+        """Every metric of one readout of one run's draws (N, K, H, A)."""
+        return self._score(readout, draws)
+
     def baseline_rows(self, train_action: NDArray[np.float32]) -> list[MetricRow]:
         """Every metric of each baseline, from the train split's raw chunks (N_train, H, A)."""
         return [

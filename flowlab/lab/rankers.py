@@ -61,13 +61,18 @@ class OfRun:
         return self.settings.name(self.selection.channel if self.selection else None)
 
     @property
+    def run_id(self) -> str:
+        """The run that trained the policy; of a scoring, its source."""
+        return self.checkpoint.policy.facts.run_id
+
+    @property
     def path(self) -> Path:
         return self.checkpoint.folder / f"{self.name}.safetensors"
 
     @property
     def advice(self) -> str:
         """How to get the ranker that is missing or wrong."""
-        return f"Train it with the settings that it is to have: flowlab ranker train {self.checkpoint.run_id}"
+        return f"Train it with the settings that it is to have: flowlab ranker train {self.run_id}"
 
 
 def open_for_ranking(study: Study, run_id: str, settings: RankerSettings, device: torch.device | None = None) -> OfRun:
@@ -82,7 +87,7 @@ def for_ranking(checkpoint: Checkpoint, settings: RankerSettings) -> OfRun:
             f"run {checkpoint.run_id} is deterministic: it has one draw a frame, and nothing to choose among. "
             f"Name runs of a policy that draws, such as a flow."
         )
-    if checkpoint.recipe.evaluation.draws == 1:
+    if checkpoint.evaluation.draws == 1:
         raise StudyError(
             f"run {checkpoint.run_id} is evaluated by one draw a frame (evaluation.draws = 1): there is nothing to "
             f"choose among. Evaluate it with more draws."
@@ -106,10 +111,10 @@ def train_rankers(
     interrupted before begins anew. All runs are looked at before the first is trained.
     """
     runs = [open_for_ranking(study, run_id, settings, device) for run_id in run_ids]
-    made = {run.checkpoint.run_id: _there(run) for run in runs}
+    made = {run.run_id: _there(run) for run in runs}
     cohorts: dict[Any, list[OfRun]] = {}
     for run in runs:
-        if made[run.checkpoint.run_id] is None:
+        if made[run.run_id] is None:
             key = (run.checkpoint.cache.cache_id, tuple(run.checkpoint.tokens))
             cohorts.setdefault(key, []).append(run)
     with _one_thread(device):
@@ -156,7 +161,7 @@ def train_draws(run: OfRun, frames: ValidationFrames, progress: Progress = SILEN
 
 def _draw_settings(run: OfRun) -> EvaluationSettings:
     bank_seed = derive_seed(run.checkpoint.record["seed"], "ranker", "draws")
-    own = run.checkpoint.recipe.evaluation
+    own = run.checkpoint.recipe.evaluation  # as the policy was trained, however it is scored now
     return own.model_copy(update={"draws": run.settings.draws, "bank_seed": bank_seed})
 
 
@@ -170,7 +175,7 @@ def _train_cohort(cohort: list[OfRun], progress: Progress) -> Iterator[RankerMad
     for run in cohort:
         own = train_draws(run, frames, progress)
         if not np.isfinite(own).all():
-            raise DivergedError(f"run {run.checkpoint.run_id} has draws that are not finite: nothing can rank them.")
+            raise DivergedError(f"run {run.run_id} has draws that are not finite: nothing can rank them.")
         draws.append(own)
         clip = run.checkpoint.recipe.evaluation.clip
         errors.append(draw_errors(own, frames, settings.looked_at, clip).astype(np.float32))
@@ -181,7 +186,7 @@ def _train_cohort(cohort: list[OfRun], progress: Progress) -> Iterator[RankerMad
     seconds = (time.perf_counter() - begin) / len(cohort)
     for position, (run, loss) in enumerate(zip(cohort, trained.losses, strict=True)):
         _save(run, trained.ranker.run_tensors(position))
-        yield RankerMade(run.checkpoint.run_id, run.name, run.path.name, len(frames), settings.draws, loss, seconds)
+        yield RankerMade(run.run_id, run.name, run.path.name, len(frames), settings.draws, loss, seconds)
 
 
 def _save(run: OfRun, tensors: dict[str, torch.Tensor]) -> None:
@@ -201,7 +206,7 @@ def _metadata(run: OfRun) -> dict[str, str]:
     return {
         "kind": "ranker",
         "policy_digest": checkpoint.policy_digest,
-        "run_id": checkpoint.run_id,
+        "run_id": run.run_id,
         "settings": canonical_json(run.settings.trained_with()),
         "condition": canonical_json(checkpoint.policy.facts.spec.to_json()),
         "channels": canonical_json(list(checkpoint.cache.channels)),
@@ -217,14 +222,14 @@ def _there(run: OfRun) -> RankerMade | None:
     except (MissingError, PolicyError):
         return None
     num_frames = min(run.settings.frames, run.checkpoint.cache.num_windows("train"))
-    return RankerMade(run.checkpoint.run_id, run.name, run.path.name, num_frames, run.settings.draws, None, 0.0)
+    return RankerMade(run.run_id, run.name, run.path.name, num_frames, run.settings.draws, None, 0.0)
 
 
 def _read(run: OfRun) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     if not run.path.is_file():
         there = sorted(path.stem for path in run.checkpoint.folder.glob("ranker*.safetensors"))
         raise MissingError(
-            f"run {run.checkpoint.run_id} has no ranker of these settings, {run.path.name}; it has "
+            f"run {run.run_id} has no ranker of these settings, {run.path.name}; it has "
             f"{', '.join(there) or 'none'}. {run.advice}"
         )
     try:
@@ -243,7 +248,7 @@ def _require_own(run: OfRun, metadata: dict[str, str]) -> None:
         if name == "policy_digest":
             raise PolicyError(
                 f"{run.path} was trained for the policy {got} of run {metadata.get('run_id')}, and that of run "
-                f"{run.checkpoint.run_id} is {expected}: a ranker is of one policy alone. {run.advice}"
+                f"{run.run_id} is {expected}: a ranker is of one policy alone. {run.advice}"
             )
         told, wanted = _differing(got, expected)
         raise PolicyError(f"{run.path} has {name} {told}, expected {wanted}. {run.advice}")

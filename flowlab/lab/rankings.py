@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from flowlab.lab.ground import Ground, open_ground
 from flowlab.lab.late_rows import add_rows
 from flowlab.lab.rankers import OfRun, open_for_ranking, readouts_of
 from flowlab.study.ranker import RankerSettings
+from flowlab.study.recipe import EvaluationSettings
 from flowlab.study.study import Study
 
 BEST_DRAW = "best-draw"
@@ -51,7 +53,7 @@ def evaluate_rankers(
 ) -> list[Ranking]:
     """Each run's ranker of these settings on the validation frames; the rows are then in the run's journal.
 
-    Raises as `load_ranker` does, and EvaluationMismatchError for a run that was not evaluated as the study does it now.
+    Raises as `load_ranker` does, and EvaluationMismatchError for a run that was scored on other frames or slices than these.
     All runs are looked at before the first is scored.
     """
     ground = open_ground(study)
@@ -73,12 +75,13 @@ class _Table:
 
     def require_readable(self) -> None:
         """Raises for a run whose ranker cannot be used, or whose numbers would not be comparable."""
-        record, base = self.run.checkpoint.record, self.ground.base
-        if record["evaluation_id"] != base.evaluation_id:
+        record = self.run.checkpoint.record
+        there, now = (_but_draws(evaluation) for evaluation in (record["evaluation"], self.ground.base.evaluation))
+        if there != now:
+            keys = sorted(key for key in there.keys() | now.keys() if there.get(key) != now.get(key))
             raise EvaluationMismatchError(
-                f"run {record['run_id']} was evaluated as {record['evaluation_id']}, and this study evaluates as "
-                f"{base.evaluation_id} now: the numbers of its ranker would stand beside others' that they may not be "
-                f"compared with. Score it again: flowlab evaluate {record['run_id']}"
+                f"run {record['run_id']} was scored by other {' and '.join(keys)} than the study has now, so the numbers "
+                f"of its ranker could not stand beside its others. Name runs of the study as it is."
             )
         readouts_of(self.run)
 
@@ -92,7 +95,7 @@ class _Table:
 
     def ranking(self, progress: Progress) -> Ranking:
         checkpoint = self.run.checkpoint
-        evaluation = checkpoint.recipe.evaluation
+        evaluation = checkpoint.evaluation
         draws = raw_draws(checkpoint, evaluation, self.frames, progress)
         rows = ranked_rows(readouts_of(self.run), draws, self.frames, self.definitions, evaluation.clip)
         masks = frame_masks(self.frames.truth, self.frames.channels, self.definitions.slices)
@@ -123,6 +126,11 @@ class _Table:
         return _l1(rows, channel or "", masks) | {
             BEST_DRAW: {where: float(best[mask].mean()) for where, mask in masks.items() if mask.any()}
         }
+
+
+def _but_draws(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """What of an evaluation numbers are scored by: all but how draws are made, which is the run's own."""
+    return {key: value for key, value in evaluation.items() if key not in EvaluationSettings.model_fields}
 
 
 def _l1(rows: Sequence[MetricRow], channel: str, slices: Sequence[str] | dict) -> dict[str, BySlice]:

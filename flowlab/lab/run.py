@@ -286,8 +286,7 @@ def finish(
             step = own.recipe.train.steps
             digest = out.save_policy(policy_of(trained.decoder, position), own.to_metadata(step))
             whose = {"study": study_name, "run_id": run.run_id, "lever": run.lever, "seed": run.seed, "step": step}
-            deterministic = trained.objective.deterministic
-            told = tell_draws(whose | {"policy_digest": digest}, scorer.settings, deterministic, scorer.space)
+            told = tell_draws(whose | {"policy_digest": digest}, scorer.settings, scorer.space)
             out.save_draws(bank_of(draws[position], scorer.frames, told), scorer.frames)
             out.journal.finished()
         out.forget_resume()

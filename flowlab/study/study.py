@@ -1,6 +1,7 @@
 """Finds and reads a study: the folder with experiments.toml and everything that its file says."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from flowlab.study.lever import flat_keys, idle_keys, pull, twin_keys
 from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
 from flowlab.study.ranker import ranker_for
-from flowlab.study.recipe import Recipe, model_channels
+from flowlab.study.recipe import EvaluationSettings, Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
 from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.settings import DriveViTSettings, Inputs, StudyFile, source_channels
@@ -71,6 +72,17 @@ class Study:
     def control(self) -> Recipe:
         """The control's recipe."""
         return self.base.recipe
+
+    def evaluated(self, changes: Mapping[str, Any]) -> "Study":
+        """This study with other settings of [control.evaluation]. Raises StudyError for one that cannot be."""
+        settings = self.file.control.evaluation
+        try:
+            other = EvaluationSettings.model_validate(settings.model_dump() | dict(changes))
+        except ValidationError as error:
+            why = sentence(error, EvaluationSettings, dict(changes))
+            raise StudyError(f"an evaluation cannot be so: {why}") from None
+        control = self.file.control.model_copy(update={"evaluation": other})
+        return replace(self, file=self.file.model_copy(update={"control": control}))
 
     @property
     def stacked(self) -> tuple[str, ...]:

@@ -196,11 +196,10 @@ def test_a_policy_of_one_draw_is_refused(study: Study) -> None:
     told = flowlab_here(study.root, "ranker", "train", regression, code=2).stderr
     assert f"run {regression} is deterministic: it has one draw a frame" in told
     checkpoint = open_checkpoint(study, run_of(study, "control-1001"))
-    recipe = checkpoint.recipe
-    one_draw = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"draws": 1})})
-    policy = replace(checkpoint.policy, facts=replace(checkpoint.policy.facts, recipe=one_draw))
+    recipe = checkpoint.record["recipe"]
+    one_draw = recipe | {"evaluation": recipe["evaluation"] | {"draws": 1}}
     with pytest.raises(StudyError, match="evaluated by one draw a frame"):
-        for_ranking(replace(checkpoint, policy=policy), TABLE)
+        for_ranking(replace(checkpoint, record=checkpoint.record | {"recipe": one_draw}), TABLE)
 
 
 @pytest.mark.parametrize(
