@@ -50,13 +50,22 @@ class RankerReadout:
         return top_mean(draws, scores, 1 if self.kind == TOP_ONE else self.settings.top)
 
 
+def readout_names(settings: RankerSettings, selection: SelectionSettings | None) -> list[str]:
+    """The names of a ranker's readouts, in the order of `ranker_readouts`."""
+    channel = selection.channel if selection else None
+    return [settings.readout_name(kind, channel) for kind in _kinds(settings, selection)]
+
+
 def ranker_readouts(
     ranker: Ranker, settings: RankerSettings, selection: SelectionSettings | None
 ) -> list[RankerReadout]:
     """All readouts of one run's ranker: softmax, top-1, top-M, and as mode picker where modes are told."""
-    kinds = [SOFT, *dict.fromkeys((TOP_ONE, f"top{settings.top}")), *([MODE] if selection else [])]
-    channel = selection.channel if selection else None
-    return [RankerReadout(ranker, settings, kind, settings.readout_name(kind, channel), selection) for kind in kinds]
+    named = zip(_kinds(settings, selection), readout_names(settings, selection), strict=True)
+    return [RankerReadout(ranker, settings, kind, name, selection) for kind, name in named]
+
+
+def _kinds(settings: RankerSettings, selection: SelectionSettings | None) -> list[str]:
+    return [SOFT, *dict.fromkeys((TOP_ONE, f"top{settings.top}")), *([MODE] if selection else [])]
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from flowlab.evaluate.slices import frame_masks
 from flowlab.lab.banks import raw_draws
 from flowlab.lab.ground import Ground, open_ground
 from flowlab.lab.late_rows import add_rows
-from flowlab.lab.rankers import OfRun, open_for_ranking, readouts_of
+from flowlab.lab.ranker_files import OfRun, open_for_ranking, readouts_of
 from flowlab.study.ranker import RankerSettings
 from flowlab.study.recipe import EvaluationSettings
 from flowlab.study.study import Study
@@ -53,7 +53,7 @@ def evaluate_rankers(
 ) -> list[Ranking]:
     """Each run's ranker of these settings on the validation frames; the rows are then in the run's journal.
 
-    Raises as `load_ranker` does, and EvaluationMismatchError for a run that was scored on other frames or slices than these.
+    Raises as `load_ranker` does, and EvaluationMismatchError for a run that was scored on other frames or slices.
     All runs are looked at before the first is scored.
     """
     ground = open_ground(study)
@@ -80,8 +80,8 @@ class _Table:
         if there != now:
             keys = sorted(key for key in there.keys() | now.keys() if there.get(key) != now.get(key))
             raise EvaluationMismatchError(
-                f"run {record['run_id']} was scored by other {' and '.join(keys)} than the study has now, so the numbers "
-                f"of its ranker could not stand beside its others. Name runs of the study as it is."
+                f"run {record['run_id']} was scored by other {' and '.join(keys)} than the study has now, so the "
+                f"numbers of its ranker could not stand beside its others. Name runs of the study as it is."
             )
         readouts_of(self.run)
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import MissingError, PolicyError, StudyError
+from flowlab.core.errors import MissingError, PolicyError, StudyError, UnknownNameError
 from flowlab.lab.checkpoints import find_runs, open_checkpoint
 from flowlab.lab.late_rows import read_rows
 from flowlab.lab.launch import Where, launch
-from flowlab.lab.rankers import for_ranking, load_ranker, open_for_ranking, readouts_of, train_draws, train_rankers
+from flowlab.lab.ranker_files import find_readout, for_ranking, load_ranker, open_for_ranking, readouts_of
+from flowlab.lab.rankers import train_draws, train_rankers
 from flowlab.study.ranker import RankerSettings
 from flowlab.study.study import Study
 from tests.cli.tiny_study import ask, flowlab_here
@@ -139,6 +140,15 @@ def test_a_readout_of_it_is_one_by_the_protocol(study: Study) -> None:
     draws = np.repeat(frames.truth[:, None], 2, axis=1)
     for one in readouts_of(run):
         np.testing.assert_allclose(one(draws, frames), frames.truth, atol=1e-6)
+
+
+def test_a_readout_is_found_by_its_name_or_refused_with_those_there_are(study: Study) -> None:
+    run_id = run_of(study, "control-1001")
+    train_rankers(study, [run_id], TABLE, CPU)
+    checkpoint = open_checkpoint(study, run_id)
+    assert find_readout(checkpoint, f"ranker-mode{NAME[6:]}").kind == "mode"
+    with pytest.raises(UnknownNameError, match=f"unknown readout 'ranker' in the rankers of run {run_id}.*{NAME}"):
+        find_readout(checkpoint, "ranker")
 
 
 def test_a_ranker_of_another_checkpoint_is_refused(study: Study) -> None:

@@ -124,7 +124,8 @@ def test_rows_are_of_every_readout_and_of_the_choice_on_slices_that_hold_frames(
     settings = RankerSettings(width=8, channel="x")
     rows = ranked_rows(ranker_readouts(ranker(), settings, SELECTION), draws, frames, definitions, clip=False)
     names = ["ranker-width8", "ranker-top1-width8", "ranker-top4-width8", "ranker-mode-width8"]
-    assert [row.readout for row in rows if (row.metric, row.channel, row.slice) == ("l1", "x", "overall")] == names
+    l1 = [row for row in rows if (row.metric, row.channel, row.slice, row.drive) == ("l1", "x", "overall", "")]
+    assert [row.readout for row in l1] == names
     choice = {row.metric: row for row in rows if row.metric.startswith("ranker_")}
     assert choice["ranker_hit_rate"].readout == choice["ranker_pick_rank"].readout == "ranker-top1-width8"
     assert choice["ranker_mode_agreement"].readout == "ranker-mode-width8"
