@@ -12,11 +12,10 @@ from flowlab.core.errors import DivergedError
 from flowlab.core.types import MetricRow
 from flowlab.core.vocabulary import RANKER_METRICS
 from flowlab.evaluate.cloud import Cloud
-from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.metrics import clipped, score
+from flowlab.evaluate.metrics import clipped, score_at, score_l1_at
 from flowlab.evaluate.modes import mean_of
-from flowlab.evaluate.slices import frame_masks
+from flowlab.evaluate.places import Places
 from flowlab.policy.layers import spread
 from flowlab.policy.ranker import Ranker
 from flowlab.study.ranker import RankerSettings
@@ -151,47 +150,46 @@ def draw_errors(
 
 
 def ranked_rows(
-    readouts: list[RankerReadout],
-    draws: NDArray[np.float32],
-    frames: ValidationFrames,
-    definitions: MetricDefinitions,
-    clip: bool,
+    readouts: list[RankerReadout], draws: NDArray[np.float32], places: Places, clip: bool
 ) -> list[MetricRow]:
-    """Every metric of each readout of one ranker, from raw draws (N, K, H, A), and how good its choice is by slice."""
-    first = readouts[0]
-    scores, rows = score_draws(first.ranker, draws, frames), []
-    for one in readouts:
-        chunk = one.read(draws, scores, frames)
-        rows += score(chunk, frames, definitions, readout=one.name, clip=clip)
-    channel = first.settings.looked_at
-    error = draw_errors(draws, frames, channel, clip)
-    masks = frame_masks(frames.truth, frames.channels, definitions.slices)
+    """The rows of each readout of one ranker, from raw draws (N, K, H, A), and how good its choice is.
+
+    The first readout has every metric, the others the l1 over frame slices and drives; so has what is said of the
+    choice. A place without frames, or without frames of two modes, has no rows.
+    """
+    first, frames = readouts[0], places.frames
+    scores = score_draws(first.ranker, draws, frames)
+    rows = score_at(places, first.read(draws, scores, frames), readout=first.name, clip=clip)
+    for one in readouts[1:]:
+        rows += score_l1_at(places, one.read(draws, scores, frames), readout=one.name, clip=clip)
     names = {one.kind: one.name for one in readouts}
-    choice = Choice(Cloud(draws, frames, first.selection or SelectionSettings(), clip), scores, error)
-    rows += _choice_rows(choice, masks, channel or "", names[TOP_ONE])
-    if first.selection:
-        rows += _mode_rows(choice, masks, first.selection.channel, names[MODE])
+    channel, selection = first.settings.looked_at, first.selection
+    cloud = Cloud(draws, frames, selection or SelectionSettings(), clip)
+    choice = Choice(cloud, scores, draw_errors(draws, frames, channel, clip))
+    rows += _choice_rows(choice, places, channel or "", names[TOP_ONE])
+    if selection:
+        rows += _mode_rows(choice, places, selection.channel, names[MODE])
     return rows
 
 
 HIT_RATE, RANK, AGREEMENT = RANKER_METRICS
 
 
-def _choice_rows(
-    choice: Choice, masks: dict[str, NDArray[np.bool_]], channel: str, readout: str
-) -> Iterator[MetricRow]:
-    for where, mask in masks.items():
-        if mask.any():
-            rank = choice.rank[mask]
-            yield MetricRow(HIT_RATE, channel, where, readout, float((rank == 1).mean()))
-            yield MetricRow(RANK, channel, where, readout, float(np.median(rank)))
+def _choice_rows(choice: Choice, places: Places, channel: str, readout: str) -> Iterator[MetricRow]:
+    for (where, drive), rows in places.whole.items():
+        rank = choice.rank[rows]
+        yield MetricRow(HIT_RATE, channel, where, readout, float((rank == 1).mean()), drive=drive)
+        yield MetricRow(RANK, channel, where, readout, float(np.median(rank)), drive=drive)
 
 
-def _mode_rows(choice: Choice, masks: dict[str, NDArray[np.bool_]], channel: str, readout: str) -> Iterator[MetricRow]:
+def _mode_rows(choice: Choice, places: Places, channel: str, readout: str) -> Iterator[MetricRow]:
     two = choice.cloud.modes.two
-    for where, mask in masks.items():
-        if (mask & two).any():
-            yield MetricRow(AGREEMENT, channel, where, readout, float(choice.agrees[mask[two]].mean()))
+    agrees = np.zeros(len(two), bool)
+    agrees[two] = choice.agrees
+    for (where, drive), rows in places.whole.items():
+        among = rows[two[rows]]
+        if len(among):
+            yield MetricRow(AGREEMENT, channel, where, readout, float(agrees[among].mean()), drive=drive)
 
 
 def _softmax(scores: NDArray) -> NDArray[np.float64]:

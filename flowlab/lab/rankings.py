@@ -13,14 +13,14 @@ from flowlab.core.errors import EvaluationMismatchError
 from flowlab.core.plugins import Readout
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
-from flowlab.core.vocabulary import RANKER_METRICS
-from flowlab.evaluate.definitions import MetricDefinitions, define_metrics
+from flowlab.core.vocabulary import BOUNDS, RANKER_METRICS
+from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.metrics import score
+from flowlab.evaluate.metrics import score_l1_at
 from flowlab.evaluate.mode_readouts import Mode, OracleMode
+from flowlab.evaluate.places import Places
 from flowlab.evaluate.ranked import draw_errors, ranked_rows
 from flowlab.evaluate.readouts import MeanK
-from flowlab.evaluate.slices import frame_masks
 from flowlab.lab.banks import raw_draws
 from flowlab.lab.ground import Ground, open_ground
 from flowlab.lab.late_rows import add_rows
@@ -29,8 +29,7 @@ from flowlab.study.ranker import RankerSettings
 from flowlab.study.recipe import EvaluationSettings
 from flowlab.study.study import Study
 
-BEST_DRAW = "best-draw"
-
+_, BEST_DRAW = BOUNDS
 BySlice = dict[str, float]
 
 
@@ -90,42 +89,56 @@ class _Table:
         return self.run.checkpoint.frames()
 
     @cached_property
-    def definitions(self) -> MetricDefinitions:
-        return define_metrics(self.run.checkpoint.study.file.slices, self.frames.channels, self.ground.thresholds)
+    def places(self) -> Places:
+        definitions = define_metrics(
+            self.run.checkpoint.study.file.slices, self.frames.channels, self.ground.thresholds
+        )
+        return Places(self.frames, definitions)
+
+    @cached_property
+    def slices(self) -> dict[str, NDArray[np.int64]]:
+        """The rows of each frame slice that has frames."""
+        return {where: rows for (where, drive), rows in self.places.whole.items() if not drive}
 
     def ranking(self, progress: Progress) -> Ranking:
         checkpoint = self.run.checkpoint
-        evaluation = checkpoint.evaluation
-        draws = raw_draws(checkpoint, evaluation, self.frames, progress)
-        rows = ranked_rows(readouts_of(self.run), draws, self.frames, self.definitions, evaluation.clip)
-        masks = frame_masks(self.frames.truth, self.frames.channels, self.definitions.slices)
-        num_frames = {where: int(mask.sum()) for where, mask in masks.items() if mask.any()}
-        channel = self.run.settings.looked_at or ""
+        clip = checkpoint.evaluation.clip
+        draws = raw_draws(checkpoint, checkpoint.evaluation, self.frames, progress)
+        rows = ranked_rows(readouts_of(self.run), draws, self.places, clip)
         choice = {metric: _by_slice(rows, metric) for metric in RANKER_METRICS}
         return Ranking(
             checkpoint.run_id,
             self.run.name,
-            channel,
+            self.channel,
             draws.shape[1],
-            num_frames,
-            self._beside(draws, evaluation.clip) | _l1(rows, channel, num_frames),
+            {where: len(inside) for where, inside in self.slices.items()},
+            self._beside(draws, clip) | self._l1(rows),
             {metric: values for metric, values in choice.items() if values},
             add_rows(checkpoint.study, checkpoint.run_id, rows),
         )
 
+    @property
+    def channel(self) -> str:
+        """Whose L1 is told; "" for all."""
+        return self.run.settings.looked_at or ""
+
     def _beside(self, draws: NDArray[np.float32], clip: bool) -> dict[str, BySlice]:
         """What a ranker is to be compared with: no choice, the larger mode, and the bounds."""
-        frames, selection, channel = self.frames, self.run.selection, self.run.settings.looked_at
+        selection = self.run.selection
         modes: list[Readout] = [Mode(selection), OracleMode(selection, clip)] if selection else []
         rows: list[MetricRow] = []
         for readout in [MeanK(), *modes]:
-            chunk = readout(draws, frames)
-            rows += score(chunk, frames, self.definitions, readout=readout.name, crossed=False, clip=clip)
-        best = draw_errors(draws, frames, channel, clip).min(axis=1)
-        masks = frame_masks(frames.truth, frames.channels, self.definitions.slices)
-        return _l1(rows, channel or "", masks) | {
-            BEST_DRAW: {where: float(best[mask].mean()) for where, mask in masks.items() if mask.any()}
-        }
+            rows += score_l1_at(self.places, readout(draws, self.frames), readout=readout.name, clip=clip)
+        best = draw_errors(draws, self.frames, self.run.settings.looked_at, clip).min(axis=1)
+        return self._l1(rows) | {BEST_DRAW: {where: float(best[rows].mean()) for where, rows in self.slices.items()}}
+
+    def _l1(self, rows: Sequence[MetricRow]) -> dict[str, BySlice]:
+        """By readout, the l1 of the channel on frame slices, over all drives."""
+        found: dict[str, BySlice] = {}
+        for row in rows:
+            if (row.metric, row.channel, row.drive) == ("l1", self.channel, "") and row.slice in self.slices:
+                found.setdefault(row.readout, {})[row.slice] = row.value
+        return found
 
 
 def _but_draws(evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -133,14 +146,5 @@ def _but_draws(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in evaluation.items() if key not in EvaluationSettings.model_fields}
 
 
-def _l1(rows: Sequence[MetricRow], channel: str, slices: Sequence[str] | dict) -> dict[str, BySlice]:
-    """By readout, the l1 of that channel on those frame slices, over all drives."""
-    found: dict[str, BySlice] = {}
-    for row in rows:
-        if (row.metric, row.channel, row.drive) == ("l1", channel, "") and row.slice in slices:
-            found.setdefault(row.readout, {})[row.slice] = row.value
-    return found
-
-
 def _by_slice(rows: Sequence[MetricRow], metric: str) -> BySlice:
-    return {row.slice: row.value for row in rows if row.metric == metric}
+    return {row.slice: row.value for row in rows if row.metric == metric and not row.drive}

@@ -11,6 +11,7 @@ from flowlab.core.errors import DivergedError
 from flowlab.evaluate.cloud import Cloud
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.frames import ValidationFrames
+from flowlab.evaluate.places import Places
 from flowlab.evaluate.ranked import (
     Choice,
     draw_errors,
@@ -122,11 +123,11 @@ def test_rows_are_of_every_readout_and_of_the_choice_on_slices_that_hold_frames(
     draws = of_values([0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0])
     definitions = define_metrics({}, ("x",), {"x": 0.0})
     settings = RankerSettings(width=8, channel="x")
-    rows = ranked_rows(ranker_readouts(ranker(), settings, SELECTION), draws, frames, definitions, clip=False)
+    rows = ranked_rows(ranker_readouts(ranker(), settings, SELECTION), draws, Places(frames, definitions), clip=False)
     names = ["ranker-width8", "ranker-top1-width8", "ranker-top4-width8", "ranker-mode-width8"]
     l1 = [row for row in rows if (row.metric, row.channel, row.slice, row.drive) == ("l1", "x", "overall", "")]
     assert [row.readout for row in l1] == names
-    choice = {row.metric: row for row in rows if row.metric.startswith("ranker_")}
+    choice = {row.metric: row for row in rows if row.metric.startswith("ranker_") and not row.drive}
     assert choice["ranker_hit_rate"].readout == choice["ranker_pick_rank"].readout == "ranker-top1-width8"
     assert choice["ranker_mode_agreement"].readout == "ranker-mode-width8"
     assert {row.channel for row in choice.values()} == {"x"}
