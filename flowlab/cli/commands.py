@@ -63,6 +63,14 @@ COMMANDS: Commands = {
         "flowlab.cli.stats:stats",
         "Fit and store what runs need to know of the train split: knots, densities, thresholds; show and draw it.",
     ),
+    "ranker train": (
+        "flowlab.cli.ranker:train",
+        "Train a ranker of each run's draws, on the train split. Options stand in for keys of the table [ranker].",
+    ),
+    "ranker evaluate": (
+        "flowlab.cli.ranker:evaluate",
+        "What each run's ranker chooses among its draws, beside no choice and the best one. Name it by its settings.",
+    ),
     "rule list": ("flowlab.cli.rules:rule_list", "The study's rules, which of them judges, and which is in force."),
     "rule show": (
         "flowlab.cli.rules:rule_show",
@@ -107,6 +115,7 @@ GROUPS = {
     "drives": "Recordings: make them, look at them.",
     "encoder": "The frozen encoder: pretrain it, look at it.",
     "cache": "The cache of condition tokens: build it, look at it.",
+    "ranker": "Learned rankers of finished runs' draws: train them, see what they choose.",
     "rule": "Rules: seal them, amend them, learn how often they would fool you.",
     "ledger": "The ledger: verify its chain, make it anew, take it elsewhere.",
 }

@@ -47,6 +47,10 @@ METRICS = {
 
 ERROR_METRICS = tuple(name for name, metric in METRICS.items() if metric.better == "lower")
 
+RANKER_METRICS = ("ranker_hit_rate", "ranker_pick_rank", "ranker_mode_agreement")
+"""How good the choice of a learned ranker is: how often its first draw is the best, the median of that draw's rank by
+the truth, and how often it prefers the nearer of two modes. No rule may name them."""
+
 OVERALL = "overall"
 """The slice of every frame."""
 

@@ -23,6 +23,7 @@ EXPECTED = {
     "greater_than_equal": "{ge} or more",
     "less_than": "less than {lt}",
     "less_than_equal": "{le} or less",
+    "multiple_of": "a multiple of {multiple_of}",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
     "string_too_short": "a text of at least {min_length} character",

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from flowlab.core.plugins import locate
 from flowlab.core.types import join_slice
 from flowlab.core.vocabulary import CHANNELS, DEFAULT_CHANNEL
+from flowlab.study.ranker import RankerSettings
 from flowlab.study.recipe import LARGEST_SEED, Frozen, Recipe
 from flowlab.study.selection import SelectionSettings
 from flowlab.study.slices import SliceName, SliceSettings
@@ -378,6 +379,7 @@ class StudyFile(Inputs):
     study: StudyTable
     slices: dict[SliceName, SliceSettings] | None = None
     selection: SelectionSettings | None = None
+    ranker: RankerSettings = RankerSettings()
     control: Recipe = Recipe()
     levers: dict[KebabName, LeverSettings] = {}
     rules: dict[KebabName, RuleSettings]

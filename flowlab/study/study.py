@@ -15,6 +15,7 @@ from flowlab.study.document import FILE_NAME, read_document
 from flowlab.study.lever import flat_keys, idle_keys, pull, twin_keys
 from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
+from flowlab.study.ranker import ranker_for
 from flowlab.study.recipe import EvaluationSettings, Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
 from flowlab.study.selection import SelectionSettings, selection_for
@@ -206,6 +207,8 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     _require_known_names(file)
     slices_for(file.slices, study.channels)
     selection_for(file.selection, study.channels)
+    if file.ranker.channel is not None:
+        ranker_for(file.ranker, None, study.channels)
     require_numbers(file)
     unused = why_unused(file.control, given, file.windows.horizon, study.channels)
     if unused is not None:

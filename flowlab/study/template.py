@@ -271,6 +271,11 @@ variants = ["normal", "no-history"]  # no-history: the past actions are zeroed b
 #   gap = 0.15  # they are two if the largest gap between the sorted draws is wider than this,
 #   minority = 0.125  # and the smaller side holds this share of the draws
 
+# A ranker of a run's draws: flowlab ranker train RUN. A smaller one is trained in less time.
+#
+#   [ranker]
+#   width = 256  # 512 without the table, as published
+
 # The control: the recipe that every lever changes. A key left out has the published value.
 
 {why}

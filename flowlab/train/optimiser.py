@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from flowlab.policy.decoder import AnyDecoder
+from flowlab.policy.layers import StackedParameter
 from flowlab.study.recipe import TrainSettings
 
 
@@ -18,13 +19,20 @@ def schedule(step: int, settings: TrainSettings) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / rest))
 
 
+class Stacked(Protocol):
+    """R sets of weights of one shape: decoders, rankers."""
+
+    def named_stacked(self) -> list[tuple[str, StackedParameter]]:
+        """Every parameter (R, ...) by name."""
+
+
 class CohortAdamW:
     """Fused AdamW with each run's own learning rate, betas, decay and gradient clipping.
 
     Weight decay applies to matrices only: no biases, no embeddings. Each run's update is what it would be alone.
     """
 
-    def __init__(self, decoder: AnyDecoder, settings: Sequence[TrainSettings]) -> None:
+    def __init__(self, decoder: Stacked, settings: Sequence[TrainSettings]) -> None:
         self.settings = settings
         self.parameters = decoder.named_stacked()
         self.gradients = [torch.zeros_like(parameter) for _, parameter in self.parameters]
