@@ -42,10 +42,7 @@ def score(
 
     Raises DivergedError if a prediction is not finite, clipped or not.
     """
-    _require_shapes(prediction, frames)
-    _require_finite(prediction, readout)
-    action, truth = prediction.astype(np.float64), frames.truth.astype(np.float64)
-    action = _clipped(action, frames.channels) if clip else action
+    action, truth = as_scored(prediction, frames, readout, clip), frames.truth.astype(np.float64)
     chunk_means = action.mean(axis=1), truth.mean(axis=1)
     errors = np.abs(action - truth), np.abs(chunk_means[0] - chunk_means[1])
     places = _places(frames, definitions, crossed)
@@ -55,6 +52,17 @@ def score(
         *_maneuvers(errors[0], truth, definitions.thresholds, frames.channels),
     ]
     return _rows(found, readout)
+
+
+def as_scored(prediction: NDArray, frames: ValidationFrames, readout: str, clip: bool) -> NDArray[np.float64]:
+    """What `score` takes the errors of: the prediction (N, H, A), with `clip` held within each channel's known range.
+
+    Raises DivergedError if it is not finite, clipped or not.
+    """
+    _require_shapes(prediction, frames)
+    _require_finite(prediction, readout)
+    action = prediction.astype(np.float64)
+    return _clipped(action, frames.channels) if clip else action
 
 
 def score_each_draw(
