@@ -118,8 +118,8 @@ def _section(
         axis.append(text(AXIS, top - 8, f"{channel}, raw action; mean |error| {error:.4f}", 13, colour=INK, bold=True))
         strip += _time_axis(x, seconds, is_gap, top)
         for begin, end in _stretches(is_gap):
-            for y, colour, thick in zip(both, (TRUTH, PREDICTION), (1.6, 1.3), strict=True):
-                strip.append(curve(list(zip(x[begin:end], y[begin:end], strict=True)), colour, thick))
+            for ys, colour, thick in zip(both, (TRUTH, PREDICTION), (1.6, 1.3), strict=True):
+                strip.append(curve(list(zip(x[begin:end], ys[begin:end], strict=True)), colour, thick))
     height = each * len(frames.channels)
     strip.append(f'<g class="mark" visibility="hidden">{line(0, 0, 0, height, INK)}</g>')
     data = {
