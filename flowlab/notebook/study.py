@@ -109,9 +109,9 @@ class OpenStudy:
                     f"flowlab status"
                 )
         if num_unread:
+            lines = f"{num_unread:,} lines of journals are" if num_unread > 1 else "1 line of journals is"
             warnings.warn(
-                f"{num_unread:,} lines of journals are not in the ledger yet: the answer is of what it has. Read them "
-                f"in with: flowlab status",
+                f"{lines} not in the ledger yet: the answer is of what it has. Read them in: flowlab status",
                 stacklevel=3,
             )
 

@@ -196,7 +196,7 @@ def test_what_is_not_in_the_ledger_yet_is_warned_of(copy: Path) -> None:
     with journal.open("ab") as file:
         file.write(b'{"kind":"event","time_us":1,"what":"note","detail":"later"}\n')
     study = flowlab.open_study(copy)
-    with pytest.warns(UserWarning, match="^1 lines of journals are not in the ledger yet") as caught:
+    with pytest.warns(UserWarning, match="^1 line of journals is not in the ledger yet") as caught:
         assert len(study.runs()) == 4
     assert caught[0].filename == __file__
     with warnings.catch_warnings(action="error"):
