@@ -54,15 +54,15 @@ def own_readouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def by_hand() -> Predictions:
-    """Three frames of drives b and a, two slots of two channels, a history of two."""
-    truth = np.float32([[[0, 1], [0, 1]], [[0.5, 0], [0.5, 0]], [[1, 1], [1, 1]]])
+    """Three frames of drives a and b, three slots of two channels, a history of two."""
+    truth = np.float32([[[0, 1]] * 3, [[0.5, 0]] * 3, [[1, 1]] * 3])
     frames = made_frames(truth, ["x", "y"], drive=[0, 1, 1], drive_ids=("a", "b"), now=[5, 3, 4])
-    prediction = truth + np.float32([[0, 0.5], [0.25, -0.5]])
+    prediction = truth + np.float32([[0, 0.5], [0.25, -0.5], [0.5, 0.5]])
     return Predictions(frames, prediction, {"run_id": "r", "step": 2, "readout": "meank", "looks_at_truth": False})
 
 
 def test_three_readers_find_the_same_rows_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """|0|, |0.25| of x make 0.125 a frame; 0.5 and 0.5 of y 0.5. Two row groups: no reader may lose the second."""
+    """0, 0.25 and 0.5 of x make 0.25 a frame; of y it is 0.5. Two row groups: no reader may lose the second."""
     monkeypatch.setattr(module, "GROUP_ROWS", 2)
     made, path = by_hand(), tmp_path / "out.parquet"
     write_predictions(made, path)
@@ -72,7 +72,7 @@ def test_three_readers_find_the_same_rows_in_a_file(tmp_path: Path, monkeypatch:
         "time_us": [[400_000, 500_000], [200_000, 300_000], [300_000, 400_000]],
         "truth": made.frames.truth.tolist(),
         "prediction": made.prediction.tolist(),
-        "l1": [[0.125, 0.5]] * 3,
+        "l1": [[0.25, 0.5]] * 3,
     }
     assert pyarrow.parquet.read_table(path).to_pydict() == expected
     assert polars.read_parquet(path).to_dict(as_series=False) == expected
@@ -86,13 +86,13 @@ def test_each_reader_has_its_own_type_for_lists_of_fixed_length(tmp_path: Path) 
     path = tmp_path / "out.parquet"
     write_predictions(by_hand(), path)
     arrow = pyarrow.parquet.read_schema(path)
-    assert str(arrow.field("truth").type) == "fixed_size_list<element: fixed_size_list<element: float>[2]>[2]"
+    assert str(arrow.field("truth").type) == "fixed_size_list<element: fixed_size_list<element: float>[2]>[3]"
     assert str(arrow.field("time_us").type) == "fixed_size_list<element: int64>[2]"
     schema = polars.read_parquet_schema(path)
-    assert schema["truth"] == polars.Array(polars.Float32, (2, 2)) and schema["l1"] == polars.Array(polars.Float64, 2)
-    assert polars.read_parquet(path)["truth"].to_numpy().shape == (3, 2, 2)
-    asked = duckdb.sql(f"select truth, l1, truth::float[2][2] as fixed, truth[2][1] from '{path}'")
-    assert [str(one) for one in asked.types] == ["FLOAT[][]", "DOUBLE[]", "FLOAT[2][2]", "FLOAT"]
+    assert schema["truth"] == polars.Array(polars.Float32, (3, 2)) and schema["l1"] == polars.Array(polars.Float64, 2)
+    assert polars.read_parquet(path)["truth"].to_numpy().shape == (3, 3, 2)
+    asked = duckdb.sql(f"select truth, l1, truth::float[2][3] as fixed, truth[2][1] from '{path}'")
+    assert [str(one) for one in asked.types] == ["FLOAT[][]", "DOUBLE[]", "FLOAT[2][3]", "FLOAT"]
 
 
 def test_what_is_known_of_a_file_is_found_by_each_reader(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_no_frames_make_a_file_without_rows(tmp_path: Path) -> None:
     nothing = Predictions(made.frames.take(np.zeros(0, np.int64)), made.prediction[:0], made.about)
     write_predictions(nothing, tmp_path / "out.parquet")
     found = polars.read_parquet(tmp_path / "out.parquet")
-    assert found.shape == (0, 6) and found.schema["truth"] == polars.Array(polars.Float32, (2, 2))
+    assert found.shape == (0, 6) and found.schema["truth"] == polars.Array(polars.Float32, (3, 2))
 
 
 @pytest.mark.parametrize("readout", ["single", "meank", "mediank"])
