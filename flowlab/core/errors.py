@@ -60,6 +60,10 @@ class PolicyError(FlowlabError):
     """A policy's file does not say what it is, or its weights do not fit."""
 
 
+class DrawBankError(FlowlabError):
+    """Stored draws are not what was kept, or are of something else."""
+
+
 class ResumeError(FlowlabError):
     """What a run was to go on from is not what it kept."""
 

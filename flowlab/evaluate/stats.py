@@ -42,17 +42,14 @@ class Stats:
     def to_json(self) -> dict:
         """All of it as plain JSON; `from_json` reads it back exactly."""
         return {
-            "raw_channels": list(self.space.raw_channels),
-            "channels": list(self.space.channels),
-            "transform": _transform_to_json(self.space.transform),
+            **space_to_json(self.space),
             "label_density": {"top": self.density.top.tolist(), "share": self.density.share.tolist()},
             "thresholds": self.thresholds,
         }
 
     @classmethod
     def from_json(cls, value: dict) -> "Stats":
-        transform = _transform_from_json(value["transform"])
-        space = ActionSpace(tuple(value["raw_channels"]), tuple(value["channels"]), transform)
+        space = space_from_json(value)
         density = LabelDensity(np.array(value["label_density"]["top"]), np.array(value["label_density"]["share"]))
         return cls(space, density, value["thresholds"])
 
@@ -67,6 +64,20 @@ PLAIN: dict[str, type[Identity] | type[Standardise] | type[MuLaw] | type[ChunkDC
     "chunk-dct": ChunkDCT,
 }
 """Transforms that consist of tensors alone."""
+
+
+def space_to_json(space: ActionSpace) -> dict[str, Any]:
+    """An action space as plain JSON, whole: its channels, its transform and what was fitted for it."""
+    return {
+        "raw_channels": list(space.raw_channels),
+        "channels": list(space.channels),
+        "transform": _transform_to_json(space.transform),
+    }
+
+
+def space_from_json(value: dict[str, Any]) -> ActionSpace:
+    """What `space_to_json` wrote."""
+    return ActionSpace(tuple(value["raw_channels"]), tuple(value["channels"]), _transform_from_json(value["transform"]))
 
 
 def _transform_to_json(transform: Transform) -> dict[str, Any]:

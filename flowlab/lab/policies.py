@@ -82,7 +82,7 @@ def load_policy_of(run: Path, step: int | None = None, device: torch.device | No
     Raises MissingError if the run did not keep it, PolicyError for a file that does not say what it is, or whose
     weights are not those of its recipe's decoder.
     """
-    path, device = _path_of(run, step), device or torch.device("cpu")
+    path, device = policy_path(run, step), device or torch.device("cpu")
     _require_on_record(path)
     weights, metadata = load_policy(path)
     lacking = [name for name in NAMES if name not in metadata]
@@ -120,7 +120,7 @@ def _require_on_record(path: Path) -> None:
         )
 
 
-def _path_of(run: Path, step: int | None) -> Path:
+def policy_path(run: Path, step: int | None) -> Path:
     """Where that policy lies. The last one may be asked for by its step too."""
     last, kept = run / POLICY_FILE, rung_steps(run)
     if step is not None and step in kept:

@@ -16,8 +16,10 @@ from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeEr
 from flowlab.core.files import OF_DISK, trouble
 from flowlab.core.progress import SILENT, Progress
 from flowlab.evaluate.definitions import define_metrics
+from flowlab.evaluate.draw_bank import bank_of
 from flowlab.evaluate.frames import cover, read_frames
 from flowlab.evaluate.scorer import Scorer
+from flowlab.lab.banks import tell_draws
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.plan import PlannedRun
@@ -26,6 +28,7 @@ from flowlab.lab.run_dir import RunDir
 from flowlab.lab.sharing import take_free
 from flowlab.policy.build import seen_tokens
 from flowlab.study.lever import changed_keys
+from flowlab.study.selection import selection_for
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.checkpoint import Resume, policy_of
 from flowlab.train.cohort import Cohort, Run, group_into_cohorts
@@ -130,7 +133,8 @@ def run_cohort(
         definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
         truth = torch.from_numpy(frames.truth).to(device)
         validation = validation_data(frames.condition, truth, stats.space, recipe.evaluation.bank_seed, horizon)
-    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation)
+    selection = selection_for(study.file.selection, frames.channels)
+    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation, selection)
     slots, channels = data.action.shape[1], stats.space.channels
     facts = [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
     kept = [out.resume(recipe.train.steps) for out in outs]
@@ -156,8 +160,8 @@ def run_cohort(
     clock.phases["validate"] = trained.validate_s
     clock.phases["train"] -= trained.validate_s
     with clock.phase("evaluate"):
-        evaluate(cohort, trained, scorer, ground, outs, progress)
-    finish(facts, trained, outs, clock)
+        draws = evaluate(cohort, trained, scorer, ground, outs, progress)
+    finish(study.name, cohort, facts, trained, draws, scorer, outs, clock)
 
 
 def load_splits(
@@ -245,10 +249,10 @@ def start(
 
 def evaluate(
     cohort: Cohort, trained: Trained, scorer: Scorer, ground: Ground, outs: list[RunDir], progress: Progress
-) -> None:
-    """Draws from every decoder that is still whole, and the metric rows of each readout and baseline."""
+) -> dict[int, NDArray[np.floating]]:
+    """The metric rows of each readout and baseline, of every decoder that is still whole; by run the draws, as kept."""
     if len(trained.crashed) == len(outs):
-        return
+        return {}
     draws = scorer.draw(trained.objective, trained.decoder, progress)
     train_action = ground.frames_cache.split("train", variants=()).action  # a baseline is the same for all runs
     baseline_rows = scorer.baseline_rows(train_action.numpy())
@@ -256,21 +260,33 @@ def evaluate(
         if run in trained.crashed:
             continue
         try:
-            out.metrics(scorer.rows(draws[run]))
+            out.metrics(scorer.rows(scorer.raw(draws[run])))
         except DivergedError:
             trained.crashed[run] = Crash(cohort.shape.train.steps, "draws")
             out.crashed(trained.crashed[run])
             continue
         out.metrics(baseline_rows)
-        out.save_draws(draws[run])
+    return {run: draws[run] for run in range(len(outs)) if run not in trained.crashed}
 
 
-def finish(facts: list[Facts], trained: Trained, outs: list[RunDir], clock: Clock) -> None:
-    """Keep each policy, with what it is and sees, and close its journal; a crashed run has said so already."""
-    for position, (own, out) in enumerate(zip(facts, outs, strict=True)):
+def finish(
+    study_name: str,
+    cohort: Cohort,
+    facts: list[Facts],
+    trained: Trained,
+    draws: dict[int, NDArray[np.floating]],
+    scorer: Scorer,
+    outs: list[RunDir],
+    clock: Clock,
+) -> None:
+    """Keep each policy and its draws, with what they are, and close its journal; a crashed run has said so already."""
+    for position, (run, own, out) in enumerate(zip(cohort.runs, facts, outs, strict=True)):
         out.journal.wall_time(clock.phases)
         if position not in trained.crashed:
-            metadata = own.to_metadata(own.recipe.train.steps)
-            out.save_policy(policy_of(trained.decoder, position), metadata)
+            step = own.recipe.train.steps
+            digest = out.save_policy(policy_of(trained.decoder, position), own.to_metadata(step))
+            whose = {"study": study_name, "run_id": run.run_id, "lever": run.lever, "seed": run.seed, "step": step}
+            told = tell_draws(whose | {"policy_digest": digest}, scorer.settings, scorer.space)
+            out.save_draws(bank_of(draws[position], scorer.frames, told), scorer.frames)
             out.journal.finished()
         out.forget_resume()

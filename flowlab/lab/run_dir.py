@@ -1,15 +1,11 @@
 """runs/<run_id>: the journal of one run, its files, and the lock that keeps two processes from training it at once."""
 
-import shutil
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from flowlab.cache.attributes import build_name, content_of
 from flowlab.cache.cache import Cache
@@ -18,6 +14,8 @@ from flowlab.core.errors import BusyError, FlowlabError, ResumeError, RunFailedE
 from flowlab.core.files import trouble, write_json_atomic
 from flowlab.core.locks import no_access, take
 from flowlab.core.types import MetricRow
+from flowlab.evaluate.draw_bank import BANK_FILE, DrawBank, bank_files, digest_bank, write_bank
+from flowlab.evaluate.frames import ValidationFrames
 from flowlab.journal.journal import read_lines
 from flowlab.journal.lines import RunJournal
 from flowlab.train.checkpoint import (
@@ -30,8 +28,6 @@ from flowlab.train.checkpoint import (
     save_resume,
 )
 from flowlab.train.crash import Crash
-
-DRAWS_CHUNK_FRAMES = 1024
 
 
 def lock_of(run: Path) -> Path:
@@ -132,32 +128,24 @@ class RunDir:
     def forget_resume(self) -> None:
         (self.path / RESUME_FILE).unlink(missing_ok=True)
 
-    def save_policy(self, weights: dict, metadata: dict[str, str], rung: int | None = None) -> None:
-        """The last policy, or the rung after so many steps: whole or not at all."""
+    def save_policy(self, weights: dict, metadata: dict[str, str], rung: int | None = None) -> str:
+        """The digest of the last policy, or the rung after so many steps, once it is there whole."""
         path = self.path / (POLICY_FILE if rung is None else rung_file(rung))
         save_policy(path, weights, metadata)
-        self._artifact(path.name, digest_files([path]), path.stat().st_size)
+        digest = digest_files([path])
+        self._artifact(path.name, digest, path.stat().st_size)
+        return digest
 
-    def save_draws(self, draws: NDArray[np.float32]) -> None:
-        """draws.zarr: raw draws (N, K, H, A), whole or not at all."""
-        import zarr  # here: who has nothing to train does not wait for it
+    def scored(self, record: dict[str, Any], attempts: list[dict[str, Any]], rows: list[MetricRow]) -> None:
+        """The whole life of a run that was not trained but scored: registered, attempted, measured, finished."""
+        self.journal.whole(record, attempts, rows)
+        self.write_record(record)
 
-        path = self.path / "draws.zarr"
-        partial = self.path / "draws.zarr.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        array = zarr.create_array(
-            store=str(partial),
-            shape=draws.shape,
-            chunks=(min(DRAWS_CHUNK_FRAMES, len(draws)), *draws.shape[1:]),
-            dtype=draws.dtype,
-            compressors=None,
-        )
-        array[:] = draws
-        shutil.rmtree(path, ignore_errors=True)
-        partial.rename(path)
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        size = sum(file.stat().st_size for file in files)
-        self._artifact(path.name, digest_files(files), size)
+    def save_draws(self, bank: DrawBank, frames: ValidationFrames, name: str = BANK_FILE) -> None:
+        """The draws for these frames, whole or not at all."""
+        path = self.path / name
+        write_bank(path, bank, frames)
+        self._artifact(path.name, digest_bank(path), sum(file.stat().st_size for file in bank_files(path)))
 
     def trained_from(self, cache: Cache) -> None:
         """Put on record which content the cache has that the run reads; `ledger verify` compares that of all runs."""

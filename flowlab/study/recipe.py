@@ -161,7 +161,8 @@ class EvaluationSettings(Frozen):
     """How draws are made at the end of a run. K draws per validation frame from one noise bank shared by all runs.
 
     `clip`: what is read out of the draws is held within each channel's actuator range before it is scored, as a car
-    does; channels whose range is not known stay as they are.
+    does; channels whose range is not known stay as they are. `precision`: the draws are kept as such numbers of model
+    space, and what is scored is what is kept.
     """
 
     draws: int = Field(32, ge=1, le=10**6)
@@ -170,6 +171,7 @@ class EvaluationSettings(Frozen):
     noise_scale: float = Field(1.0, gt=0, le=1e3)
     bank_seed: int = Field(0, ge=0, le=LARGEST_SEED)
     clip: bool = True
+    precision: Literal["float16", "float32"] = "float32"
 
 
 class Recipe(Frozen):

@@ -35,6 +35,7 @@ BEFORE: dict[str, Any] = {
 ADDED: dict[str, Any] = {key: value for key, value in BEFORE.items() if key != "decoder.rotary_slots"} | {
     "action_space.relative_floor": 0.05,
     "train.keep_every": 0,
+    "evaluation.precision": "float32",
 }
 """The keys that version 1 did not have, with the value that is the same as having none."""
 

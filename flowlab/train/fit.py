@@ -36,7 +36,7 @@ class Listener:
     record: Callable[[int, list[MetricRow]], None]
     keep: Callable[[int, Resume], None]  # what the run needs to go on
     crashed: Callable[[int, Crash], None]  # as soon as it is seen
-    rung: Callable[[int, int, dict[str, Tensor]], None] | None = None  # the policy after so many steps, on the way
+    rung: Callable[[int, int, dict[str, Tensor]], object] | None = None  # the policy after so many steps, on the way
 
 
 @dataclass(frozen=True)

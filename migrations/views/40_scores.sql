@@ -2,8 +2,8 @@
 -- Each run before each rule: its state, and what it ended with on the rule's primary metric (`value`) and, by position, on its guardrails
 -- (`guarded`). The views of a verdict form one chain from here to verdicts, each naming the one before it once: DuckDB plans and runs a
 -- view anew wherever it is named, and this one reads the metrics.
--- A run is older than a rule by the order of entries, so that no clock has to be right. Rules that name no evaluation are from before there
--- were entries: of these only clocks can tell.
+-- A run is older than a rule by the order of entries, so that no clock has to be right; a scoring of a policy is as old as the run that
+-- trained it. Rules that name no evaluation are from before there were entries: of these only clocks can tell.
 create view scores as
 with
     measured as (
@@ -20,7 +20,7 @@ select
     runs.is_control,
     runs.is_evidence,
     runs.origin is not null as is_imported,
-    runs.entry < runs.sealed_entry or (runs.sealed_evaluation_id is null and runs.time_us < runs.sealed_us) as is_older,
+    runs.trained_entry < runs.sealed_entry or (runs.sealed_evaluation_id is null and runs.trained_us < runs.sealed_us) as is_older,
     runs.status,
     runs.step,
     measured.value,

@@ -92,7 +92,7 @@ def scored(study: Study, lever: str, step: int | None) -> list[MetricRow]:
     space = prepare_stats(study, supply.stats_cache, recipe).space
     definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
     scorer = Scorer(frames, definitions, space, recipe.evaluation)
-    return scorer.rows(scorer.draw(policy.objective, policy.decoder)[0])
+    return scorer.rows(scorer.raw(scorer.draw(policy.objective, policy.decoder)[0]))
 
 
 @pytest.mark.parametrize("lever", ["control", "averaged", "waves"])

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import zarr
 
 from flowlab.core.errors import BusyError
+from flowlab.evaluate.draw_bank import bank_of, read_bank
 from flowlab.lab.run_dir import RunDir
+from tests.evaluate.made_frames import made_frames
 
 HOLD = """
 import sys
@@ -38,14 +39,16 @@ def test_a_second_process_is_turned_away_until_the_first_is_gone(tmp_path: Path)
         out.journal.finished()
 
 
-def test_draws_come_back_from_zarr(tmp_path: Path) -> None:
+def test_draws_that_are_kept_again_take_the_place_of_the_first(tmp_path: Path) -> None:
+    frames = made_frames(np.zeros((2, 2, 3), np.float32))
     draws = np.arange(2 * 3 * 2 * 2, dtype=np.float32).reshape(2, 3, 2, 2)
     with RunDir(tmp_path / "control-1") as out:
-        out.save_draws(draws)
-        out.save_draws(draws + 1)
-    stored = zarr.open_array(tmp_path / "control-1" / "draws.zarr", mode="r")
-    assert np.array_equal(np.asarray(stored[:]), draws + 1)
+        out.save_draws(bank_of(draws, frames, {}), frames)
+        out.save_draws(bank_of(draws + 1, frames, {}), frames)
+    assert np.array_equal(read_bank(tmp_path / "control-1" / "draws.zarr").model, draws + 1)
     assert not list(tmp_path.rglob("*.partial"))
+    content = (tmp_path / "control-1" / "journal.jsonl").read_text()
+    assert content.count('"name":"draws.zarr"') == 2
 
 
 @pytest.mark.parametrize("fields", ["", ',"name":[],"digest":"d"', ',"name":"policy.safetensors"', ',"digest":{}'])

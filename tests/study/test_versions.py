@@ -64,7 +64,7 @@ def test_a_recipe_that_leaves_keys_out_is_another_one_in_version_2(tables, diges
 
 @pytest.mark.parametrize("key", sorted(ADDED))
 def test_a_new_key_with_another_value_is_another_recipe(key):
-    other = {"action_space.relative_floor": 0.1, "train.keep_every": 1}.get(key)
+    other = {"action_space.relative_floor": 0.1, "train.keep_every": 1, "evaluation.precision": "float16"}.get(key)
     value = dict(flat_keys(Recipe().to_json()))[key] if other is None else other
     assert value != ADDED[key]
     assert Recipe.model_validate(fill_in({}, BEFORE | {key: value})).digest(CACHE) != DIGESTS[0][1]

@@ -73,11 +73,12 @@ class Campaign:
         ending: str = "finished",
         origin: str | None = None,
         tags: tuple[str, ...] = (),
+        scored_from: str = "",
         drives: Mapping[str, tuple[int, float]] | None = None,
         device: str = "cpu",
         environment: Mapping[str, str] | None = None,
-    ) -> None:
-        """A run with final value `value`; `ending` is finished, crashed or running.
+    ) -> str:
+        """The id of a run with final value `value`; `ending` is finished, crashed or running.
 
         `drives`: by the name of a drive, how many frames of the primary slice it has and the metric on those.
         """
@@ -98,7 +99,8 @@ class Campaign:
                 evaluation_id=digest_json({"named": evaluation}),
                 evaluation={"named": evaluation},
                 origin=origin,
-                tags=[f"levers:{tag}" for tag in (lever, *tags) if lever != "control"],
+                tags=[f"levers:{tag}" for tag in (lever, *tags) if lever != "control"]
+                + [f"scored-from:{scored_from}"] * bool(scored_from),
             )
             told = dict(environment or {})
             journal.started(
@@ -116,6 +118,7 @@ class Campaign:
                 journal.finished()
             if ending == "crashed":
                 journal.crashed("loss is not finite", 3)
+        return run_id
 
     def controls(self, values: dict[int, float], flat: float | None = None) -> None:
         for seed, value in values.items():

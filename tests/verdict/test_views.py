@@ -32,7 +32,7 @@ WORDS = {
     *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD,
     "stack", "drop", "undecided",
     "panel", "judged", "primary", "guardrail", "discovery", "fresh", "replicate",
-    "paired", "metric", "num_frames", "levers",
+    "paired", "metric", "num_frames", "levers", "scored-from",
 }  # fmt: skip
 """What views may compare with: the vocabulary, decisions, the words of rules, and what evaluation calls its counts."""
 
@@ -75,7 +75,8 @@ def fill_ledger(folder: Path) -> Path:
     with RunJournal.of(runs, control) as journal:
         journal.metrics([MetricRow("l1", "steering", "overall", "repeat-last", 0.5)])
         journal.artifact("0123456789abcdef.zarr built 1700000000000000", "fedcba9876543210", 123)
-    campaign.run("good", 1001, 0.36, evaluation="other")
+    good = campaign.run("good", 1001, 0.36, evaluation="other")
+    campaign.run("good", 1001, 0.35, evaluation="third", scored_from=good)
     campaign.run("elsewhere", 1001, 0.36, device="cuda:0")
     campaign.run("unstable", 1001, 0.3, ending="crashed")
     campaign.run("slow", 1001, 0.3, ending="running")
