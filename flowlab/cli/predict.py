@@ -38,12 +38,12 @@ def predict(
         raise StudyError("give --out FILE.parquet, --plot FILE.html or both: that is where predictions go.")
     found = open_study(study)
 
-    from flowlab.lab.checkpoints import find_runs, open_checkpoint
+    from flowlab.lab.checkpoints import open_checkpoint
     from flowlab.lab.environment import choose_device
-    from flowlab.lab.predictions import mean_l1, write_predictions
+    from flowlab.lab.predictions import find_run, mean_l1, write_predictions
     from flowlab.lab.predictions import predict as predict_frames
 
-    (run_id,) = find_runs(found, [run])
+    run_id = find_run(found, run)
     checkpoint = open_checkpoint(found, run_id, step, choose_device(device.value))
     made = predict_frames(checkpoint, readout, Bars())
     means = mean_l1(checkpoint, made)

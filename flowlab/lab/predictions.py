@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowlab.core.digest import digest_files
 from flowlab.core.errors import DiskError, FlowlabError, PluginError
 from flowlab.core.files import trouble, whole_file
 from flowlab.core.plugins import Readout, told
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.vocabulary import CHANNEL_RANGES
+from flowlab.core.vocabulary import BOUNDS, CHANNEL_RANGES
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.metrics import as_scored
 from flowlab.evaluate.readouts import build_readout
 from flowlab.evaluate.slices import frame_masks
+from flowlab.evaluate.voting import BOUND
 from flowlab.lab.banks import raw_draws
-from flowlab.lab.checkpoints import Checkpoint
+from flowlab.lab.checkpoints import Checkpoint, find_runs
+from flowlab.lab.registered import read_registered
+from flowlab.study.selection import selection_for
 from flowlab.study.slices import slices_for
-from flowlab.train.checkpoint import POLICY_FILE, rung_file, rung_steps
+from flowlab.study.study import Study
 
 if TYPE_CHECKING:
     import pyarrow
@@ -92,17 +94,33 @@ def _fixed(values: NDArray) -> "pyarrow.Array":
 def predict(checkpoint: Checkpoint, readout: str, progress: Progress = SILENT) -> Predictions:
     """What `readout` makes of the run's draws, held within the actuators if the run's evaluation says so.
 
-    Whether it looked at the truth is found out by giving it another one: then it is a bound, and `about` says so.
+    Whether a readout looks at the truth is found out by giving it another one: then it is a bound, and `about` says so.
     Raises UnknownNameError or PluginError for a readout that is none, DivergedError for draws that are not finite.
     """
-    chosen, frames, settings = build_readout(readout), checkpoint.frames(), checkpoint.recipe.evaluation
+    frames, settings = checkpoint.frames(), checkpoint.evaluation
+    chosen = choose_readout(checkpoint, readout)
     draws = raw_draws(checkpoint, settings, frames, progress)
     prediction = read_out(chosen, draws, frames, settings.clip)
     elsewhere = read_out(chosen, draws, replace(frames, truth=-frames.truth - 1), settings.clip)
     rank = np.argsort(np.argsort(frames.drive_ids))
     rows = np.lexsort((frames.now, rank[frames.drive]))
-    about = _about(checkpoint, chosen.name, looks_at_truth=not np.array_equal(prediction, elsewhere))
+    is_bound = chosen.name.startswith((*BOUNDS, BOUND)) or not np.array_equal(prediction, elsewhere)
+    about = _about(checkpoint, chosen.name, looks_at_truth=is_bound)
     return Predictions(frames.take(rows), prediction[rows], about)
+
+
+def choose_readout(checkpoint: Checkpoint, name: str) -> Readout:
+    """The readout of that name, as the run's evaluation has it."""
+    selection = selection_for(checkpoint.study.file.selection, checkpoint.cache.channels)
+    return build_readout(name, selection, checkpoint.evaluation.clip)
+
+
+def find_run(study: Study, name: str) -> str:
+    """The run, or scoring of one, whose id is `name`; else the one run whose id begins so. Raises as `find_runs`."""
+    record = read_registered(study.runs / name)
+    if record is not None and record.get("run_id") == name:
+        return name
+    return find_runs(study, [name])[0]
 
 
 def read_out(readout: Readout, draws: NDArray[np.float32], frames: ValidationFrames, clip: bool) -> NDArray[np.float32]:
@@ -122,14 +140,13 @@ def read_out(readout: Readout, draws: NDArray[np.float32], frames: ValidationFra
 
 
 def _about(checkpoint: Checkpoint, readout: str, looks_at_truth: bool) -> dict[str, Any]:
-    record, cache, step = checkpoint.record, checkpoint.cache, checkpoint.policy.step
-    file = rung_file(step) if step in rung_steps(checkpoint.folder) else POLICY_FILE
+    record, cache = checkpoint.record, checkpoint.cache
     return {
         "content": "predictions",
         "flowlab": importlib.metadata.version("flowlab"),
         **{name: record[name] for name in ("study", "run_id", "lever", "seed", "replicate")},
-        "step": step,
-        "policy_digest": digest_files([checkpoint.folder / file]),
+        "step": checkpoint.policy.step,
+        "policy_digest": checkpoint.policy_digest,
         "cache_id": cache.cache_id,
         "readout": readout,
         "looks_at_truth": looks_at_truth,

@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from flowlab.core.errors import PolicyError
-from flowlab.evaluate.draws import draw
+from flowlab.core.types import NUM_WAYPOINTS
+from flowlab.evaluate.draw_bank import as_kept, to_raw
+from flowlab.evaluate.draws import draw_model
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.readouts import build_readout
 from flowlab.lab.checkpoints import Checkpoint
-from flowlab.lab.predictions import read_out
+from flowlab.lab.predictions import choose_readout, read_out
 from flowlab.study.recipe import EvaluationSettings
 
 DRIVE = "predict"
@@ -58,10 +59,11 @@ def predict(
     checkpoint: Checkpoint, condition: ArrayLike | Tensor, readout: str, num_draws: int | None, seed: int
 ) -> NDArray[np.float32]:
     """Raw chunks (N, H, A) for conditions (N, S, D), as `OpenRun.predict` says."""
-    settings = _settings(checkpoint.recipe.evaluation, num_draws, seed)
+    settings = _settings(checkpoint.evaluation, num_draws, seed)
     frames = _frames_of(checkpoint, _as_seen(checkpoint, condition))
-    policy, chosen = checkpoint.policy, build_readout(readout)
-    draws = draw(policy.objective, policy.decoder, checkpoint.space, frames, settings)[0]
+    policy, chosen = checkpoint.policy, choose_readout(checkpoint, readout)
+    (model,) = draw_model(policy.objective, policy.decoder, frames, settings)
+    draws = to_raw(as_kept(model, settings.precision), checkpoint.space, frames.horizon)
     made = read_out(chosen, draws, frames, settings.clip)
     if not np.array_equal(made, read_out(chosen, draws, _made_up_otherwise(frames), settings.clip)):
         raise PolicyError(
@@ -121,6 +123,7 @@ def _frames_of(checkpoint: Checkpoint, condition: Tensor) -> ValidationFrames:
 def _made_up_otherwise(frames: ValidationFrames) -> ValidationFrames:
     """The same conditions with all else made up in another way: each frame of a drive of its own."""
     num = len(frames)
+    aside = np.outer(np.arange(1, NUM_WAYPOINTS + 1), [1, 3]).astype(np.float32)
     return replace(
         frames,
         truth=frames.truth + 0.5,
@@ -129,4 +132,5 @@ def _made_up_otherwise(frames: ValidationFrames) -> ValidationFrames:
         frame_index=frames.frame_index + 1000,
         history_action=frames.history_action + 0.5,
         speed_mps=frames.speed_mps + 10,
+        waypoints=np.broadcast_to(aside, (num, *aside.shape)),
     )

@@ -76,11 +76,12 @@ class OpenStudy:
         run or several begin with, MissingError for a policy or cache that is not there, PolicyError or
         CacheMismatchError for one that is not what the run says.
         """
-        from flowlab.lab.checkpoints import find_runs, open_checkpoint
+        from flowlab.lab.checkpoints import open_checkpoint
         from flowlab.lab.environment import choose_device
+        from flowlab.lab.predictions import find_run
 
         with _nothing_compiled():
-            (run_id,) = find_runs(self.settings, [name])
+            run_id = find_run(self.settings, name)
             return OpenRun(self, open_checkpoint(self.settings, run_id, step, choose_device(device)))
 
     def sql(self, question: str, parameters: Sequence[Any] = ()) -> "polars.DataFrame":
@@ -158,7 +159,7 @@ class OpenRun:
         from flowlab.notebook.draws import with_frames
 
         with _nothing_compiled():
-            draws = raw_draws(self.checkpoint, self.checkpoint.recipe.evaluation, self._validation)
+            draws = raw_draws(self.checkpoint, self.checkpoint.evaluation, self._validation)
         return with_frames(draws, self._validation)
 
     def draws(self) -> "Draws":

@@ -17,17 +17,14 @@ set = { "train.keep_every" = 1, "train.steps" = 16 }
 
 
 def finish(folder: Path, levers: list[str]) -> Study:
-    """The small study, once the control and these levers at seed 1001 are in its ledger."""
-    study = write_small(folder, LEVERS)
-    with (
-        patch("flowlab.lab.sealing.NUM_LEVERS", 1000),
-        patch("flowlab.verdict.panel_size.LEVERS_PER_SIZE", 1000),
-    ):
+    """The small study, once the control, the rule's panel and these levers at seed 1001 are in its ledger."""
+    study, where = write_small(folder, LEVERS), Where(CPU, "inline")
+    with patch("flowlab.lab.sealing.NUM_LEVERS", 100), patch("flowlab.verdict.panel_size.LEVERS_PER_SIZE", 100):
         launch(
             study,
             levers,
             [1001],
-            Where(CPU, "inline"),
+            where,
             again=False,
             progress=Said(),
             show=lambda *_: None,

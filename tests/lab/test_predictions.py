@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -16,11 +17,13 @@ from flowlab.core.errors import DiskError, PluginError, UnknownNameError
 from flowlab.evaluate.readouts import build_readout
 from flowlab.lab import predictions as module
 from flowlab.lab.checkpoints import Checkpoint, find_runs, open_checkpoint
-from flowlab.lab.predictions import Predictions, mean_l1, predict, read_out, write_predictions
+from flowlab.lab.predictions import Predictions, find_run, mean_l1, predict, read_out, write_predictions
+from flowlab.lab.scoring import open_bench, score_runs
 from flowlab.ledger.connection import read
-from flowlab.study.study import Study
+from flowlab.study.study import Study, load_study
 from tests.cli.tiny_study import flowlab_here
 from tests.evaluate.made_frames import made_frames
+from tests.lab.small_study import CPU
 
 OWN = '''
 class Nearest:
@@ -113,7 +116,7 @@ def test_no_frames_make_a_file_without_rows(tmp_path: Path) -> None:
     assert found.shape == (0, 6) and found.schema["truth"] == polars.Array(polars.Float32, (3, 2))
 
 
-@pytest.mark.parametrize("readout", ["single", "meank", "mediank"])
+@pytest.mark.parametrize("readout", ["single", "meank", "mediank", "mode", "vote-gated-0_02", "best-draw"])
 @pytest.mark.parametrize("run", ["control-1001", "regression", "rungs"])
 def test_the_means_of_the_errors_are_the_ledgers_l1(finished: Study, run: str, readout: str) -> None:
     (run_id,) = find_runs(finished, [run])
@@ -151,7 +154,11 @@ def test_rows_stand_in_the_order_of_drive_and_frame(control: Checkpoint, monkeyp
 
 
 def test_a_readout_that_looks_at_the_truth_is_marked(control: Checkpoint) -> None:
+    """Its own bounds flowlab knows by name: on frames of one mode they are what any readout is."""
     assert predict(control, "meank").about["looks_at_truth"] is False
+    assert predict(control, "vote-committed-0_1").about["looks_at_truth"] is False
+    for bound in ("oracle-mode", "best-draw", "vote-bound-0_1"):
+        assert predict(control, bound).about["looks_at_truth"] is True
     assert predict(control, "bounds_of_ours:Nearest").about["looks_at_truth"] is True
 
 
@@ -179,6 +186,19 @@ def test_a_file_says_whose_predictions_it_has(control: Checkpoint) -> None:
     assert about["evaluation"] == control.record["evaluation"]
     assert about["channels"] == ["gas", "brake", "steering"] and about["ranges"]["steering"] == [-1.0, 1.0]
     assert about["columns"]["truth"] == {"axes": ["slot", "channel"], "unit": "raw action"}
+
+
+def test_a_scoring_is_predicted_as_it_was_scored(finished: Study, tmp_path: Path) -> None:
+    """Under its own id with three draws; under its run's with the two that the run was scored by."""
+    study = load_study(Path(shutil.copytree(finished.root, tmp_path / "study")))
+    (trained,) = find_runs(study, ["control-1001"])
+    (scored,) = score_runs(open_bench(study, {"draws": 3}, CPU), [trained])
+    assert find_run(study, scored.run_id) == scored.run_id != find_run(study, "control-1001") == trained
+    (value,) = (row.value for row in scored.rows if row[:4] == ("l1", "", "overall", "meank") and not row.drive)
+    made = predict(open_checkpoint(study, scored.run_id), "meank")
+    assert made.l1.mean() == pytest.approx(value, abs=1e-6)
+    assert made.about["run_id"] == scored.run_id and made.about["evaluation"]["draws"] == 3
+    assert predict(open_checkpoint(study, trained), "meank").l1.mean() != made.l1.mean()
 
 
 def test_a_disk_that_refuses_leaves_the_old_file_alone(tmp_path: Path) -> None:

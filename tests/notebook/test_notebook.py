@@ -181,6 +181,8 @@ def test_a_readout_that_needs_more_than_a_condition_is_refused(
     run = study.run("control-1001")
     with pytest.raises(PolicyError, match=r"looks at more than draws and conditions .* Use \.predictions\("):
         run.predict(run.frames().condition[:2], readout="readouts_of_ours:Repeat")
+    with pytest.raises(PolicyError, match="looks at more than draws and conditions"):
+        run.predict(run.frames().condition[:2], readout="vote-committed-0_02")
     assert run.predictions("readouts_of_ours:Repeat").about["readout"] == "repeat"
 
 
