@@ -23,6 +23,7 @@ from flowlab.evaluate.voting import BOUND
 from flowlab.lab.banks import raw_draws
 from flowlab.lab.checkpoints import Checkpoint, find_runs
 from flowlab.lab.registered import read_registered
+from flowlab.lab.scoring import row_name
 from flowlab.study.selection import selection_for
 from flowlab.study.slices import slices_for
 from flowlab.study.study import Study
@@ -105,7 +106,7 @@ def predict(checkpoint: Checkpoint, readout: str, progress: Progress = SILENT) -
     rank = np.argsort(np.argsort(frames.drive_ids))
     rows = np.lexsort((frames.now, rank[frames.drive]))
     is_bound = chosen.name.startswith((*BOUNDS, BOUND)) or not np.array_equal(prediction, elsewhere)
-    about = _about(checkpoint, chosen.name, looks_at_truth=is_bound)
+    about = _about(checkpoint, row_name(readout, chosen), looks_at_truth=is_bound)
     return Predictions(frames.take(rows), prediction[rows], about)
 
 

@@ -183,7 +183,7 @@ def test_a_readout_that_needs_more_than_a_condition_is_refused(
         run.predict(run.frames().condition[:2], readout="readouts_of_ours:Repeat")
     with pytest.raises(PolicyError, match="looks at more than draws and conditions"):
         run.predict(run.frames().condition[:2], readout="vote-committed-0_02")
-    assert run.predictions("readouts_of_ours:Repeat").about["readout"] == "repeat"
+    assert run.predictions("readouts_of_ours:Repeat").about["readout"].startswith("repeat@")
 
 
 def test_the_predictions_are_those_of_the_command(study: OpenStudy, tmp_path: Path) -> None:
