@@ -15,8 +15,10 @@ from flowlab.core.files import trouble, whole_file
 from flowlab.core.plugins import Readout, told
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.vocabulary import BOUNDS, CHANNEL_RANGES
+from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.metrics import as_scored
+from flowlab.evaluate.metrics import action_at
+from flowlab.evaluate.places import Places
 from flowlab.evaluate.readouts import build_readout
 from flowlab.evaluate.slices import frame_masks
 from flowlab.evaluate.voting import BOUND
@@ -137,7 +139,8 @@ def read_out(readout: Readout, draws: NDArray[np.float32], frames: ValidationFra
             f"readout {readout.name!r} gave an array {chunk.shape}, expected {frames.truth.shape}: (frames, slots, "
             f"channels). Correct it."
         )
-    return as_scored(chunk, frames, readout.name, clip).astype(np.float32)
+    places = Places(frames, MetricDefinitions({}, {}))
+    return action_at(places, chunk, readout.name, clip).astype(np.float32)
 
 
 def _about(checkpoint: Checkpoint, readout: str, looks_at_truth: bool) -> dict[str, Any]:
