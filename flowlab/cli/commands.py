@@ -29,6 +29,10 @@ COMMANDS: Commands = {
         "flowlab.cli.judge:compare",
         "The final numbers of two runs side by side; refused if they were not evaluated in one way.",
     ),
+    "predict": (
+        "flowlab.cli.predict:predict",
+        "What a finished run predicts on each validation frame, as a Parquet file (docs/predictions.md) and a picture.",
+    ),
     "sql": ("flowlab.cli.judge:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
     "drives show": (

@@ -112,7 +112,7 @@ class Bench:
     def named(self) -> list[tuple[str, Readout]]:
         """The readouts that were asked for, each with the name that its rows have."""
         built = [build_readout(name, self.selection, self.settings.clip) for name in self.readouts]
-        return [(_row_name(name, readout), readout) for name, readout in zip(self.readouts, built, strict=True)]
+        return [(row_name(name, readout), readout) for name, readout in zip(self.readouts, built, strict=True)]
 
     def rows(self, scorer: Scorer, draws: NDArray[np.float32]) -> list[MetricRow]:
         """The metric rows of raw draws (N, K, H, A). Raises DivergedError for draws that are not finite."""
@@ -154,7 +154,7 @@ def open_bench(
     return bench
 
 
-def _row_name(name: str, readout: Readout) -> str:
+def row_name(name: str, readout: Readout) -> str:
     """The name of a readout's rows: its own, and for a plug-in the digest of its code, so that no two share rows."""
     is_own = type(readout).__module__.startswith("flowlab.")
     return readout.name if is_own else f"{readout.name}@{source_digest('readouts', name)[:8]}"
