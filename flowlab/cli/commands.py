@@ -59,6 +59,10 @@ COMMANDS: Commands = {
         "flowlab.cli.stats:stats",
         "Fit and store what runs need to know of the train split: knots, densities, thresholds; show and draw it.",
     ),
+    "diagnose": (
+        "flowlab.cli.diagnose:diagnose",
+        "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
+    ),
     "rule list": ("flowlab.cli.rules:rule_list", "The study's rules, which of them judges, and which is in force."),
     "rule show": (
         "flowlab.cli.rules:rule_show",

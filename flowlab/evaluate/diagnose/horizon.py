@@ -1,0 +1,129 @@
+"""How the error grows along the chunk, and whether the prediction is the past, moved."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowlab.core.types import MetricRow
+from flowlab.core.vocabulary import OVERALL
+from flowlab.evaluate.baselines import repeat_last
+from flowlab.evaluate.diagnose.diagnosis import Diagnosis, Shown, value_of
+from flowlab.evaluate.diagnose.plot import COLOURS, ORANGE, Plot, around, grid, legend, sheet
+from flowlab.evaluate.diagnose.subject import Subject
+
+ASKS = "Up to which slot is the policy better than holding the action of now, and does it lag behind?"
+WHO = ("meank", "single-mean", "repeat-last")
+MOST_CHANNELS, HEIGHT = 3, 190
+
+
+def horizon(subject: Subject, draws: NDArray[np.float32]) -> Diagnosis:
+    """Errors by slot of the draws' mean and of each draw beside holding the action of now, and the lag profile."""
+    errors = slot_errors(subject, draws)
+    rows = skill_rows(subject, errors)
+    profile = lag_profile(subject, subject.mean_of(draws))
+    rows += [
+        MetricRow("lag_l1", subject.channel, f"lag:{lag}", "meank", error) for lag, error in enumerate(profile.tolist())
+    ]
+    best = int(np.argmin(profile))
+    rows.append(MetricRow("best_lag", subject.channel, OVERALL, "meank", float(best)))
+    tables = (_slots(subject, errors, rows), _lags(subject, profile))
+    return Diagnosis("horizon", ASKS, _says(subject, rows, best), tables, rows, (_picture(subject, errors, profile),))
+
+
+def slot_errors(subject: Subject, draws: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
+    """Mean |action - truth| by slot and channel, (H, A), of each of WHO."""
+    truth = subject.frames.truth.astype(np.float64)
+    each = sum(np.abs(subject.held(draws[:, k]) - truth) for k in range(draws.shape[1])) / draws.shape[1]
+    off = {"meank": np.abs(subject.mean_of(draws) - truth), "single-mean": each}
+    off["repeat-last"] = np.abs(repeat_last(subject.frames) - truth)
+    return {who: error.mean(axis=0) for who, error in off.items()}
+
+
+def skill_rows(subject: Subject, errors: dict[str, NDArray[np.float64]]) -> list[MetricRow]:
+    """`skill`, 1 - error / error of repeat-last, per slot, and of their means over slots; none where that is exact."""
+    rows = []
+    for who in WHO[:2]:
+        for column, name in enumerate(subject.channels):
+            ours, theirs = errors[who][:, column], errors["repeat-last"][:, column]
+            places = {OVERALL: (ours.mean(), theirs.mean())}
+            places |= {f"slot:{slot}": pair for slot, pair in enumerate(zip(ours, theirs, strict=True), start=1)}
+            rows += [
+                MetricRow("skill", name, where, who, float(1 - a / b)) for where, (a, b) in places.items() if b > 0
+            ]
+    return rows
+
+
+def lag_profile(subject: Subject, chunk: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean |prediction - what was driven so many frames before| on the channel, by lag (T + 1,): 0 is the truth itself.
+
+    Of a prediction (N, H, A); every lag is taken over the same slots of the same frames, so the policy that knows only
+    the past and moves it fits best at a lag above 0.
+    """
+    column = subject.column
+    past = subject.frames.history_action[..., column].astype(np.float64)
+    driven = np.concatenate([past, subject.frames.truth[..., column]], axis=1)  # (N, T + H): now stands at T - 1
+    num_past, num_slots = past.shape[1], chunk.shape[1]
+    errors = []
+    for lag in range(num_past + 1):
+        first = num_past - lag
+        errors.append(float(np.abs(chunk[..., column] - driven[:, first : first + num_slots]).mean()))
+    return np.array(errors)
+
+
+def _says(subject: Subject, rows: list[MetricRow], best: int) -> tuple[str, ...]:
+    skill = value_of(rows, "skill", subject.channel, OVERALL, "meank")
+    told = []
+    if skill is not None:
+        better = "less" if skill >= 0 else "more"
+        told.append(
+            f"Over all slots the mean of the draws is {abs(skill):.0%} {better} off in {subject.channel} than holding "
+            f"the action of now."
+        )
+    told.append(
+        f"Its {subject.channel} fits best what was driven in the very slot: it does not lag."
+        if best == 0
+        else f"Its {subject.channel} fits best what was driven {best} frames before: it copies the past."
+    )
+    return tuple(told)
+
+
+def _slots(subject: Subject, errors: dict[str, NDArray[np.float64]], rows: list[MetricRow]) -> Shown:
+    column = subject.column
+    shown = [
+        [
+            slot,
+            *(float(errors[who][slot - 1, column]) for who in WHO),
+            *(value_of(rows, "skill", subject.channel, f"slot:{slot}", who) for who in WHO[:2]),
+        ]
+        for slot in range(1, subject.frames.horizon + 1)
+    ]
+    return Shown(f"l1 of {subject.channel} by slot", ("slot", *WHO, "skill meank", "skill single"), shown)
+
+
+def _lags(subject: Subject, profile: NDArray[np.float64]) -> Shown:
+    shown = [[lag, error] for lag, error in enumerate(profile.tolist())]
+    return Shown(f"{subject.channel} of meank against what was driven before", ("frames before", "l1"), shown)
+
+
+def _picture(subject: Subject, errors: dict[str, NDArray[np.float64]], profile: NDArray[np.float64]) -> str:
+    shown = [subject.channel, *(name for name in subject.channels if name != subject.channel)][:MOST_CHANNELS]
+    places = grid(len(shown) + 1, 2, HEIGHT, top=30)
+    parts = legend(62, 18, [(who, COLOURS[i], "6 3" if who == "repeat-last" else "") for i, who in enumerate(WHO)])
+    num_slots = subject.frames.horizon
+    for name, (left, top, width) in zip(shown, places, strict=False):
+        column = subject.channels.index(name)
+        high = max(float(errors[who][:, column].max()) for who in WHO)
+        plot = Plot(left, top, width, HEIGHT, (0.8, num_slots + 0.2), around([high], from_zero=True))
+        plot.axes(name, "slot", "l1", most=num_slots)
+        for index, who in enumerate(WHO):
+            line = [(slot + 1.0, float(error)) for slot, error in enumerate(errors[who][:, column])]
+            plot.curve(line, COLOURS[index], 2, "6 3" if who == "repeat-last" else "")
+            plot.dots(line, COLOURS[index], 3)
+        parts += plot.parts
+    left, top, width = places[-1]
+    plot = Plot(left, top, width, HEIGHT, (-0.2, len(profile) - 0.8), around(profile.tolist()))
+    plot.axes(f"{subject.channel} of meank against the past", "so many frames before", "l1", most=len(profile))
+    line = [(float(lag), error) for lag, error in enumerate(profile.tolist())]
+    plot.curve(line, COLOURS[0], 2)
+    plot.dots(line, COLOURS[0], 3)
+    plot.dots([line[int(np.argmin(profile))]], ORANGE, 5)
+    return sheet([*parts, *plot.parts], top + HEIGHT + 46)
