@@ -12,6 +12,10 @@ COMMANDS: Commands = {
         "flowlab.cli.runs:run",
         "Train levers at some seeds, with what the comparison lacks: the control at these seeds and the rule's panel.",
     ),
+    "evaluate": (
+        "flowlab.cli.evaluate:evaluate",
+        "Score finished runs again without training: other draws, solver or readouts; each way has rows of its own.",
+    ),
     "status": ("flowlab.cli.runs:status", "Every run the study knows, and how far it is."),
     "verdict": (
         "flowlab.cli.judge:verdict",

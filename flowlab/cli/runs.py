@@ -126,10 +126,17 @@ def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(runs)
         return
-    rows = [[run["run_id"], run["status"], _steps(run), run["num_attempts"], run["reason"]] for run in runs]
+    rows = [[run["run_id"], run["status"], _steps(run), run["num_attempts"], _why(run)] for run in runs]
     out().print(table(["run", "status", "step", "attempts", "why"], rows, f"runs of study {found.name}"))
 
 
+def _why(run: dict) -> str | None:
+    """Why a run crashed, or which runs' policies it only scores again."""
+    return f"scores {', '.join(run['scored_from'])}" if run["scored_from"] else run["reason"]
+
+
 def _steps(run: dict) -> str:
-    """How many steps a run has gone, of how many where its recipe says: an imported one does not."""
+    """How many steps a run has gone, of how many where its recipe says: an imported one, or a scoring, does not."""
+    if run["scored_from"]:
+        return ""
     return f"{run['last_step'] or 0}" + (f"/{run['steps']}" if run["steps"] is not None else "")

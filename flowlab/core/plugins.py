@@ -39,6 +39,9 @@ TABLE: dict[str, dict[str, str]] = {
         "single": "flowlab.evaluate.readouts:Single",
         "meank": "flowlab.evaluate.readouts:MeanK",
         "mediank": "flowlab.evaluate.readouts:MedianK",
+        "mode": "flowlab.evaluate.mode_readouts:Mode",
+        "mode-medoid": "flowlab.evaluate.mode_readouts:ModeMedoid",
+        "mode-waypoint": "flowlab.evaluate.mode_readouts:ModeWaypoint",
     },
 }
 
@@ -101,7 +104,9 @@ class Executor(Protocol):
 class Readout(Protocol):
     """How K draws become one chunk: the same each time, for all frames at once, changing nothing that it is given."""
 
-    name: str  # of the metric rows; letters, digits, _ and -
+    @property
+    def name(self) -> str:
+        """Of the metric rows: letters, digits, _ and -. A plain attribute will do."""
 
     def __call__(self, draws: "NDArray[np.float32]", frames: Any) -> "NDArray[np.float32]":
         """Raw draws (N, K, H, A) for N frames -> one chunk per frame (N, H, A), both float32.

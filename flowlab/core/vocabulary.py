@@ -20,6 +20,9 @@ CHANNEL_RANGES = {"gas": (0.0, 1.0), "brake": (0.0, 1.0), "steering": (-1.0, 1.0
 MERGED, MERGED_FROM = "longitudinal", ("gas", "brake")
 """The model channel that stands for the first of two raw channels minus the second."""
 
+PEDALS = ("gas", "brake")
+"""The channels that one chunk should not hold both of at once, where [selection] names no others."""
+
 VARIANTS = ("normal", "no-history")
 WAYPOINT_TOKENS, IMAGE_TOKENS = "waypoints", "image"
 """Token groups that a decoder's settings may ask for by name."""
@@ -55,17 +58,24 @@ DEFAULT_SLICES: dict[str, dict[str, str | float]] = {
 }
 """The tables of [slices] where experiments.toml has none and there is a channel of that name."""
 
-TAKEN_SLICES = (OVERALL, "time", "slot", "train", "drive")
+TAKEN_SLICES = (OVERALL, "time", "slot", "train", "drive", "lag")
 """Names that a slice of [slices] may not have: they stand for other places that a metric is taken over."""
 
 CHUNK_READOUTS = ("single", "meank", "mediank")
 """What makes one chunk of K draws, which every metric can be taken of."""
 
+MODE_READOUTS = ("mode", "mode-medoid", "mode-waypoint")
+"""What makes one chunk by the modes of [selection]: they are there where its channel is."""
+
+BOUNDS = ("oracle-mode", "best-draw")
+"""Readouts that choose by the truth, so that no policy can be read out so; those of voting are vote-bound-*."""
+
 SINGLE_MEAN = "single-mean"
 """The mean over the K draws of each one's own error, which the published code calls single. No chunk has that error."""
 
-READOUTS = (*CHUNK_READOUTS, SINGLE_MEAN)
-"""The readouts that a rule may name."""
+READOUTS = (*CHUNK_READOUTS, SINGLE_MEAN, *MODE_READOUTS)
+"""The readouts that a rule may name: neither bounds, nor meank-1 ..., which are meank of another evaluation, nor votes,
+whose names hold a setting."""
 
 BASELINES = ("repeat-last", "train-median")
 """Readouts that need no policy."""
@@ -89,6 +99,9 @@ FINAL_STEP = -1
 RUN_STATES = ("registered", "running", "interrupted", "finished", "crashed")
 TELLING_EVENTS = ("registered", "started", "interrupted", "finished", "crashed")
 """Events that tell a run's state; `started` makes it `running`."""
+SCORED_FROM = "scored-from"
+"""The tag of a scoring that names the run whose policy it is: a run's numbers under another evaluation, untrained."""
+
 CONTROL = "control"
 """The name of the reference recipe's runs."""
 

@@ -1,5 +1,6 @@
 """How K draws become one chunk."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,11 @@ from flowlab.core.errors import PluginError
 from flowlab.core.plugins import Readout, resolve, told
 from flowlab.core.vocabulary import CHUNK_READOUTS
 from flowlab.evaluate.frames import ValidationFrames
+from flowlab.evaluate.mode_readouts import BestDraw, Mode, ModeMedoid, ModeWaypoint, OracleMode
+from flowlab.evaluate.voting import Vote, votes
+from flowlab.study.selection import SelectionSettings
+
+LADDER = re.compile(r"meank-([1-9][0-9]{0,6})")
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,33 @@ class MedianK:
         return np.median(draws, axis=1).astype(np.float32)
 
 
-def build_readout(name: str) -> Readout:
+@dataclass(frozen=True)
+class MeanFirst:
+    """The mean of the first `num` draws, summed in float64; of all where there are fewer."""
+
+    num: int
+
+    @property
+    def name(self) -> str:
+        return f"meank-{self.num}"
+
+    def __call__(self, draws: NDArray[np.float32], frames: ValidationFrames) -> NDArray[np.float32]:
+        del frames
+        return draws[:, : self.num].mean(axis=1, dtype=np.float64).astype(np.float32)
+
+
+def build_readout(name: str, selection: SelectionSettings | None = None, clip: bool = False) -> Readout:
     """The readout called `name`: one of flowlab's own, or a plug-in, a class without arguments or an object.
 
-    Raises UnknownNameError with the nearest name, and PluginError for a plug-in that is no Readout.
+    `selection`: the study's; without it there are neither bounds nor voting, and modes are told by the defaults.
+    `clip`: as in `own_readouts`. Raises UnknownNameError with the nearest name, and PluginError for a plug-in that is
+    no Readout.
     """
+    if found := LADDER.fullmatch(name):
+        return MeanFirst(int(found[1]))
+    for readout in selection_readouts(selection, clip) if selection else ():
+        if readout.name == name:
+            return readout
     found = resolve("readouts", name)
     try:
         readout = found() if isinstance(found, type) else found
@@ -66,9 +94,30 @@ def build_readout(name: str) -> Readout:
     return readout
 
 
-def own_readouts() -> list[Readout]:
-    """The readouts that every run is scored with, in a fixed order; rules may name them.
+def ladder(num_draws: int) -> list[Readout]:
+    """`meank-1`, `meank-2`, `meank-4`, ... below K; all K draws are `meank`."""
+    return [MeanFirst(2**power) for power in range(num_draws.bit_length()) if 2**power < num_draws]
 
-    `single-mean` is none of them: it is no chunk (see `score_each_draw`).
+
+def mode_readouts(selection: SelectionSettings) -> list[Readout]:
+    """The readouts by modes that rules may name."""
+    return [Mode(selection), ModeMedoid(selection), ModeWaypoint(selection)]
+
+
+def selection_readouts(selection: SelectionSettings, clip: bool = False) -> list[Readout]:
+    """Everything that is there because draws can be selected: modes, votes of each kind and temperature, and bounds.
+
+    `clip`: a bound compares with the truth what is within the actuators' ranges.
     """
-    return [build_readout(name) for name in CHUNK_READOUTS]
+    voted: list[Readout] = [Vote(selection, name) for name in votes(selection)]
+    return [*mode_readouts(selection), *voted, OracleMode(selection, clip), BestDraw(selection, clip)]
+
+
+def own_readouts(selection: SelectionSettings | None, num_draws: int, clip: bool = False) -> list[Readout]:
+    """The readouts that every run of `num_draws` draws is scored with, in a fixed order.
+
+    `selection` is the study's, None where the drives do not have its channel. `single-mean` is none of them: it is no
+    chunk (see `score_each_draw`).
+    """
+    plain = [build_readout(name) for name in CHUNK_READOUTS]
+    return [*plain, *ladder(num_draws), *(selection_readouts(selection, clip) if selection else ())]

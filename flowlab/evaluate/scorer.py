@@ -19,6 +19,7 @@ from flowlab.policy.action_space import ActionSpace
 from flowlab.policy.decoder import AnyDecoder
 from flowlab.policy.objectives import Objective
 from flowlab.study.recipe import EvaluationSettings
+from flowlab.study.selection import SelectionSettings
 
 LOOKED_AT = ("l1", "maneuver_l1", "maneuver_fraction", "maneuver_slot_l1", "maneuver_slot_fraction")
 """What of one draw per frame is reported while training goes on."""
@@ -32,6 +33,7 @@ class Scorer:
     definitions: MetricDefinitions
     space: ActionSpace
     settings: EvaluationSettings
+    selection: SelectionSettings | None = None  # the study's, where the drives have its channel
 
     def draw(self, objective: Objective, decoder: AnyDecoder, progress: Progress = SILENT) -> NDArray[np.floating]:
         """Draws in model space (R, N, K, h, M), as they are kept."""
@@ -43,8 +45,13 @@ class Scorer:
 
     def rows(self, draws: NDArray[np.float32]) -> list[MetricRow]:
         """Every metric of every readout of one run's draws (N, K, H, A). Raises DivergedError if one is not finite."""
-        read_out = [row for readout in own_readouts() for row in self._score(readout, draws)]
+        readouts = own_readouts(self.selection, self.settings.draws, self.settings.clip)
+        read_out = [row for readout in readouts for row in self._score(readout, draws)]
         return read_out + score_each_draw(draws, self.frames, self.definitions, clip=self.settings.clip)
+
+    def rows_of(self, readout: Readout, draws: NDArray[np.float32]) -> list[MetricRow]:
+        """Every metric of one readout of one run's draws (N, K, H, A)."""
+        return self._score(readout, draws)
 
     def baseline_rows(self, train_action: NDArray[np.float32]) -> list[MetricRow]:
         """Every metric of each baseline, from the train split's raw chunks (N_train, H, A)."""

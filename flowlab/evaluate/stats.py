@@ -49,8 +49,7 @@ class Stats:
 
     @classmethod
     def from_json(cls, value: dict) -> "Stats":
-        transform = _transform_from_json(value["transform"])
-        space = ActionSpace(tuple(value["raw_channels"]), tuple(value["channels"]), transform)
+        space = space_from_json(value)
         density = LabelDensity(np.array(value["label_density"]["top"]), np.array(value["label_density"]["share"]))
         return cls(space, density, value["thresholds"])
 
@@ -74,6 +73,11 @@ def space_to_json(space: ActionSpace) -> dict[str, Any]:
         "channels": list(space.channels),
         "transform": _transform_to_json(space.transform),
     }
+
+
+def space_from_json(value: dict[str, Any]) -> ActionSpace:
+    """What `space_to_json` wrote."""
+    return ActionSpace(tuple(value["raw_channels"]), tuple(value["channels"]), _transform_from_json(value["transform"]))
 
 
 def _transform_to_json(transform: Transform) -> dict[str, Any]:

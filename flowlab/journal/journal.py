@@ -165,17 +165,25 @@ def read_journal(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int
 def last_word(path: Path) -> str:
     """The kind of the last line that says how a run stands (started, finished, crashed); "" if none does.
 
-    Only the journal's end is read: after either last word a run writes nothing but a few short lines.
+    The journal is read from its end: after either last word a run writes a few short lines, or what it was scored
+    with later.
     """
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - END_BYTES))
-            content = file.read()
+            size = file.seek(0, os.SEEK_END)
+            num_bytes = END_BYTES
+            while True:
+                file.seek(max(0, size - num_bytes))
+                content = file.read(num_bytes)
+                lines = parse_lines(content[: content.rfind(b"\n") + 1], 0)  # the first may be half a line
+                for line in reversed(lines):
+                    if line.fields.get("kind") in ("started", *LAST_WORDS):
+                        return line.fields["kind"]
+                if num_bytes >= size:
+                    return ""
+                num_bytes *= 8
     except OSError:
         return ""
-    lines = parse_lines(content[: content.rfind(b"\n") + 1], 0)  # the first may be half a line: it says nothing
-    kinds = [line.fields.get("kind", "") for line in lines]
-    return next((kind for kind in reversed(kinds) if kind in ("started", *LAST_WORDS)), "")
 
 
 def digest_part(content: bytes) -> str:

@@ -64,6 +64,19 @@ class RunJournal(Journal):
     started = _writes(run_lines.Started)
     finished = _writes(run_lines.Finished)
 
+    def whole(
+        self, registered: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]], rows: Iterable[MetricRow]
+    ) -> None:
+        """All that a finished run says, by one write: a journal has the whole of it or nothing."""
+        told = [row._replace(value=float(row.value), step=int(row.step)) for row in rows]
+        lines: list[tuple[type[JournalLine], dict[str, Any]]] = [
+            (run_lines.Registered, dict(registered)),
+            *((run_lines.Started, dict(attempt)) for attempt in attempts),
+            (run_lines.Metrics, {"rows": told}),
+            (run_lines.Finished, {}),
+        ]
+        self.append_all([_told(self, kind, fields) for kind, fields in lines])
+
     def metrics(self, rows: Iterable[MetricRow]) -> None:
         told = [row._replace(value=float(row.value), step=int(row.step)) for row in rows]
         _write(self, run_lines.Metrics, {"rows": told})

@@ -20,21 +20,18 @@ from flowlab.policy.action_space import ActionSpace
 from flowlab.study.recipe import EvaluationSettings
 
 
-def tell_draws(
-    whose: Mapping[str, Any], settings: EvaluationSettings, deterministic: bool, space: ActionSpace
-) -> dict[str, Any]:
+def tell_draws(whose: Mapping[str, Any], settings: EvaluationSettings, space: ActionSpace) -> dict[str, Any]:
     """What a bank says of itself, for people and for `kept_draws`: whose draws they are, and how they were made.
 
     `whose`: study, run_id, lever, seed, step and policy_digest.
     """
-    made = {"evaluation": of_draws(settings, deterministic), "action_space": space_to_json(space)}
+    made = {"evaluation": of_draws(settings), "action_space": space_to_json(space)}
     return {**whose, "model_channels": list(space.channels), **made}
 
 
-def of_draws(settings: EvaluationSettings, deterministic: bool) -> dict[str, Any]:
-    """What of an evaluation draws depend on. A deterministic policy has one draw and no noise."""
-    told = settings.model_dump(mode="json", exclude={"clip"})
-    return {"draws": 1, "precision": told["precision"]} if deterministic else told
+def of_draws(settings: EvaluationSettings) -> dict[str, Any]:
+    """What of an evaluation draws depend on: all but what is done with them afterwards."""
+    return settings.model_dump(mode="json", exclude={"clip"})
 
 
 def bank_name(wanted: dict[str, Any], frames: ValidationFrames) -> str:
@@ -89,7 +86,7 @@ def draws_of(
     """
     frames = checkpoint.frames() if frames is None else frames
     policy = checkpoint.policy
-    told = tell_draws(checkpoint.whose, settings, policy.objective.deterministic, checkpoint.space)
+    told = tell_draws(checkpoint.whose, settings, checkpoint.space)
     wanted = {key: told[key] for key in ("policy_digest", "evaluation")}
     kept = kept_draws(checkpoint.folder, wanted, frames, progress)
     if kept is not None:

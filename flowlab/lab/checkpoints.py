@@ -5,6 +5,7 @@ stats by the digest of the recipe that the run registered.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,8 @@ from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit, open_cache
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, unknown_name
+from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, PolicyError, unknown_name
+from flowlab.core.vocabulary import SCORED_FROM
 from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
 from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path
 from flowlab.journal.journal import RUN_JOURNAL, last_word, read_lines
@@ -24,14 +26,18 @@ from flowlab.lab.ground import name_recipe
 from flowlab.lab.policies import KeptPolicy, load_policy_of, policy_path
 from flowlab.policy.action_space import ActionSpace
 from flowlab.policy.build import seen_tokens
-from flowlab.study.recipe import Recipe
+from flowlab.study.recipe import EvaluationSettings, Recipe
 from flowlab.study.study import Study
+from flowlab.study.versions import read_recorded
 from flowlab.train.checkpoint import POLICY_FILE
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A run's policy after `policy.step` steps, with the cache and the stats that it was trained from."""
+    """A run's policy after `policy.step` steps, with the cache and the stats that it was trained from.
+
+    Of a scoring, the policy is its source's, and the record, with the way to evaluate, its own.
+    """
 
     study: Study
     record: dict[str, Any]  # what the run registered: recipe, lever, seed, digests, evaluation
@@ -46,8 +52,8 @@ class Checkpoint:
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
-        return self.study.runs / self.run_id
+        """The folder of the run that trained the policy: of a scoring, that of its source."""
+        return self.study.runs / self.policy.facts.run_id
 
     @cached_property
     def policy_digest(self) -> str:
@@ -58,12 +64,23 @@ class Checkpoint:
     @property
     def whose(self) -> dict[str, Any]:
         """Whose policy it is, for what is made from it."""
-        told = {name: self.record[name] for name in ("study", "run_id", "lever", "seed")}
-        return told | {"step": self.policy.step, "policy_digest": self.policy_digest}
+        told = {name: self.record[name] for name in ("study", "lever", "seed")}
+        return told | {
+            "run_id": self.policy.facts.run_id,
+            "step": self.policy.step,
+            "policy_digest": self.policy_digest,
+        }
 
     @property
     def recipe(self) -> Recipe:
+        """As the policy was trained."""
         return self.policy.facts.recipe
+
+    @property
+    def evaluation(self) -> EvaluationSettings:
+        """As the run's numbers were made."""
+        tables = read_recorded(self.record["recipe"])
+        return EvaluationSettings.model_validate(tables["evaluation"])
 
     @property
     def space(self) -> ActionSpace:
@@ -112,22 +129,24 @@ class Checkpoint:
         )
 
 
-def find_runs(study: Study, names: Sequence[str], lever: str | None = None) -> list[str]:
-    """The ids of finished runs that kept their policy: those whose ids begin with `names`, or all of a lever's.
+def find_runs(study: Study, names: Sequence[str], lever: str | None = None, everything: bool = False) -> list[str]:
+    """The ids of finished runs: those whose ids begin with `names`, all of a lever's, or all that kept a policy.
 
-    Raises UnknownNameError for a name that no run or several runs begin with, MissingError for a run that kept none.
+    A scoring stands for the run that it scores. Raises UnknownNameError for a name that no run or several runs begin
+    with, MissingError where there is no such run.
     """
     records = {folder.name: record for folder, record in _registered(study)}
     chosen = [_find_one(name, records) for name in names]
-    if lever is not None:
-        of_lever = [run_id for run_id, record in records.items() if record["lever"] == lever]
-        chosen += [run_id for run_id in of_lever if is_finished(study.runs / run_id)]
-        if not chosen:
-            levers = sorted({record["lever"] for record in records.values()})
-            raise MissingError(
-                f"lever {lever!r} has no finished run here; there are runs of {', '.join(levers) or 'none'}. "
-                f"Train some: flowlab run --lever {lever}"
-            )
+    if everything or lever is not None:
+        asked = [run_id for run_id, record in records.items() if everything or record["lever"] == lever]
+        chosen += [run_id for run_id in asked if is_finished(study.runs / run_id)]
+    if not chosen:
+        levers = sorted({record["lever"] for record in records.values()})
+        what = f"lever {lever!r} has" if lever is not None else "the study has"
+        raise MissingError(
+            f"{what} no finished run here; there are runs of {', '.join(levers) or 'nothing'}. Train some: "
+            f"flowlab run --lever {lever or 'NAME'} --seeds A,B"
+        )
     return list(dict.fromkeys(chosen))
 
 
@@ -137,13 +156,15 @@ def is_finished(folder: Path) -> bool:
 
 
 def _find_one(name: str, records: dict[str, dict[str, Any]]) -> str:
+    """The run that one name means. Scorings begin like their source: several of one policy mean that one."""
     if name in records:
-        return name
+        return source_of(records[name])
     found = [run_id for run_id in records if run_id.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise unknown_name("run", name, found, "runs/, where several begin so")
+    sources = sorted({source_of(records[run_id]) for run_id in found})
+    if len(sources) == 1:
+        return sources[0]
+    if sources:
+        raise unknown_name("run", name, sources, "runs/, where several begin so")
     raise unknown_name("run", name, records, "runs/")
 
 
@@ -173,23 +194,45 @@ def open_checkpoint(
     record = read_registered(study.runs / run_id)
     if record is None:
         raise unknown_name("run", run_id, [folder.name for folder, _ in _registered(study)], "runs/")
-    device = device or torch.device("cpu")
-    policy = load_policy_of(study.runs / run_id, step, device)
+    trained_id = source_of(record)
+    trained = record if trained_id == run_id else read_registered(study.runs / trained_id)
+    if trained is None:
+        raise MissingError(f"run {run_id} is a scoring of {trained_id}, which is not in {study.runs}. Restore it")
+    policy = load_policy_of(study.runs / trained_id, step, device or torch.device("cpu"))
     cache = open_cache(study.caches / f"{record['cache_id']}.zarr", expect_id=record["cache_id"])
-    stats = _proved_stats(study, policy.facts.recipe, record, cache)
-    return Checkpoint(study, record, policy, cache, stats, device)
+    stats = proved_stats(study, policy.facts.recipe, trained)
+    return Checkpoint(study, record, policy, cache, stats, device or torch.device("cpu"))
 
 
-def _proved_stats(study: Study, recipe: Recipe, record: dict[str, Any], own: Cache) -> Stats:
+def source_of(record: dict[str, Any]) -> str:
+    """The run that trained the policy of this one: itself, or the run that it is a scoring of.
+
+    Raises PolicyError for an ensemble, which has several.
+    """
+    sources = sources_of(record)
+    if len(sources) > 1:
+        raise PolicyError(
+            f"run {record['run_id']} is an ensemble of {', '.join(sources)}, each with a policy of its own. Name one"
+        )
+    return sources[0] if sources else record["run_id"]
+
+
+def sources_of(record: dict[str, Any]) -> list[str]:
+    """The runs whose policies a scoring is of; none for a run that was trained."""
+    tags = [tag.partition(":") for tag in record["tags"]]
+    return [run_id for taxonomy, _, run_id in tags if taxonomy == SCORED_FROM]
+
+
+def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Stats:
     """The stats whose digest makes the run's recipe digest: fitted on its own cache's train split or another's."""
-    for cache in (own, *(cache for cache in _caches(study) if cache.cache_id != own.cache_id)):
-        if cache.channels != own.channels:
-            continue
+    own = record["cache_id"]
+    for cache in sorted(_caches(study), key=lambda cache: cache.cache_id != own):
         by = (recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon)
         stats = load_stats(stats_path(study.caches, cache.cache_id, *by))
         if stats is None:
-            stats = fit_stats(*by, cache.channels, cache.split("train", variants=()).action)
-        if name_recipe(recipe, own.cache_id, stats.digest()) == record["recipe_digest"]:
+            with suppress(CacheMismatchError):  # of other channels
+                stats = fit_stats(*by, cache.channels, cache.split("train", variants=()).action)
+        if stats is not None and name_recipe(recipe, own, stats.digest()) == record["recipe_digest"]:
             return stats
     raise CacheMismatchError(
         f"run {record['run_id']} was trained with fitted stats, or a plug-in, that are not here: none of the caches' "

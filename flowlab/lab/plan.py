@@ -84,9 +84,14 @@ def plan_owed(
 
 def identify(study: Study, ground: Ground, lever: str, seed: int) -> str:
     """A readable run id that changes with all that makes another run, the control that it pairs with included."""
-    digests = [ground.recipe_digest(lever, study.recipe(lever)), ground.base.control_digest]
-    digest = digest_json([study.name, lever, seed, *digests])
-    return f"{lever}-{seed}-{digest[:8]}"
+    return name_run(
+        study.name, lever, seed, ground.recipe_digest(lever, study.recipe(lever)), ground.base.control_digest
+    )
+
+
+def name_run(study: str, lever: str, seed: int, recipe_digest: str, control_digest: str) -> str:
+    """The id of the run of that recipe at that seed, against that control."""
+    return f"{lever}-{seed}-{digest_json([study, lever, seed, recipe_digest, control_digest])[:8]}"
 
 
 def replicate_id(run_id: str, replicate: int) -> str:

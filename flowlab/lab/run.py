@@ -28,6 +28,7 @@ from flowlab.lab.run_dir import RunDir
 from flowlab.lab.sharing import take_free
 from flowlab.policy.build import seen_tokens
 from flowlab.study.lever import changed_keys
+from flowlab.study.selection import selection_for
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.checkpoint import Resume, policy_of
 from flowlab.train.cohort import Cohort, Run, group_into_cohorts
@@ -132,7 +133,8 @@ def run_cohort(
         definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
         truth = torch.from_numpy(frames.truth).to(device)
         validation = validation_data(frames.condition, truth, stats.space, recipe.evaluation.bank_seed, horizon)
-    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation)
+    selection = selection_for(study.file.selection, frames.channels)
+    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation, selection)
     slots, channels = data.action.shape[1], stats.space.channels
     facts = [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
     kept = [out.resume(recipe.train.steps) for out in outs]
@@ -284,8 +286,7 @@ def finish(
             step = own.recipe.train.steps
             digest = out.save_policy(policy_of(trained.decoder, position), own.to_metadata(step))
             whose = {"study": study_name, "run_id": run.run_id, "lever": run.lever, "seed": run.seed, "step": step}
-            deterministic = trained.objective.deterministic
-            told = tell_draws(whose | {"policy_digest": digest}, scorer.settings, deterministic, scorer.space)
+            told = tell_draws(whose | {"policy_digest": digest}, scorer.settings, scorer.space)
             out.save_draws(bank_of(draws[position], scorer.frames, told), scorer.frames)
             out.journal.finished()
         out.forget_resume()

@@ -136,9 +136,14 @@ class RunDir:
         self._artifact(path.name, digest, path.stat().st_size)
         return digest
 
-    def save_draws(self, bank: DrawBank, frames: ValidationFrames) -> None:
+    def scored(self, record: dict[str, Any], attempts: list[dict[str, Any]], rows: list[MetricRow]) -> None:
+        """The whole life of a run that was not trained but scored: registered, attempted, measured, finished."""
+        self.journal.whole(record, attempts, rows)
+        self.write_record(record)
+
+    def save_draws(self, bank: DrawBank, frames: ValidationFrames, name: str = BANK_FILE) -> None:
         """The draws for these frames, whole or not at all."""
-        path = self.path / BANK_FILE
+        path = self.path / name
         write_bank(path, bank, frames)
         self._artifact(path.name, digest_bank(path), sum(file.stat().st_size for file in bank_files(path)))
 

@@ -7,11 +7,13 @@ from flowlab.core.vocabulary import (
     DEFAULT_CHANNEL,
     ERROR_METRICS,
     METRICS,
+    MODE_READOUTS,
     OVERALL,
     READOUTS,
     SINGLE_MEAN,
 )
 from flowlab.study.document import FILE_NAME
+from flowlab.study.selection import selection_for
 from flowlab.study.settings import MetricKey, StudyFile, source_channels
 from flowlab.study.slices import frame_slices, slices_for, slot_slices
 
@@ -39,7 +41,13 @@ def _require_number(where: str, key: MetricKey, file: StudyFile) -> None:
             f"{FILE_NAME}: {where}: the readout {SINGLE_MEAN!r} is a mean of errors and no chunk, so it has no "
             f"{key.metric}. Name another readout: {', '.join(CHUNK_READOUTS)}."
         )
-    _require_channel(where, key, source_channels(file.drives))
+    channels = source_channels(file.drives)
+    if key.readout in MODE_READOUTS and selection_for(file.selection, channels) is None:
+        raise StudyError(
+            f"{FILE_NAME}: {where}: the readout {key.readout!r} needs a channel whose draws have modes, and the drives "
+            f"have no {DEFAULT_CHANNEL}. Add a table [selection] with channel = one of {', '.join(channels or ())}."
+        )
+    _require_channel(where, key, channels)
     _require_slice(where, key, file)
 
 

@@ -10,6 +10,7 @@ from flowlab.core.plugins import locate
 from flowlab.core.types import join_slice
 from flowlab.core.vocabulary import CHANNELS, DEFAULT_CHANNEL
 from flowlab.study.recipe import LARGEST_SEED, Frozen, Recipe
+from flowlab.study.selection import SelectionSettings
 from flowlab.study.slices import SliceName, SliceSettings
 
 KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
@@ -376,6 +377,7 @@ class StudyFile(Inputs):
 
     study: StudyTable
     slices: dict[SliceName, SliceSettings] | None = None
+    selection: SelectionSettings | None = None
     control: Recipe = Recipe()
     levers: dict[KebabName, LeverSettings] = {}
     rules: dict[KebabName, RuleSettings]

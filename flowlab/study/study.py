@@ -1,6 +1,7 @@
 """Finds and reads a study: the folder with experiments.toml and everything that its file says."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from flowlab.study.document import FILE_NAME, read_document
 from flowlab.study.lever import flat_keys, idle_keys, pull, twin_keys
 from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
-from flowlab.study.recipe import Recipe, model_channels
+from flowlab.study.recipe import EvaluationSettings, Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
+from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.settings import DriveViTSettings, Inputs, StudyFile, source_channels
 from flowlab.study.setup import Setup
 from flowlab.study.slices import SliceSettings, slices_for
@@ -70,6 +72,17 @@ class Study:
         """The control's recipe."""
         return self.base.recipe
 
+    def evaluated(self, changes: Mapping[str, Any]) -> "Study":
+        """This study with other settings of [control.evaluation]. Raises StudyError for one that cannot be."""
+        settings = self.file.control.evaluation
+        try:
+            other = EvaluationSettings.model_validate(settings.model_dump() | dict(changes))
+        except ValidationError as error:
+            why = sentence(error, EvaluationSettings, dict(changes))
+            raise StudyError(f"an evaluation cannot be so: {why}") from None
+        control = self.file.control.model_copy(update={"evaluation": other})
+        return replace(self, file=self.file.model_copy(update={"control": control}))
+
     @property
     def stacked(self) -> tuple[str, ...]:
         """The levers that the base has taken in, in their order."""
@@ -84,6 +97,11 @@ class Study:
     def slices(self) -> dict[str, SliceSettings]:
         """The slices by name, frame and slot slices in the file's order, or flowlab's own where the file has none."""
         return slices_for(self.file.slices, self.channels)
+
+    @property
+    def selection(self) -> SelectionSettings | None:
+        """How modes are told and selected by, or None where the drives lack the channel and the file has no table."""
+        return selection_for(self.file.selection, self.channels)
 
     @property
     def levers(self) -> tuple[str, ...]:
@@ -187,6 +205,7 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     study = Study(root.resolve(), file, version, given)
     _require_known_names(file)
     slices_for(file.slices, study.channels)
+    selection_for(file.selection, study.channels)
     require_numbers(file)
     unused = why_unused(file.control, given, file.windows.horizon, study.channels)
     if unused is not None:

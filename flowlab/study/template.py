@@ -264,6 +264,13 @@ variants = ["normal", "no-history"]  # no-history: the past actions are zeroed b
 #   above = 0.5  # of the raw action; or below, or size_above and size_below of its size
 #   slots = "any"  # some slot of the frame; or all
 
+# Modes: the draws of a frame are two if there is a gap between them. These are the values without the table.
+#
+#   [selection]
+#   channel = "steering"  # whose mean over a chunk tells the modes apart
+#   gap = 0.15  # they are two if the largest gap between the sorted draws is wider than this,
+#   minority = 0.125  # and the smaller side holds this share of the draws
+
 # The control: the recipe that every lever changes. A key left out has the published value.
 
 {why}

@@ -19,6 +19,7 @@ def made_frames(
     history: int = 2,
     history_action: NDArray | None = None,
     condition: torch.Tensor | None = None,
+    waypoints: NDArray | None = None,
 ) -> ValidationFrames:
     """Frames of that truth (N, H, A), numbered from 0 on the first drive unless `drive` and `now` say otherwise."""
     num = len(truth)
@@ -35,6 +36,6 @@ def made_frames(
         time_us=frame_index * 100_000,
         history_action=history_action,
         speed_mps=np.full((num, history), 10.0, np.float32),
-        waypoints=None,
+        waypoints=waypoints,
         condition=torch.zeros(num, 0, 0, dtype=torch.float16) if condition is None else condition,
     )

@@ -6,9 +6,11 @@ from hypothesis.extra.numpy import arrays
 
 from flowlab.core.errors import PluginError, UnknownNameError
 from flowlab.core.plugins import TABLE
-from flowlab.core.vocabulary import CHUNK_READOUTS, READOUTS
+from flowlab.core.vocabulary import BOUNDS, CHUNK_READOUTS, MODE_READOUTS, READOUTS
 from flowlab.evaluate.conformance import ReadoutConformance
-from flowlab.evaluate.readouts import MeanK, MedianK, Single, build_readout, own_readouts
+from flowlab.evaluate.mode_readouts import Mode
+from flowlab.evaluate.readouts import MeanFirst, MeanK, MedianK, Single, build_readout, own_readouts
+from flowlab.study.selection import SelectionSettings
 from tests.evaluate.made_frames import made_frames
 
 CHUNKS = arrays(np.float32, st.tuples(*[st.integers(1, 4)] * 3), elements=st.floats(-1, 1, width=32))
@@ -32,6 +34,11 @@ class TestMeanKConforms(ReadoutConformance):
 class TestMedianKConforms(ReadoutConformance):
     def readout(self):
         return MedianK()
+
+
+class TestMeanFirstConforms(ReadoutConformance):
+    def readout(self):
+        return MeanFirst(2)
 
 
 def test_single_is_the_first_draw():
@@ -64,9 +71,36 @@ def test_no_chunk_is_nearer_to_the_draws_than_mediank(draws, other):
 
 
 def test_the_readouts_that_rules_may_name_are_those_of_the_table_and_one_that_is_no_chunk():
-    assert tuple(TABLE["readouts"]) == CHUNK_READOUTS
-    assert tuple(readout.name for readout in own_readouts()) == CHUNK_READOUTS
-    assert (*CHUNK_READOUTS, "single-mean") == READOUTS
+    assert tuple(TABLE["readouts"]) == (*CHUNK_READOUTS, *MODE_READOUTS)
+    assert (*CHUNK_READOUTS, "single-mean", *MODE_READOUTS) == READOUTS
+
+
+def test_every_run_is_scored_with_a_ladder_up_to_its_draws_and_with_selection_where_there_are_modes():
+    selection = SelectionSettings(vote_temperatures=(0.5,))
+    rungs = ("meank-1", "meank-2", "meank-4")
+    votes = ("vote-committed-0_5", "vote-gated-0_5", "vote-bound-0_5")
+    assert tuple(readout.name for readout in own_readouts(None, 8)) == (*CHUNK_READOUTS, *rungs)
+    assert tuple(readout.name for readout in own_readouts(selection, 1)) == (
+        *CHUNK_READOUTS,
+        *MODE_READOUTS,
+        *votes,
+        *BOUNDS,
+    )
+
+
+@pytest.mark.parametrize("readout", own_readouts(SelectionSettings(), 4), ids=lambda readout: readout.name)
+def test_a_readout_is_built_by_its_name(readout):
+    assert build_readout(readout.name, SelectionSettings()) == readout
+
+
+def test_modes_are_told_as_the_study_says():
+    assert build_readout("mode", SelectionSettings(gap=0.5)).settings.gap == 0.5
+    assert build_readout("mode") == Mode()
+
+
+def test_a_rung_is_the_mean_of_the_first_draws_and_of_all_where_there_are_fewer():
+    draws = np.array([1.0, 2.0, 6.0], dtype=np.float32).reshape(1, 3, 1, 1)
+    assert [read_out(MeanFirst(num), draws).item() for num in (1, 2, 3, 4)] == [1.0, 1.5, 3.0, 3.0]
 
 
 def test_an_unknown_readout_names_the_nearest():

@@ -152,7 +152,7 @@ EDITS = [
     (
         'slice = "spike_frame"',
         'slice = "overall", readout = "mean"',
-        "did you mean 'meank'? Known: meank, mediank, single,",
+        "did you mean 'meank'? Known: meank, mediank, mode,",
     ),
     (
         'slice = "spike_frame"',

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import StudyError, UnknownNameError
-from flowlab.core.vocabulary import READOUTS, TAKEN_SLICES
+from flowlab.core.vocabulary import CHUNK_READOUTS, SINGLE_MEAN, TAKEN_SLICES
 from flowlab.study.document import parse_document
 from flowlab.study.rule import Rule, largest_difference, require_sealable
 from flowlab.study.settings import MetricKey, PluginDrives, StudyFile
@@ -136,7 +136,7 @@ def test_clip_may_be_turned_off_where_it_would_do_nothing(arm):
     assert not study.control.evaluation.clip
 
 
-@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("readout", [*CHUNK_READOUTS, SINGLE_MEAN])
 def test_a_rule_may_look_at_maneuver_slots_of_any_readout(arm, readout):
     primary = f'metric = "maneuver_slot_l1", channel = "gripper", slice = "overall", readout = "{readout}"'
     study = arm('channel = "gripper", slice = "closing"', primary)

@@ -28,7 +28,7 @@ def recordings(root, drives=SEVEN):
 def test_the_slice_that_is_shown_as_a_comment_is_one(tmp_path):
     path = write_study(tmp_path / "study", "synthetic", None, None)
     comment = [line.removeprefix("#   ") for line in path.read_text().splitlines() if line.startswith("#   ")]
-    table = "\n".join(comment[comment.index("[slices.sharp_right]") :])
+    table = "\n".join(comment[comment.index("[slices.sharp_right]") : comment.index("[selection]")])
     sharp = SliceSettings.model_validate(tomllib.loads(table)["slices"]["sharp_right"])
     assert sharp.to_json() == {"channel": "steering", "above": 0.5, "slots": "any"}
 
