@@ -68,7 +68,8 @@ def diagnose(
     for sentence in (done.diagnosis.asks, *done.diagnosis.says):
         screen.print(fill(sentence, COLUMNS))
     for shown in done.diagnosis.tables:
-        screen.print(f"\n{fill(shown.title, COLUMNS)}", table(shown.columns, shown.rows), sep="\n", end="")
+        screen.print(f"\n{fill(shown.title, COLUMNS)}")
+        screen.print(table(shown.columns, shown.rows), end="")
     picture = done.picture.relative_to(found.root) if done.picture.is_relative_to(found.root) else done.picture
     kept = (
         "none: of some frames only" if frames is not None else f"{len(done.diagnosis.rows)}, {done.num_new} of them new"

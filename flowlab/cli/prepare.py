@@ -1,5 +1,6 @@
 """`flowlab drives|encoder|cache`: from recordings to a cache."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -133,7 +134,7 @@ def cache_build(
     for name, reason in found.overtaken.items() if lever is None else ():
         say(f"note: lever {name} is left out, it does not go with what is stacked: {reason}")
     done = prepare_caches(found, levers, choose_device(device.value), Bars())
-    facts = [describe_cache(one.path) | {"levers": list(one.levers)} for one in done]
+    facts = [describe_cache(one.path) | rank_of(one.path) | {"levers": list(one.levers)} for one in done]
     if as_json:
         print_json(facts[0] | {"caches": facts})
         return
@@ -141,8 +142,28 @@ def cache_build(
         state = "built" if one.is_new else "nothing to do, there is"
         windows = f"{fact['num_train']:,} train and {fact['num_val']:,} validation windows"
         say(f"{state} {one.path.relative_to(found.root)}: {windows}, for {shown_levers(one.levers)}")
+        if one.is_new:
+            told = (
+                f"{fact['effective_rank']:.1f} directions (effective rank over {fact['rank_windows']:,} train windows)"
+            )
+            say(f"its condition tokens vary in about {told}")
         if fact["dropped"]:
             say(f"dropped as not finite: {fact['dropped']}")
+
+
+def rank_of(path: Path) -> dict[str, Any]:
+    """The effective rank of a cache's condition tokens, and over how many windows: those of a few of its files.
+
+    Of a cache whose files are not what was written there is none; `flowlab cache verify` tells.
+    """
+    from flowlab.cache.cache import open_cache
+    from flowlab.evaluate.diagnose.rank import cache_rank
+
+    try:
+        rank, num_windows = cache_rank(open_cache(path))
+    except CacheCorruptError:
+        return {"effective_rank": None, "rank_windows": 0}
+    return {"effective_rank": round(rank, 2), "rank_windows": num_windows}
 
 
 def cache_list(study: StudyOption = None, as_json: JsonOption = False) -> None:
@@ -204,7 +225,7 @@ def cache_show(
     if verify:
         verify_cache(path, Bars())
         say("every chunk is as it was written")
-    facts = describe_cache(path)
+    facts = describe_cache(path) | rank_of(path)
     if as_json:
         print_json(facts)
     else:

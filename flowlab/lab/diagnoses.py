@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from flowlab.core.errors import DivergedError, unknown_name
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.vocabulary import DEFAULT_CHANNEL, DIAGNOSES
+from flowlab.core.vocabulary import DIAGNOSES
 from flowlab.evaluate.diagnose.attribution import attribution
 from flowlab.evaluate.diagnose.diagnosis import Diagnosis
 from flowlab.evaluate.diagnose.fan import fan
@@ -28,6 +28,7 @@ from flowlab.lab.banks import raw_draws
 from flowlab.lab.checkpoints import Checkpoint, find_runs, open_checkpoint
 from flowlab.lab.eyes import open_eyes
 from flowlab.lab.late_rows import add_rows
+from flowlab.study.selection import selection_for
 from flowlab.study.slices import slices_for
 from flowlab.study.study import Study
 
@@ -94,10 +95,12 @@ def subject_of(study: Study, checkpoint: Checkpoint) -> Subject:
 
 
 def channel_of(study: Study, channels: tuple[str, ...]) -> str:
-    """The channel that is looked at most closely: the primary's, else steering, else the last."""
-    return next(
-        (name for name in (study.file.study.primary.channel, DEFAULT_CHANNEL) if name in channels), channels[-1]
-    )
+    """The channel that is looked at most closely: that of [selection], else the primary's, else the last one."""
+    selection = selection_for(study.file.selection, channels)
+    if selection is not None:
+        return selection.channel
+    primary = study.file.study.primary.channel
+    return primary if primary in channels else channels[-1]
 
 
 def chosen_rows(subject: Subject, name: str, most_frames: int | None) -> NDArray[np.int64] | None:

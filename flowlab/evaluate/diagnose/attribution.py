@@ -83,8 +83,9 @@ def _says(subject: Subject, groups: list[str], rows: list[MetricRow]) -> tuple[s
     worth = {group: value_of(rows, "attribution", subject.channel, OVERALL, group) or 0.0 for group in groups}
     most = max(groups[:-1], key=lambda group: worth[group])
     return (
-        f"With its own tokens the policy is {base:.4f} off in {subject.channel}, with all of another frame's "
-        f"{worth[ALL]:+.4f} more. It looks most at {most}: {worth[most]:+.4f}.",
+        f"With its own tokens the policy is {base:.4f} off in {subject.channel}; with all those of another frame "
+        f"{worth[ALL]:+.4f}.",
+        f"Of one group alone {most} changes it most: {worth[most]:+.4f}.",
     )
 
 

@@ -78,11 +78,13 @@ def _says(subject: Subject, rows: list[MetricRow], best: int) -> tuple[str, ...]
             f"Over all slots the mean of the draws is {abs(skill):.0%} {better} off in {subject.channel} than holding "
             f"the action of now."
         )
-    told.append(
-        f"Its {subject.channel} fits best what was driven in the very slot: it does not lag."
-        if best == 0
-        else f"Its {subject.channel} fits best what was driven {best} frames before: it copies the past."
-    )
+    if best == 0:
+        told.append(f"Its {subject.channel} fits best what was driven in the very slot: it does not lag.")
+    else:
+        told.append(
+            f"Its {subject.channel} fits best what was driven {best} frames before: it looks more like the past than "
+            f"like what came."
+        )
     return tuple(told)
 
 

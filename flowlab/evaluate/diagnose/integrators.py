@@ -121,12 +121,12 @@ def _table(subject: Subject, fine: Setting, settings: list[Setting]) -> Shown:
             one.evaluations,
             float(one.distance[column]),
             float(one.l1[column]),
-            f"{1000 * one.seconds:.1f}",
+            one.seconds,
         ]
         for one in (*settings, fine)
     ]
     title = f"{subject.channel}, beside {FINE[0]}/{FINE[1]}; times are of this machine, and in no ledger"
-    return Shown(title, ("solver", "evaluations", "distance", "l1", "ms per 1000 draws"), shown)
+    return Shown(title, ("solver", "evaluations", "distance", "l1", "s per 1000 draws"), shown)
 
 
 def _picture(subject: Subject, fine: Setting, settings: list[Setting]) -> str:
@@ -135,12 +135,12 @@ def _picture(subject: Subject, fine: Setting, settings: list[Setting]) -> str:
     values = {
         "distance to the fine draws, log10": [float(np.log10(max(one.distance[column], 1e-9))) for one in settings],
         "l1 of the mean of the draws": [float(one.l1[column]) for one in settings],
-        "ms per 1000 draws": [1000 * one.seconds for one in settings],
+        "seconds for 1000 draws": [one.seconds for one in settings],
     }
     for (title, found), (left, top, width) in zip(values.items(), grid(3, 3, 240, top=30), strict=True):
         reach = [*found, float(fine.l1[column])] if title.startswith("l1") else found
-        plot = Plot(left, top, width, 240, (-0.2, names[-1][0] + 0.2), around(reach, from_zero=title.startswith("ms")))
-        plot.axes(title, "evaluations of the decoder", subject.channel if "ms" not in title else "", names)
+        plot = Plot(left, top, width, 240, (-0.2, names[-1][0] + 0.2), around(reach, from_zero=title.startswith("sec")))
+        plot.axes(title, "evaluations of the decoder", subject.channel if "sec" not in title else "", names)
         for index, solver in enumerate(PER_STEP):
             line = [
                 (float(np.log2(one.evaluations)), value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from flowlab.evaluate.svg import INK, box, curve, document, line, text, ticks
 
 BLUE, ORANGE, GREEN, PINK, SKY, PALE, FAINT = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#BFD9EC", "#DDDDDD",
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#9CCBE8", "#DDDDDD",
 )  # fmt: skip
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, "#999999")
 """Of Okabe and Ito, in the order in which lines take them."""

@@ -1,5 +1,6 @@
 """In how many directions the condition tokens vary: their effective rank."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,7 @@ from flowlab.evaluate.diagnose.plot import BLUE, COLOURS, ORANGE, Plot, grid, le
 ASKS = "In how many directions do the condition tokens vary, and which of them hardly say anything?"
 BLOCK_ROWS = 4096
 MOST_NAMED = 16  # positions in the table; the picture has all
+LEAST = -4  # of log10 that the picture shows
 SAMPLE_CHUNKS = 2
 """Chunk files of a cache that its own line about the rank is taken from."""
 
@@ -131,9 +133,7 @@ def cache_rank(cache: Cache) -> tuple[float, int]:
     The first and the last of them hold other drives, so that it takes a moment whatever the cache's size. Raises
     CacheCorruptError for a file that is not what was written.
     """
-    layout = cache.layouts["train/condition/normal"] if "normal" in cache.variants else None
-    if layout is None:
-        return 0.0, 0
+    layout = cache.layouts["train/condition/normal"]
     chunks = list(layout.chunks())
     taken = sorted({round(i * (len(chunks) - 1) / max(SAMPLE_CHUNKS - 1, 1)) for i in range(SAMPLE_CHUNKS)})
     blocks = []
@@ -153,23 +153,29 @@ def _picture(
     found: Mapping[str, NDArray[np.float64]], ranks: Mapping[str, float], names: list[str], places: list[str]
 ) -> str:
     """The spectra of all tokens and of each group, and the rank at each position."""
-    left, right = grid(2, 2, 300, top=30)
     sets = [OVERALL, *names]
     parts = legend(62, 18, [(name, COLOURS[i % len(COLOURS)], "") for i, name in enumerate(sets)])
-    width = len(found[OVERALL])
-    plot = Plot(*left[:2], left[2], 300, (1, max(width, 2)), (-4, 0.1))
-    plot.axes("how strong each direction is", "direction, the strongest first", "log10 of the share of the largest")
+    ((left, top, width),) = grid(1, 1, 240, top=30)
+    plot = Plot(left, top, width, 240, (1, max(len(found[OVERALL]), 2)), (LEAST, 0.1))
+    plot.axes("how strong each direction is", "direction, the strongest first", "log10, beside the strongest", most=12)
     for index, name in enumerate(sets):
         values = found[name]
-        if values[0] > 0:
-            points = [(i + 1.0, float(np.log10(v / values[0]))) for i, v in enumerate(values) if v > 1e-4 * values[0]]
-            plot.curve(points, COLOURS[index % len(COLOURS)], 2)
-    bars = Plot(*right[:2], right[2], 300, (0.4, len(places) + 0.6), (0, 1.1 * max(1.0, *ranks.values())))
-    each = max(1, len(places) // 8)
-    bars.axes(
-        "effective rank at each position", "token", names=[(i + 1, n) for i, n in enumerate(places) if i % each == 0]
-    )
+        points = [(i + 1.0, math.log10(v / values[0])) for i, v in enumerate(values) if v > 10**LEAST * values[0]]
+        plot.curve(points, COLOURS[index % len(COLOURS)], 2)
+    top += 240 + 46 + 34
+    bars = Plot(left, top, width, 200, (0.4, len(places) + 0.6), (0, 1.1 * max(1.0, *ranks.values())))
+    bars.axes("effective rank of each token", "", names=_token_names(places))
     for index, name in enumerate(places):
         bars.bar(index + 1, ranks[name], 0.7, BLUE)
     bars.level(ranks[OVERALL], "all tokens", ORANGE)
-    return sheet([*parts, *plot.parts, *bars.parts], right[1] + 346)
+    return sheet([*parts, *plot.parts, *bars.parts], top + 200 + 36)
+
+
+def _token_names(places: list[str]) -> list[tuple[float, str]]:
+    """Ticks: the first token of a group has its name, those after it have numbers as far as there is room."""
+    named = []
+    for index, place in enumerate(places):
+        name, _, number = place.rpartition(":")
+        if number == "1" or len(places) <= MOST_NAMED:
+            named.append((index + 1.0, name if number == "1" else number))
+    return named

@@ -150,9 +150,9 @@ def _says(subject: Subject, rolled: Rolled, rows: list[MetricRow]) -> tuple[str,
     sizes = ", ".join(f"{name} {size:.4f}" for name, size in zip(subject.channels, _sizes(rolled), strict=True))
     settings = subject.settings.model_copy(update=_changes(subject))
     return (
-        f"{len(rolled.off):,} recorded actions were substituted by predicted ones, in {rolled.num_starts} rollouts "
-        f"over {rolled.num_drives} drives ({rolled.num_restarts} restarts at gaps). Mean |substituted - recorded|: "
-        f"{sizes}.",
+        f"Predicted actions took the place of {len(rolled.off):,} recorded ones; rollouts: {rolled.num_starts}, "
+        f"drives: {rolled.num_drives}, restarts behind gaps: {rolled.num_restarts}. "
+        f"Mean |substituted - recorded|: {sizes}.",
         f"On its own past the policy is {own:.4f} off in {subject.channel}, on the recorded one {told:.4f}: both by "
         f"the mean of {settings.draws} draws, {settings.solver}/{settings.solver_steps}.",
     )

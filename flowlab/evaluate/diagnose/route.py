@@ -78,7 +78,10 @@ def _says(subject: Subject, rows: list[MetricRow], share: float) -> tuple[str, .
     ours, driver = (value_of(rows, "route_correlation", subject.channel, TURNING, who) for who in WHO[:2])
     told = [f"The route turns by {TURN_RAD:g} rad or more on {share:.0%} of the frames."]
     if ours is not None and driver is not None:
-        told.append(f"There the policy's {subject.channel} goes with it by {ours:+.2f}, the driver's by {driver:+.2f}.")
+        told.append(
+            f"There the policy's {subject.channel} correlates with the turn by {ours:+.2f}, the driver's by "
+            f"{driver:+.2f}."
+        )
     return tuple(told)
 
 
