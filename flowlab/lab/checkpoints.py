@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit, open_cache
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, PolicyError, unknown_name
-from flowlab.core.vocabulary import SCORED_FROM
+from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, unknown_name
 from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
 from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path
-from flowlab.journal.journal import RUN_JOURNAL, last_word, read_lines
+from flowlab.journal.journal import RUN_JOURNAL, last_word
 from flowlab.lab.ground import name_recipe
 from flowlab.lab.policies import KeptPolicy, load_policy_of, policy_path
+from flowlab.lab.registered import read_registered, source_of
 from flowlab.policy.action_space import ActionSpace
 from flowlab.policy.build import seen_tokens
 from flowlab.study.recipe import EvaluationSettings, Recipe
@@ -168,14 +168,6 @@ def _find_one(name: str, records: dict[str, dict[str, Any]]) -> str:
     raise unknown_name("run", name, records, "runs/")
 
 
-def read_registered(folder: Path) -> dict[str, Any] | None:
-    """What the run of this folder registered as; None where its journal does not say it first."""
-    for line in read_lines(folder / RUN_JOURNAL, most=1)[0]:
-        if line.fields.get("kind") == "registered":
-            return line.fields
-    return None
-
-
 def _registered(study: Study) -> Iterator[tuple[Path, dict[str, Any]]]:
     for journal in sorted(study.runs.glob(f"*/{RUN_JOURNAL}")):
         record = read_registered(journal.parent)
@@ -202,25 +194,6 @@ def open_checkpoint(
     cache = open_cache(study.caches / f"{record['cache_id']}.zarr", expect_id=record["cache_id"])
     stats = proved_stats(study, policy.facts.recipe, trained)
     return Checkpoint(study, record, policy, cache, stats, device or torch.device("cpu"))
-
-
-def source_of(record: dict[str, Any]) -> str:
-    """The run that trained the policy of this one: itself, or the run that it is a scoring of.
-
-    Raises PolicyError for an ensemble, which has several.
-    """
-    sources = sources_of(record)
-    if len(sources) > 1:
-        raise PolicyError(
-            f"run {record['run_id']} is an ensemble of {', '.join(sources)}, each with a policy of its own. Name one"
-        )
-    return sources[0] if sources else record["run_id"]
-
-
-def sources_of(record: dict[str, Any]) -> list[str]:
-    """The runs whose policies a scoring is of; none for a run that was trained."""
-    tags = [tag.partition(":") for tag in record["tags"]]
-    return [run_id for taxonomy, _, run_id in tags if taxonomy == SCORED_FROM]
 
 
 def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Stats:

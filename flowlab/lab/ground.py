@@ -24,6 +24,7 @@ from flowlab.ledger.connection import read
 from flowlab.policy.weights import Edges
 from flowlab.study.lever import flat_keys
 from flowlab.study.recipe import ActionSpaceSettings, Recipe
+from flowlab.study.selection import selection_for
 from flowlab.study.study import Study
 from flowlab.study.versions import spell
 
@@ -115,8 +116,17 @@ def open_ground(
     settings = spell({"evaluation": study.control.evaluation.model_dump(mode="json")})["evaluation"]
     definitions = define_metrics(study.file.slices, frames.channels, {})
     evaluation = {"frames": frames.digest(), "metrics": definitions.to_json(), **settings}
+    evaluation |= _other_selection(study, frames.channels)
     base = Base(supplies[CONTROL].recipe_digest(study.control), evaluation)
     return Ground(base, frames_cache, _thresholds(study, base, frames_cache), supplies)
+
+
+def _other_selection(study: Study, channels: Sequence[str]) -> dict[str, Any]:
+    """How draws are selected, where that is not as it is without a table [selection]: other numbers have its names."""
+    selection = selection_for(study.file.selection, channels)
+    if selection is None or selection == selection_for(None, channels):
+        return {}
+    return {"selection": selection.to_json()}
 
 
 def validation_frames(cache: Cache) -> ValidationFrames:

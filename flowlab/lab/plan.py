@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from flowlab.core.digest import digest_json
 from flowlab.core.vocabulary import CONTROL
-from flowlab.lab.ground import Ground
+from flowlab.lab.ground import Base, Ground
+from flowlab.lab.registered import read_registered
 from flowlab.study.study import Study
 from flowlab.train.cohort import Run
 from flowlab.verdict.judge import OwedRun
@@ -84,14 +86,21 @@ def plan_owed(
 
 def identify(study: Study, ground: Ground, lever: str, seed: int) -> str:
     """A readable run id that changes with all that makes another run, the control that it pairs with included."""
-    return name_run(
-        study.name, lever, seed, ground.recipe_digest(lever, study.recipe(lever)), ground.base.control_digest
-    )
+    recipe_digest = ground.recipe_digest(lever, study.recipe(lever))
+    return name_run(study.runs, study.name, lever, seed, recipe_digest, ground.base)
 
 
-def name_run(study: str, lever: str, seed: int, recipe_digest: str, control_digest: str) -> str:
-    """The id of the run of that recipe at that seed, against that control."""
-    return f"{lever}-{seed}-{digest_json([study, lever, seed, recipe_digest, control_digest])[:8]}"
+def name_run(runs_dir: Path, study: str, lever: str, seed: int, recipe_digest: str, base: Base) -> str:
+    """The id of the run of that recipe at that seed on that base.
+
+    The recipe says how draws are made. Where only what is made of them differs (slices, frames, selection), so that a
+    run of this id was evaluated otherwise, the evaluation is part of the id.
+    """
+    digest = digest_json([study, lever, seed, recipe_digest, base.control_digest])
+    run_id = f"{lever}-{seed}-{digest[:8]}"
+    record = read_registered(runs_dir / run_id)
+    is_other = record is not None and record.get("evaluation_id") != base.evaluation_id
+    return f"{run_id}-{base.evaluation_id[:8]}" if is_other else run_id
 
 
 def replicate_id(run_id: str, replicate: int) -> str:

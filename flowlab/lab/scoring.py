@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from flowlab.cache.attributes import read_attributes
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import BusyError, CacheMismatchError, DivergedError, PolicyError, StudyError
+from flowlab.core.plugin_code import source_digest
+from flowlab.core.plugins import Readout
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
 from flowlab.core.vocabulary import SCORED_FROM
@@ -29,14 +31,16 @@ from flowlab.evaluate.scorer import Scorer
 from flowlab.evaluate.stats import space_from_json
 from flowlab.journal.journal import LAST_WORDS, RUN_JOURNAL, last_word, read_lines
 from flowlab.lab.banks import artifacts, bank_name, draws_of, kept_draws, of_draws
-from flowlab.lab.checkpoints import is_finished, open_checkpoint, proved_stats, read_registered, sources_of
+from flowlab.lab.checkpoints import is_finished, open_checkpoint, proved_stats
 from flowlab.lab.environment import describe_environment, git_revision
-from flowlab.lab.ground import Ground, name_recipe, open_ground, validation_frames
+from flowlab.lab.ground import Base, Ground, name_recipe, open_ground, validation_frames
 from flowlab.lab.late_rows import add_rows
 from flowlab.lab.plan import name_run, replicate_id
+from flowlab.lab.registered import read_registered, sources_of
 from flowlab.lab.run_dir import RunDir
 from flowlab.policy.action_space import ActionSpace
 from flowlab.study.recipe import EvaluationSettings, Recipe
+from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.study import Study
 from flowlab.study.versions import read_recorded
 from flowlab.train.checkpoint import POLICY_FILE
@@ -75,18 +79,28 @@ class Bench:
         return validation_frames(self.ground.frames_cache)
 
     @cached_property
+    def selection(self) -> SelectionSettings | None:
+        return selection_for(self.study.file.selection, self.frames.channels)
+
+    @cached_property
     def definitions(self) -> MetricDefinitions:
         return define_metrics(self.study.file.slices, self.frames.channels, self.ground.thresholds)
 
     def scorer(self, space: ActionSpace) -> Scorer:
         """Scores draws of a policy of that action space."""
-        return Scorer(self.frames, self.definitions, space, self.settings)
+        return Scorer(self.frames, self.definitions, space, self.settings, self.selection)
+
+    @cached_property
+    def named(self) -> list[tuple[str, Readout]]:
+        """The readouts that were asked for, each with the name that its rows have."""
+        built = [build_readout(name, self.selection, self.settings.clip) for name in self.readouts]
+        return [(_row_name(name, readout), readout) for name, readout in zip(self.readouts, built, strict=True)]
 
     def rows(self, scorer: Scorer, draws: NDArray[np.float32]) -> list[MetricRow]:
         """The metric rows of raw draws (N, K, H, A). Raises DivergedError for draws that are not finite."""
         if not self.readouts:
             return scorer.rows(draws)
-        return [row for name in self.readouts for row in scorer.rows_of(build_readout(name), draws)]
+        return [row._replace(readout=name) for name, readout in self.named for row in scorer.rows_of(readout, draws)]
 
     def baseline_rows(self, scorer: Scorer) -> list[MetricRow]:
         train_action = self.ground.frames_cache.split("train", variants=()).action
@@ -115,10 +129,17 @@ def open_bench(
 
     Raises StudyError for settings that cannot be, UnknownNameError for a readout that there is not.
     """
-    for name in readouts:
-        build_readout(name)
     other = study.evaluated(changes)
-    return Bench(other, open_ground(other, (), None, progress), device, tuple(readouts))
+    bench = Bench(other, open_ground(other, (), None, progress), device, tuple(readouts))
+    if bench.named:  # so that one that there is not is told before anything is drawn
+        progress.say(f"read out by {', '.join(name for name, _ in bench.named)}")
+    return bench
+
+
+def _row_name(name: str, readout: Readout) -> str:
+    """The name of a readout's rows: its own, and for a plug-in the digest of its code, so that no two share rows."""
+    is_own = type(readout).__module__.startswith("flowlab.")
+    return readout.name if is_own else f"{readout.name}@{source_digest('readouts', name)[:8]}"
 
 
 def score_runs(bench: Bench, run_ids: Sequence[str], progress: Progress = SILENT) -> list[Scored]:
@@ -249,8 +270,8 @@ def _policy_digest(study: Study, source: Source) -> str:
 
 def _record(bench: Bench, source: Source) -> dict[str, Any]:
     """What the scoring of a source registers as: a run of that recipe under the bench's evaluation."""
-    told, base = source.record, bench.ground.base
-    name = name_run(told["study"], told["lever"], told["seed"], source.recipe_digest, source.control_digest)
+    told, base = source.record, Base(source.control_digest, bench.ground.base.evaluation)
+    name = name_run(bench.study.runs, told["study"], told["lever"], told["seed"], source.recipe_digest, base)
     kept = {key: told[key] for key in ("study", "lever", "seed", "replicate", "cache_id", "changed_keys", "hypothesis")}
     return kept | {
         "run_id": replicate_id(name, told["replicate"]),

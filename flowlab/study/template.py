@@ -294,6 +294,7 @@ warmup_steps = {warmup_steps}
 [control.evaluation]
 draws = {draws}  # chunks drawn per validation frame
 solver_steps = {solver_steps}
+precision = "float16"  # of the draws as they are kept, and scored; without it float32, twice the size
 
 # Levers: one named change to the control each, with the reason to try it.
 

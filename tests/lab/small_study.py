@@ -4,9 +4,11 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 
+from flowlab.lab.launch import Where, launch
 from flowlab.study.study import Study, load_study
 from tests.cli.tiny_study import TINY
 
@@ -92,3 +94,20 @@ class Then(Said):
         super().say(message)
         if self.words in message:
             self.act()
+
+
+def train(study: Study, *levers: str, seed: int = 1001) -> None:
+    """Train these levers, and what their comparison needs, in this process; the rule is simulated on few levers."""
+    where = Where(CPU, "inline")
+    with patch("flowlab.lab.sealing.NUM_LEVERS", 100), patch("flowlab.verdict.panel_size.LEVERS_PER_SIZE", 100):
+        for lever in levers:
+            launch(
+                study,
+                [lever],
+                [seed],
+                where,
+                again=False,
+                progress=Said(),
+                show=lambda *_: None,
+                announce=lambda _: None,
+            )

@@ -10,19 +10,15 @@ import torch
 from flowlab.core.errors import CacheMismatchError, MissingError, PolicyError, UnknownNameError
 from flowlab.lab.checkpoints import find_runs, open_checkpoint
 from flowlab.lab.ground import validation_frames
-from flowlab.lab.launch import Where, launch
 from flowlab.study.study import Study
-from tests.lab.small_study import CPU, Said, write_small
+from tests.lab.small_study import train, write_small
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A small study with the control and a lever of another cache trained at seeds 1001 and 1002."""
     study = write_small(tmp_path_factory.mktemp("checkpoints"))
-    where = Where(CPU, "inline")
-    show = lambda *_: None  # noqa: E731
-    for lever in ("control", "short"):
-        launch(study, [lever], [1001], where, again=False, progress=Said(), show=show, announce=lambda _: None)
+    train(study, "control", "short")
     return study
 
 

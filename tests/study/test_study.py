@@ -150,6 +150,7 @@ OTHER = {
     "decoder.kind": "my_module:Decoder",
     "decoder.options": {"depth": 2},
     "decoder.width": 64,
+    "evaluation.precision": "float16",
     "evaluation.solver": "euler",
     "objective.coupling": "optimal-transport",
     "objective.flow_time.kind": "uniform",
