@@ -73,7 +73,7 @@ def diagnose(
         )
     num_new = add_rows(study, run_id, found.rows) if most_frames is None else 0
     some = "" if most_frames is None else f"-{most_frames}-frames"
-    path = picture or checkpoint.folder / f"diagnose-{name}{some}.html"
+    path = picture or study.runs / run_id / f"diagnose-{name}{some}.html"
     write_atomic(path, page(found, _facts(study, checkpoint, subject)).encode())
     return Diagnosed(run_id, found, num_new, path)
 
@@ -86,7 +86,7 @@ def subject_of(study: Study, checkpoint: Checkpoint) -> Subject:
         decoder=policy.decoder,
         objective=policy.objective,
         space=checkpoint.space,
-        settings=checkpoint.recipe.evaluation,
+        settings=checkpoint.evaluation,
         frames=frames,
         slices=slices_for(study.file.slices, frames.channels),
         channel=channel_of(study, frames.channels),

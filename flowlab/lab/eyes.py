@@ -15,6 +15,7 @@ from flowlab.evaluate.frames import ValidationFrames
 from flowlab.lab.checkpoints import Checkpoint
 from flowlab.lab.encoders import open_plugin_encoder
 from flowlab.study.settings import DriveViTSettings, Inputs
+from flowlab.study.versions import read_recorded
 
 IMAGE_BLOCK = 256
 
@@ -47,7 +48,7 @@ def open_eyes(checkpoint: Checkpoint, frames: ValidationFrames, progress: Progre
 
 def inputs_of(checkpoint: Checkpoint) -> Inputs:
     """What the run's cache was computed from: the tables that the run registered."""
-    tables = checkpoint.record["recipe"]
+    tables = read_recorded(checkpoint.record["recipe"])
     return Inputs.model_validate({name: tables[name] for name in Inputs.model_fields if name in tables})
 
 
