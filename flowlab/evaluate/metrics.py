@@ -1,7 +1,6 @@
 """One chunk per frame, and the truth, become rows of numbers: every metric over every slice that is not empty."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +10,8 @@ from flowlab.core.types import MetricRow
 from flowlab.core.vocabulary import CHANNEL_RANGES, ERROR_METRICS, OVERALL, SINGLE_MEAN
 from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.slices import drive_masks, frame_masks, maneuver_slots, slot_masks
+from flowlab.evaluate.places import Places, Rows, unit
 from flowlab.study.settings import MetricKey
-
-Masks = dict[tuple[str, str], NDArray[np.bool_]]
-"""By slice and drive; the drive is "" for all of them."""
 
 
 def score(
@@ -42,19 +38,28 @@ def score(
 
     Raises DivergedError if a prediction is not finite, clipped or not.
     """
-    _require_shapes(prediction, frames)
-    _require_finite(prediction, readout)
-    action, truth = prediction.astype(np.float64), frames.truth.astype(np.float64)
-    action = _clipped(action, frames.channels) if clip else action
-    chunk_means = action.mean(axis=1), truth.mean(axis=1)
-    errors = np.abs(action - truth), np.abs(chunk_means[0] - chunk_means[1])
-    places = _places(frames, definitions, crossed)
+    return score_at(Places(frames, definitions), prediction, readout=readout, crossed=crossed, clip=clip)
+
+
+def score_at(
+    places: Places, prediction: NDArray, *, readout: str, crossed: bool = True, clip: bool = False
+) -> list[MetricRow]:
+    """What `score` gives, of frames whose places are known."""
+    action = action_at(places, prediction, readout, clip)
+    chunk_means = action.mean(axis=1)
+    errors = np.abs(action - places.truth), np.abs(chunk_means - places.truth_means)
     found = [
-        *_over_places(*errors, places, frames.channels),
-        *_correlations(*chunk_means, places.whole, frames.channels),
-        *_maneuvers(errors[0], truth, definitions.thresholds, frames.channels),
+        *_over_places(*errors, places, crossed),
+        *_correlations(chunk_means, places),
+        *_maneuvers(errors[0], places),
     ]
-    return _rows(found, readout)
+    return named(found, readout)
+
+
+def score_l1_at(places: Places, prediction: NDArray, *, readout: str, clip: bool = False) -> list[MetricRow]:
+    """The l1 alone that `score` gives, over the frame slices and over each drive."""
+    error = np.abs(action_at(places, prediction, readout, clip) - places.truth).mean(axis=1)
+    return named(mean_errors("l1", error, places.whole, places.frames.channels), readout)
 
 
 def score_each_draw(
@@ -65,22 +70,25 @@ def score_each_draw(
     `draws` are (N, K, H, A) in raw space, taken one after the other, so that memory does not grow with K. `clip` holds
     each of them. Raises DivergedError if one is not finite.
     """
-    _require_shapes(draws[:, 0], frames)
+    return score_each_draw_at(Places(frames, definitions), draws, clip=clip)
+
+
+def score_each_draw_at(places: Places, draws: NDArray[np.float32], *, clip: bool = False) -> list[MetricRow]:
+    """What `score_each_draw` gives, of frames whose places are known."""
+    channels = places.frames.channels
+    _require_shape(draws[:, 0], places)
     _require_finite(draws, SINGLE_MEAN)
-    truth, num_draws = np.ascontiguousarray(frames.truth.T, np.float64), draws.shape[1]
+    truth, num_draws = np.ascontiguousarray(places.frames.truth.T, np.float64), draws.shape[1]
     truth_means = truth.mean(axis=1)
     error, mean_error = np.zeros_like(truth), np.zeros_like(truth_means)
     for draw in np.moveaxis(draws, 1, 0):
         action = np.ascontiguousarray(draw.T, np.float64)  # (A, H, N): means over slots are 15 times as fast so
-        action = _clipped(action.T, frames.channels).T if clip else action
+        action = clipped(action.T, channels).T if clip else action
         error += np.abs(action - truth)
         mean_error += np.abs(action.mean(axis=1) - truth_means)
     error, mean_error = (np.ascontiguousarray(total.T) / num_draws for total in (error, mean_error))
-    found = [
-        *_over_places(error, mean_error, _places(frames, definitions, crossed=True), frames.channels),
-        *_maneuvers(error, frames.truth, definitions.thresholds, frames.channels),
-    ]
-    return [row for row in _rows(found, SINGLE_MEAN) if row.metric in (*ERROR_METRICS, "num_frames")]
+    found = [*_over_places(error, mean_error, places, crossed=True), *_maneuvers(error, places)]
+    return [row for row in named(found, SINGLE_MEAN) if row.metric in (*ERROR_METRICS, "num_frames")]
 
 
 def require_slices(frames: ValidationFrames, definitions: MetricDefinitions, keys: Iterable[MetricKey]) -> None:
@@ -109,98 +117,60 @@ def require_slices(frames: ValidationFrames, definitions: MetricDefinitions, key
 Found = tuple[str, str, tuple[str, str], float]  # metric, channel, (slice, drive), value
 
 
-def _rows(found: Iterable[Found], readout: str) -> list[MetricRow]:
+def named(found: Iterable[Found], readout: str) -> list[MetricRow]:
+    """What was found, as rows of that readout."""
     return [
         MetricRow(metric, channel, where, readout, value, drive=drive_id)
         for metric, channel, (where, drive_id), value in found
     ]
 
 
-def _clipped(action: NDArray, channels: Sequence[str]) -> NDArray:
+def action_at(places: Places, prediction: NDArray, readout: str, clip: bool) -> NDArray[np.float64]:
+    """`prediction` (N, H, A) as it is scored. Raises DivergedError where it is not finite."""
+    _require_shape(prediction, places)
+    _require_finite(prediction, readout)
+    action = prediction.astype(np.float64)
+    return clipped(action, places.frames.channels) if clip else action
+
+
+def clipped(action: NDArray, channels: Sequence[str]) -> NDArray:
     """`action` (..., A) with each channel within its actuator's range; what has no known range stays as it is."""
     low, high = np.array([CHANNEL_RANGES.get(name, (-np.inf, np.inf)) for name in channels]).T
     return action.clip(low, high)
 
 
-class Places(NamedTuple):
-    """What the metrics of N frames are taken over."""
-
-    whole: Masks  # (N,): the frame slices, and the drives
-    on_drives: Masks  # (N,): these, and each frame slice on each drive
-    slots: Masks  # (N, H)
-
-
-def _places(frames: ValidationFrames, definitions: MetricDefinitions, crossed: bool) -> Places:
-    truth, slices = frames.truth, definitions.slices
-    kinds, drives = frame_masks(truth, frames.channels, slices), drive_masks(frames.drive, frames.drive_ids)
-    whole = _everywhere(kinds) | {(OVERALL, drive_id): mask for drive_id, mask in drives.items()}
-    slots = _everywhere(slot_masks(truth, frames.channels, slices))
-    return Places(whole, whole | _crossed(kinds, drives) if crossed else whole, slots)
+def mean_errors(metric: str, error: NDArray, rows: Rows, channels: Sequence[str]) -> Iterator[Found]:
+    """The mean of `error` (N, A) over the rows of each place, per channel and over all channels."""
+    for where, there in rows.items():
+        means = error.take(there, axis=0).mean(axis=0)
+        yield metric, "", where, float(means.mean())
+        yield from ((metric, name, where, value) for name, value in zip(channels, means.tolist(), strict=True))
 
 
-def _over_places(error: NDArray, mean_error: NDArray, places: Places, channels: Sequence[str]) -> Iterator[Found]:
+def _over_places(error: NDArray, mean_error: NDArray, places: Places, crossed: bool) -> Iterator[Found]:
     """What is taken over slices and drives, of the errors of slots (N, H, A) and of chunk means (N, A)."""
-    yield from _num_frames(places.on_drives)
-    yield from _mean_errors("l1", error.mean(axis=1), places.on_drives, channels)
-    yield from _mean_errors("l1", error, places.slots, channels)
-    yield from _mean_errors("chunk_mean_l1", mean_error, places.whole, channels)
+    channels, rows = places.frames.channels, places.on_drives if crossed else places.whole
+    yield from (("num_frames", "", where, float(len(there))) for where, there in rows.items())
+    yield from mean_errors("l1", error.mean(axis=1), rows, channels)
+    yield from mean_errors("l1", error.reshape(-1, len(channels)), places.slots, channels)
+    yield from mean_errors("chunk_mean_l1", mean_error, places.whole, channels)
 
 
-def _everywhere(masks: dict[str, NDArray[np.bool_]]) -> Masks:
-    return {(where, ""): mask for where, mask in masks.items()}
-
-
-def _crossed(kinds: dict[str, NDArray[np.bool_]], drives: dict[str, NDArray[np.bool_]]) -> Masks:
-    """Each slice of `kinds` on each drive; `overall` on a drive is the drive itself."""
-    return {
-        (where, drive_id): mask & on_drive
-        for where, mask in kinds.items()
-        if where != OVERALL
-        for drive_id, on_drive in drives.items()
-    }
-
-
-def _num_frames(frames: Masks) -> Iterator[Found]:
-    for where, mask in frames.items():
-        if mask.any():
-            yield "num_frames", "", where, float(mask.sum())
-
-
-def _mean_errors(metric: str, error: NDArray, masks: Masks, channels: Sequence[str]) -> Iterator[Found]:
-    """The mean of `error` (..., A) over each mask (...), per channel and over all channels."""
-    for where, mask in masks.items():
-        if mask.any():
-            means = error[mask].mean(axis=0)
-            yield metric, "", where, float(means.mean())
-            yield from ((metric, name, where, float(mean)) for name, mean in zip(channels, means, strict=True))
-
-
-def _correlations(prediction: NDArray, truth: NDArray, masks: Masks, channels: Sequence[str]) -> Iterator[Found]:
-    """Correlation over frames of two (N, A) arrays, per channel; none where either does not vary."""
-    for where, mask in masks.items():
-        for index, name in enumerate(channels):
-            ours, theirs = _unit(prediction[mask, index]), _unit(truth[mask, index])
+def _correlations(chunk_means: NDArray, places: Places) -> Iterator[Found]:
+    """Correlation over frames of chunk means (N, A) with the true ones, per channel; none where either is constant."""
+    for where, there in places.whole.items():
+        of_place = chunk_means.take(there, axis=0)
+        for index, name in enumerate(places.frames.channels):
+            theirs = places.truth_units[index][where]
+            ours = unit(of_place[:, index]) if theirs is not None else None
             if ours is not None and theirs is not None:
-                yield "chunk_mean_correlation", name, where, float(np.clip(ours @ theirs, -1.0, 1.0))
+                yield "chunk_mean_correlation", name, where, min(max(float(ours @ theirs), -1.0), 1.0)
 
 
-def _unit(values: NDArray) -> NDArray | None:
-    """`values` (N,) with mean 0 and length 1, or None if they do not vary."""
-    if not len(values) or values.min() == values.max():
-        return None
-    centred = values - values.mean()
-    length = float(np.linalg.norm(centred))
-    return centred / length if length > 0 else None
-
-
-def _maneuvers(
-    error: NDArray, truth: NDArray, thresholds: Mapping[str, float], channels: Sequence[str]
-) -> Iterator[Found]:
-    for index, name in enumerate(channels):
-        if not len(truth):
+def _maneuvers(error: NDArray, places: Places) -> Iterator[Found]:
+    for index, (name, (frames, slots)) in enumerate(zip(places.frames.channels, places.maneuvers, strict=True)):
+        if not len(frames):
             return
-        slots = maneuver_slots(truth[..., index], thresholds[name])
-        frames = slots.any(axis=1)
         yield "maneuver_fraction", name, (OVERALL, ""), float(frames.mean())
         yield "maneuver_slot_fraction", name, (OVERALL, ""), float(slots.mean())
         if slots.any():
@@ -208,20 +178,17 @@ def _maneuvers(
             yield "maneuver_slot_l1", name, (OVERALL, ""), float(error[..., index][slots].mean())
 
 
-def _require_shapes(prediction: NDArray, frames: ValidationFrames) -> None:
-    truth, num_channels = frames.truth, len(frames.channels)
-    if prediction.shape != truth.shape or truth.ndim != 3 or truth.shape[2] != num_channels:
-        raise ValueError(
-            f"prediction {prediction.shape} and truth {truth.shape} must both be (N, H, {num_channels} channels)"
-        )
-    if frames.drive.shape != truth.shape[:1]:
-        raise ValueError(f"drive {frames.drive.shape} must hold one position for each of the {len(truth)} frames")
+def _require_shape(prediction: NDArray, places: Places) -> None:
+    truth = places.frames.truth
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction {prediction.shape} and truth {truth.shape} must both be (N, H, A)")
 
 
 def _require_finite(prediction: NDArray, readout: str) -> None:
+    if np.isfinite(prediction).all():
+        return
     bad = int((~np.isfinite(prediction)).any(axis=tuple(range(1, prediction.ndim))).sum())
-    if bad:
-        raise DivergedError(
-            f"readout {readout!r} is not finite on {bad} of {len(prediction)} frames: the run has diverged. "
-            f"Lower train.lr, or look at its flow_mse."
-        )
+    raise DivergedError(
+        f"readout {readout!r} is not finite on {bad} of {len(prediction)} frames: the run has diverged. "
+        f"Lower train.lr, or look at its flow_mse."
+    )

@@ -20,6 +20,7 @@ from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.modes import blocks
 from flowlab.study.selection import SelectionSettings, name_of
 
+FRAMES_AT_ONCE = 2048  # where no frame has to wait for another
 COMMITTED, GATED, BOUND = "vote-committed", "vote-gated", "vote-bound"
 
 
@@ -49,7 +50,13 @@ def vote(cloud: Cloud, names: list[str]) -> dict[str, NDArray[np.float32]]:
         return {}
     kinds, temperatures = zip(*(votes(cloud.settings)[name] for name in names), strict=True)
     weights = _weights(cloud, np.array(kinds), np.array(temperatures))
-    return {name: _weighted(cloud, one) for name, one in zip(names, weights, strict=True)}
+    num_frames, num_draws, *shape = cloud.draws.shape
+    chunks = np.empty((len(names), num_frames, *shape), np.float32)
+    for rows in blocks(cloud.draws):
+        flat = cloud.draws[rows].reshape(-1, num_draws, shape[0] * shape[1]).astype(np.float64)
+        mean = weights[:, rows].swapaxes(0, 1) @ flat  # (R, V, H * A)
+        chunks[:, rows] = mean.swapaxes(0, 1).reshape(len(names), -1, *shape)
+    return dict(zip(names, chunks, strict=True))
 
 
 class Line(NamedTuple):
@@ -81,36 +88,44 @@ def line_up(frames: ValidationFrames) -> Line:
 
 def _weights(cloud: Cloud, kinds: NDArray[np.str_], temperatures: NDArray[np.float64]) -> NDArray[np.float64]:
     """The weight (V, N, K) of each draw in each of V votes. In time order, for all drives and votes side by side."""
-    action = cloud.draws[..., cloud.channel].astype(np.float64)  # (N, K, H)
-    num_frames, num_draws, horizon = action.shape
-    line, truth = line_up(cloud.frames), cloud.frames.truth[..., cloud.channel].astype(np.float64)
+    line, (num_frames, num_draws) = line_up(cloud.frames), cloud.means.shape
+    action = np.ascontiguousarray(cloud.draws[..., cloud.channel].swapaxes(1, 2), np.float64)  # (N, H, K)
     weights = np.full((len(kinds), num_frames, num_draws), 1 / num_draws)
-    said = np.empty((len(kinds), num_frames, horizon))  # the anchors that later frames see
-    said[:] = np.where((kinds == BOUND)[:, None, None], truth, action.mean(axis=1))
-    recurs, gated = kinds != BOUND, kinds == GATED
-    wide = cloud.means.std(axis=1) > cloud.settings.vote_spread
+    bound, gated = kinds == BOUND, kinds == GATED
     sharp = 1 / temperatures[:, None, None]
-    slots = np.arange(horizon)
+    truth = cloud.frames.truth[None, ..., cloud.channel].astype(np.float64)
+    followers = np.flatnonzero(line.before >= 0)
+    for start in range(0, len(followers) if bound.any() else 0, FRAMES_AT_ONCE):
+        rows = followers[start : start + FRAMES_AT_ONCE]
+        weights[np.ix_(bound, rows)] = _softmax(_distance(action, truth, line, rows) * sharp[bound])
+    if bound.all():
+        return weights
+    recur, narrow = np.flatnonzero(~bound), cloud.means.std(axis=1) <= cloud.settings.vote_spread
+    sharp, gated = sharp[recur], gated[recur]
+    said = np.repeat(action.mean(axis=2)[None], len(recur), axis=0)  # (V, N, H): the anchors that later frames see
     order = np.argsort(line.place, kind="stable")
     for rows in np.split(order, np.cumsum(np.bincount(line.place)))[1:-1]:
-        ahead = slots + line.shift[rows, None]
-        common = ahead < horizon  # (R, H)
-        anchor = said[:, line.before[rows, None], np.where(common, ahead, 0)]  # (V, R, H)
-        off = np.abs(action[rows] - anchor[:, :, None]) * common[:, None]
-        distance = off.sum(axis=-1) / common.sum(axis=1)[:, None]  # (V, R, K)
-        weight = np.exp(sharp * (distance.min(axis=-1, keepdims=True) - distance))
-        weight /= weight.sum(axis=-1, keepdims=True)
-        weight[np.ix_(gated, ~wide[rows])] = 1 / num_draws
-        weights[:, rows] = weight
-        said[np.ix_(recurs, rows)] = np.matmul(weight[recurs][:, :, None], action[rows])[:, :, 0]
+        weight = _softmax(_distance(action, said, line, rows) * sharp)
+        weight[gated[:, None] & narrow[rows]] = 1 / num_draws
+        weights[recur[:, None], rows] = weight
+        said[:, rows] = (action[rows] @ weight[..., None])[..., 0]
     return weights
 
 
-def _weighted(cloud: Cloud, weight: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The mean of the draws by their weights (N, K), as one chunk a frame."""
-    num_frames, num_draws, *shape = cloud.draws.shape
-    chunk = np.empty((num_frames, *shape), np.float32)
-    for rows in blocks(cloud.draws):
-        flat = cloud.draws[rows].reshape(-1, num_draws, shape[0] * shape[1]).astype(np.float64)
-        chunk[rows] = np.matmul(weight[rows, None], flat).reshape(-1, *shape)
-    return chunk
+def _distance(
+    action: NDArray[np.float64], said: NDArray[np.float64], line: Line, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """How far (V, R, K) the draws (N, H, K) of the frames at `rows` are from the anchors that `said` (V, N, H) holds of
+    the frames before them, on average over the slots that both have."""
+    horizon = action.shape[1]
+    ahead = np.arange(horizon) + line.shift[rows, None]
+    common = ahead < horizon  # (R, H)
+    anchor = said[:, line.before[rows, None], np.where(common, ahead, 0)]  # (V, R, H)
+    share = common / common.sum(axis=1, keepdims=True)
+    return (share[:, None] @ np.abs(action[rows] - anchor[..., None]))[:, :, 0]
+
+
+def _softmax(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights (..., K) that are 1 in sum, of distances in units of the temperature."""
+    weight = np.exp(distance.min(axis=-1, keepdims=True) - distance)
+    return weight / weight.sum(axis=-1, keepdims=True)

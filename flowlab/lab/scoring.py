@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.attributes import read_attributes
-from flowlab.core.digest import digest_json
+from flowlab.core.digest import canonical_json, digest_json
 from flowlab.core.errors import BusyError, CacheMismatchError, DivergedError, PolicyError, StudyError
 from flowlab.core.plugin_code import source_digest
 from flowlab.core.plugins import Readout
@@ -38,7 +38,6 @@ from flowlab.lab.late_rows import add_rows
 from flowlab.lab.plan import name_run, replicate_id
 from flowlab.lab.registered import read_registered, sources_of
 from flowlab.lab.run_dir import RunDir
-from flowlab.policy.action_space import ActionSpace
 from flowlab.study.recipe import EvaluationSettings, Recipe
 from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.study import Study
@@ -68,6 +67,7 @@ class Bench:
     ground: Ground
     device: torch.device
     readouts: tuple[str, ...] = ()  # those asked for by name; all that a run is scored with for none
+    _scorers: dict[str, Scorer] = field(default_factory=dict)
 
     @property
     def settings(self) -> EvaluationSettings:
@@ -86,9 +86,14 @@ class Bench:
     def definitions(self) -> MetricDefinitions:
         return define_metrics(self.study.file.slices, self.frames.channels, self.ground.thresholds)
 
-    def scorer(self, space: ActionSpace) -> Scorer:
-        """Scores draws of a policy of that action space."""
-        return Scorer(self.frames, self.definitions, space, self.settings, self.selection)
+    def scorer(self, bank: DrawBank) -> Scorer:
+        """Scores the draws of policies of that bank's action space; what it knows of the frames is found out once."""
+        space = bank.told["action_space"]
+        key = canonical_json(space)
+        if key not in self._scorers:
+            made = Scorer(self.frames, self.definitions, space_from_json(space), self.settings, self.selection)
+            self._scorers[key] = made
+        return self._scorers[key]
 
     @cached_property
     def named(self) -> list[tuple[str, Readout]]:
@@ -166,7 +171,7 @@ def score_ensemble(bench: Bench, run_ids: Sequence[str], progress: Progress = SI
     clouds, drawn = [], 0
     for source in sources:
         bank, is_new = _draws(bench, source, progress)
-        scorer = bench.scorer(space_from_json(bank.told["action_space"]))
+        scorer = bench.scorer(bank)
         clouds.append(scorer.raw(bank.model))
         drawn += is_new
     members = [{"run_id": source.run_id, "policy": _policy_digest(bench.study, source)} for source in sources]
@@ -191,7 +196,7 @@ def score_ensemble(bench: Bench, run_ids: Sequence[str], progress: Progress = SI
 
 def _score_run(bench: Bench, source: Source, progress: Progress) -> Scored:
     bank, is_new = _draws(bench, source, progress)
-    scorer = bench.scorer(space_from_json(bank.told["action_space"]))
+    scorer = bench.scorer(bank)
     try:
         rows = bench.rows(scorer, scorer.raw(bank.model))
     except DivergedError as error:
