@@ -1,6 +1,5 @@
 """`flowlab drives|encoder|cache`: from recordings to a cache."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -124,6 +123,7 @@ def cache_build(
 ) -> None:
     """Build the caches that the control and the levers need, and first what these lack: recordings, the encoder."""
     from flowlab.cache.catalogue import describe_cache
+    from flowlab.evaluate.diagnose.rank import describe_rank
     from flowlab.lab.caches import prepare_caches
     from flowlab.lab.environment import choose_device
 
@@ -134,7 +134,7 @@ def cache_build(
     for name, reason in found.overtaken.items() if lever is None else ():
         say(f"note: lever {name} is left out, it does not go with what is stacked: {reason}")
     done = prepare_caches(found, levers, choose_device(device.value), Bars())
-    facts = [describe_cache(one.path) | rank_of(one.path) | {"levers": list(one.levers)} for one in done]
+    facts = [describe_cache(one.path) | describe_rank(one.path) | {"levers": list(one.levers)} for one in done]
     if as_json:
         print_json(facts[0] | {"caches": facts})
         return
@@ -149,21 +149,6 @@ def cache_build(
             say(f"its condition tokens vary in about {told}")
         if fact["dropped"]:
             say(f"dropped as not finite: {fact['dropped']}")
-
-
-def rank_of(path: Path) -> dict[str, Any]:
-    """The effective rank of a cache's condition tokens, and over how many windows: those of a few of its files.
-
-    Of a cache whose files are not what was written there is none; `flowlab cache verify` tells.
-    """
-    from flowlab.cache.cache import open_cache
-    from flowlab.evaluate.diagnose.rank import cache_rank
-
-    try:
-        rank, num_windows = cache_rank(open_cache(path))
-    except CacheCorruptError:
-        return {"effective_rank": None, "rank_windows": 0}
-    return {"effective_rank": round(rank, 2), "rank_windows": num_windows}
 
 
 def cache_list(study: StudyOption = None, as_json: JsonOption = False) -> None:
@@ -213,6 +198,7 @@ def cache_show(
     from flowlab.cache.catalogue import describe_cache
     from flowlab.cache.verify import verify_cache
     from flowlab.core.errors import unknown_name
+    from flowlab.evaluate.diagnose.rank import describe_rank
     from flowlab.lab.caches import control_wanted, require_cache
 
     found = open_study(study)
@@ -225,7 +211,7 @@ def cache_show(
     if verify:
         verify_cache(path, Bars())
         say("every chunk is as it was written")
-    facts = describe_cache(path) | rank_of(path)
+    facts = describe_cache(path) | describe_rank(path)
     if as_json:
         print_json(facts)
     else:

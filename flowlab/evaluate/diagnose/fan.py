@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowlab.core.types import MetricRow
-from flowlab.core.vocabulary import OVERALL
+from flowlab.core.vocabulary import BOUNDS, OVERALL, SINGLE_MEAN
 from flowlab.evaluate.baselines import repeat_last
 from flowlab.evaluate.diagnose.diagnosis import Diagnosis, Shown, value_of
 from flowlab.evaluate.diagnose.plot import ORANGE, PALE, Plot, around, grid, legend, sheet
@@ -15,7 +15,7 @@ from flowlab.evaluate.svg import INK
 
 ASKS = "Do the draws cover what was driven, and does their mean lie in an empty place between them?"
 DISTANCES = (0.05, 0.1, 0.2)
-ANY_DRAW, EACH_DRAW = "any-draw", "single-mean"
+ANY_DRAW, EACH_DRAW = BOUNDS[1], SINGLE_MEAN
 HITTERS = (ANY_DRAW, EACH_DRAW, "meank", "repeat-last")
 MOST_FRAMES, MOST_CHANNELS = 6, 4
 HEIGHT = 120
@@ -50,8 +50,8 @@ def _error_of_mean(subject: Subject, draws: NDArray[np.float32]) -> NDArray[np.f
 def hits(subject: Subject, draws: NDArray[np.float32]) -> list[MetricRow]:
     """`hit@D` on each frame slice: the share of frames on which something lies within D of the truth.
 
-    Of `any-draw` at least one of the K draws has to; `single-mean` is the share of all draws; then the draws' mean, and
-    the action of now held. A distance is the mean over slots of |action - truth| on the channel.
+    Of `best-draw` at least one of the K draws has to; `single-mean` is the share of all draws; then the draws' mean,
+    and the action of now held. A distance is the mean over slots of |action - truth| on the channel.
     """
     of_draws = distances(subject, draws)
     off = {

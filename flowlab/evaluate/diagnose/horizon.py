@@ -6,9 +6,11 @@ from numpy.typing import NDArray
 from flowlab.core.types import MetricRow
 from flowlab.core.vocabulary import OVERALL
 from flowlab.evaluate.baselines import repeat_last
+from flowlab.evaluate.decompositions import lag_profile
 from flowlab.evaluate.diagnose.diagnosis import Diagnosis, Shown, value_of
 from flowlab.evaluate.diagnose.plot import COLOURS, ORANGE, Plot, around, grid, legend, sheet
 from flowlab.evaluate.diagnose.subject import Subject
+from flowlab.evaluate.readouts import MeanK
 
 ASKS = "Up to which slot is the policy better than holding the action of now, and does it lag behind?"
 WHO = ("meank", "single-mean", "repeat-last")
@@ -19,12 +21,14 @@ def horizon(subject: Subject, draws: NDArray[np.float32]) -> Diagnosis:
     """Errors by slot of the draws' mean and of each draw beside holding the action of now, and the lag profile."""
     errors = slot_errors(subject, draws)
     rows = skill_rows(subject, errors)
-    profile = lag_profile(subject, subject.mean_of(draws))
+    lags = lag_profile(MeanK()(draws, subject.frames), subject.places, readout="meank", clip=subject.settings.clip)
+    profiles = {name: [row.value for row in lags if row.channel == name] for name in subject.channels}
+    rows += lags
     rows += [
-        MetricRow("lag_l1", subject.channel, f"lag:{lag}", "meank", error) for lag, error in enumerate(profile.tolist())
+        MetricRow("best_lag", name, OVERALL, "meank", float(np.argmin(profile))) for name, profile in profiles.items()
     ]
+    profile = profiles[subject.channel]
     best = int(np.argmin(profile))
-    rows.append(MetricRow("best_lag", subject.channel, OVERALL, "meank", float(best)))
     tables = (_slots(subject, errors, rows), _lags(subject, profile))
     return Diagnosis("horizon", ASKS, _says(subject, rows, best), tables, rows, (_picture(subject, errors, profile),))
 
@@ -50,23 +54,6 @@ def skill_rows(subject: Subject, errors: dict[str, NDArray[np.float64]]) -> list
                 MetricRow("skill", name, where, who, float(1 - a / b)) for where, (a, b) in places.items() if b > 0
             ]
     return rows
-
-
-def lag_profile(subject: Subject, chunk: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean |prediction - what was driven so many frames before| on the channel, by lag (T + 1,): 0 is the truth itself.
-
-    Of a prediction (N, H, A); every lag is taken over the same slots of the same frames, so the policy that knows only
-    the past and moves it fits best at a lag above 0.
-    """
-    column = subject.column
-    past = subject.frames.history_action[..., column].astype(np.float64)
-    driven = np.concatenate([past, subject.frames.truth[..., column]], axis=1)  # (N, T + H): now stands at T - 1
-    num_past, num_slots = past.shape[1], chunk.shape[1]
-    errors = []
-    for lag in range(num_past + 1):
-        first = num_past - lag
-        errors.append(float(np.abs(chunk[..., column] - driven[:, first : first + num_slots]).mean()))
-    return np.array(errors)
 
 
 def _says(subject: Subject, rows: list[MetricRow], best: int) -> tuple[str, ...]:
@@ -101,12 +88,12 @@ def _slots(subject: Subject, errors: dict[str, NDArray[np.float64]], rows: list[
     return Shown(f"l1 of {subject.channel} by slot", ("slot", *WHO, "skill meank", "skill single"), shown)
 
 
-def _lags(subject: Subject, profile: NDArray[np.float64]) -> Shown:
-    shown = [[lag, error] for lag, error in enumerate(profile.tolist())]
+def _lags(subject: Subject, profile: list[float]) -> Shown:
+    shown = [[lag, error] for lag, error in enumerate(profile)]
     return Shown(f"{subject.channel} of meank against what was driven before", ("frames before", "l1"), shown)
 
 
-def _picture(subject: Subject, errors: dict[str, NDArray[np.float64]], profile: NDArray[np.float64]) -> str:
+def _picture(subject: Subject, errors: dict[str, NDArray[np.float64]], profile: list[float]) -> str:
     shown = [subject.channel, *(name for name in subject.channels if name != subject.channel)][:MOST_CHANNELS]
     places = grid(len(shown) + 1, 2, HEIGHT, top=30)
     parts = legend(62, 18, [(who, COLOURS[i], "6 3" if who == "repeat-last" else "") for i, who in enumerate(WHO)])
@@ -122,9 +109,9 @@ def _picture(subject: Subject, errors: dict[str, NDArray[np.float64]], profile: 
             plot.dots(line, COLOURS[index], 3)
         parts += plot.parts
     left, top, width = places[-1]
-    plot = Plot(left, top, width, HEIGHT, (-0.2, len(profile) - 0.8), around(profile.tolist()))
+    plot = Plot(left, top, width, HEIGHT, (-0.2, len(profile) - 0.8), around(profile))
     plot.axes(f"{subject.channel} of meank against the past", "so many frames before", "l1", most=len(profile))
-    line = [(float(lag), error) for lag, error in enumerate(profile.tolist())]
+    line = [(float(lag), error) for lag, error in enumerate(profile)]
     plot.curve(line, COLOURS[0], 2)
     plot.dots(line, COLOURS[0], 3)
     plot.dots([line[int(np.argmin(profile))]], ORANGE, 5)

@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowlab.cache.cache import Cache, corrupt
+from flowlab.cache.cache import Cache, corrupt, open_cache
 from flowlab.cache.layout import CHUNK_ROWS
 from flowlab.core.digest import digest_bytes
+from flowlab.core.errors import CacheCorruptError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import ConditionSpec, MetricRow
 from flowlab.core.vocabulary import OVERALL
@@ -147,6 +150,18 @@ def cache_rank(cache: Cache) -> tuple[float, int]:
     moments = Moments(condition.double().mean(dim=(0, 1)))
     moments.add(condition.flatten(0, 1))
     return effective_rank(moments.spectrum()), len(condition)
+
+
+def describe_rank(path: Path) -> dict[str, Any]:
+    """The effective rank of the cache at `path`, and over how many windows; None of one that is not what was written.
+
+    `flowlab cache verify` tells what is wrong with it.
+    """
+    try:
+        found, num_windows = cache_rank(open_cache(path))
+    except CacheCorruptError:
+        return {"effective_rank": None, "rank_windows": 0}
+    return {"effective_rank": round(found, 2), "rank_windows": num_windows}
 
 
 def _picture(

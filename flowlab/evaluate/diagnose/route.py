@@ -10,6 +10,7 @@ from flowlab.evaluate.baselines import repeat_last
 from flowlab.evaluate.diagnose.diagnosis import Diagnosis, Shown, value_of
 from flowlab.evaluate.diagnose.plot import ORANGE, PALE, Plot, around, grid, legend, sheet
 from flowlab.evaluate.diagnose.subject import Subject, evenly
+from flowlab.evaluate.places import unit
 
 ASKS = "Does the policy act on the route ahead, as the driver did?"
 TURNING, STRAIGHT = "route_turn", "route_straight"
@@ -68,10 +69,8 @@ def turn_of(waypoints: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def correlation(ours: NDArray, theirs: NDArray) -> float | None:
     """Pearson's correlation of two (N,) arrays; None where either does not vary."""
-    if len(ours) < 2 or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
-        return None
-    a, b = ours - ours.mean(), theirs - theirs.mean()
-    return float(np.clip((a @ b) / (np.linalg.norm(a) * np.linalg.norm(b)), -1.0, 1.0))
+    a, b = unit(ours.astype(np.float64)), unit(theirs)
+    return None if a is None or b is None else float(np.clip(a @ b, -1.0, 1.0))
 
 
 def _says(subject: Subject, rows: list[MetricRow], share: float) -> tuple[str, ...]:

@@ -11,9 +11,12 @@ from torch import Tensor
 from flowlab.core.errors import PolicyError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import ConditionSpec
-from flowlab.core.vocabulary import CHANNEL_RANGES, MERGED, MERGED_FROM
+from flowlab.core.vocabulary import MERGED, MERGED_FROM
+from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.draws import draw
 from flowlab.evaluate.frames import ValidationFrames
+from flowlab.evaluate.metrics import clipped
+from flowlab.evaluate.places import Places
 from flowlab.evaluate.slices import frame_masks
 from flowlab.policy.action_space import ActionSpace
 from flowlab.policy.decoder import AnyDecoder
@@ -62,6 +65,11 @@ class Subject:
         masks = frame_masks(self.frames.truth, self.channels, self.slices)
         return {name: mask for name, mask in masks.items() if mask.any()}
 
+    @cached_property
+    def places(self) -> Places:
+        """The same for the metrics of every run, but for their maneuvers."""
+        return Places(self.frames, MetricDefinitions(self.slices, {}))
+
     def take(self, rows: NDArray[np.int64]) -> "Subject":
         """The same policy, asked about the frames at `rows`."""
         return replace(self, frames=self.frames.take(rows))
@@ -81,10 +89,7 @@ class Subject:
     def held(self, action: NDArray) -> NDArray[np.float64]:
         """Actions (..., A) as they are scored: with `evaluation.clip` within each channel's range, if one is known."""
         action = np.asarray(action, np.float64)
-        if not self.settings.clip:
-            return action
-        low, high = np.array([CHANNEL_RANGES.get(name, (-np.inf, np.inf)) for name in self.channels]).T
-        return action.clip(low, high)
+        return clipped(action, self.channels) if self.settings.clip else action
 
     def mean_of(self, draws: NDArray) -> NDArray[np.float64]:
         """The mean (N, H, A) of draws (N, K, H, A), held: what the readout `meank` is scored by."""
