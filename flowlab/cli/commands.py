@@ -75,6 +75,10 @@ COMMANDS: Commands = {
         "flowlab.cli.ranker:evaluate",
         "What each run's ranker chooses among its draws, beside no choice and the best one. Name it by its settings.",
     ),
+    "diagnose": (
+        "flowlab.cli.diagnose:diagnose",
+        "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
+    ),
     "rule list": ("flowlab.cli.rules:rule_list", "The study's rules, which of them judges, and which is in force."),
     "rule show": (
         "flowlab.cli.rules:rule_show",
