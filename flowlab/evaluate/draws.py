@@ -1,5 +1,7 @@
 """Samples K chunks per validation frame from trained decoders."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +16,8 @@ from flowlab.policy.layers import spread
 from flowlab.policy.objectives import Objective
 from flowlab.study.recipe import EvaluationSettings
 
-CHUNKS_PER_BLOCK = 4096  # frames times draws in one pass of the decoder, so that memory stays bounded
+CHUNKS_PER_BLOCK = 4096  # frames times draws that are handed out at a time, so that memory stays bounded
+CHUNKS_PER_TILE = 128  # frames times draws in one pass of the decoder on a CPU, so that it works in the CPU's cache
 
 
 @torch.no_grad()
@@ -28,32 +31,62 @@ def draw(
 ) -> NDArray[np.float32]:
     """Raw draws (R, N, K, H, A) of R decoders for N frames.
 
-    Noise comes from the bank, so every run sees the same; the condition's keys and values are computed once per frame,
-    and the draws ride in the query axis. A policy of fewer slots than H holds its last one, as it would on the road; a
-    deterministic one has one draw.
+    A policy of fewer slots than H holds its last one, as it would on the road; a deterministic one has one draw.
     """
     num_draws = 1 if objective.deterministic else settings.draws
-    condition, horizon = frames.condition, frames.horizon
-    shape = (decoder.num_runs, len(frames), num_draws, horizon, len(space.raw_channels))
+    shape = (decoder.num_runs, len(frames), num_draws, frames.horizon, len(space.raw_channels))
     draws = np.empty(shape, dtype=np.float32)
+    with progress.task("draw", len(frames), "frames") as task:
+        for rows, model in model_draws(objective, decoder, frames, settings):
+            draws[:, rows] = hold_last(space.to_raw(model), frames.horizon).cpu().numpy()
+            task.advance(model.shape[1])
+    return draws
+
+
+@torch.no_grad()
+def model_draws(
+    objective: Objective, decoder: AnyDecoder, frames: ValidationFrames, settings: EvaluationSettings
+) -> Iterator[tuple[slice, Tensor]]:
+    """In blocks of frames: which rows, and their draws (R, n, K, h, M) in model space, h the decoder's own slots.
+
+    Noise comes from the bank, so every run sees the same; the condition's keys and values are computed once per frame,
+    and the draws ride in the query axis.
+    """
+    num_draws = 1 if objective.deterministic else settings.draws
     blocks = noise_blocks(
         frames.frame_drives,
         frames.now,
         num_draws=num_draws,
-        horizon=horizon,
+        horizon=frames.horizon,
         num_channels=decoder.num_channels,
         bank_seed=settings.bank_seed,
         block_frames=max(1, CHUNKS_PER_BLOCK // num_draws),
     )
-    with progress.task("draw", len(frames), "frames") as task:
-        for rows, bank in blocks:
-            memory = decoder.remember(spread(condition[rows].float(), decoder.num_runs))
-            noise = settings.noise_scale * torch.from_numpy(bank[:, :, : decoder.horizon]).to(condition.device)
-            x0 = spread(noise, decoder.num_runs).contiguous()
-            model = objective.sample(decoder, memory, x0, settings.solver, settings.solver_steps)
-            draws[:, rows] = hold_last(space.to_raw(model), horizon).cpu().numpy()
-            task.advance(len(bank))
-    return draws
+    for rows, bank in blocks:
+        noise = settings.noise_scale * torch.from_numpy(bank[:, :, : decoder.horizon]).to(frames.condition.device)
+        yield rows, sample_frames(objective, decoder, frames.condition[rows], noise, settings)
+
+
+@torch.no_grad()
+def sample_frames(
+    objective: Objective, decoder: AnyDecoder, condition: Tensor, noise: Tensor, settings: EvaluationSettings
+) -> Tensor:
+    """Model-space draws (R, n, K, h, M) of n frames, from condition (n, S, D) and noise (n, K, h, M).
+
+    On a CPU the frames go in tiles of one size, the last of which is filled up: how a product is rounded depends on how
+    many rows it has. A frame's bits therefore do not depend on which other frames it is evaluated with. A GPU takes
+    all frames at once, and its bits may depend on how many they are.
+    """
+    num_frames, num_draws = noise.shape[:2]
+    tile = max(1, CHUNKS_PER_TILE // num_draws) if noise.device.type == "cpu" else num_frames
+    model = noise.new_empty(decoder.num_runs, *noise.shape)
+    for first in range(0, num_frames, tile):
+        frames = torch.arange(first, first + tile, device=noise.device).clamp_max(num_frames - 1)
+        memory = decoder.remember(spread(condition[frames].float(), decoder.num_runs))
+        x0 = spread(noise[frames], decoder.num_runs).contiguous()
+        drawn = objective.sample(decoder, memory, x0, settings.solver, settings.solver_steps)
+        model[:, first : first + tile] = drawn[:, : num_frames - first]
+    return model
 
 
 def hold_last(chunk: Tensor, horizon: int) -> Tensor:
