@@ -7,7 +7,7 @@ import torch
 from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.evaluate import draws as draws_module
 from flowlab.evaluate.bank import noise
-from flowlab.evaluate.draws import draw, model_draws
+from flowlab.evaluate.draws import draw, draw_model
 from flowlab.policy.action_space import ActionSpace, Identity
 from flowlab.policy.decoder import Decoder, initialise
 from flowlab.policy.objectives import FlowMatching, Regression
@@ -95,11 +95,10 @@ def test_a_frame_s_draws_do_not_depend_on_which_frames_they_are_made_with(num_dr
 def test_model_draws_are_in_model_space_and_of_the_decoder_s_slots(condition):
     decoder = Decoder(1, DecoderSettings(width=16, layers=2, heads=2), 2, len(CHANNELS), SPEC)
     initialise(decoder, [11])
-    [(rows, model)] = model_draws(FLOW, decoder, frames_of(condition), SETTINGS)
-    assert rows == slice(0, 7)
+    model = draw_model(FLOW, decoder, frames_of(condition), SETTINGS)
     assert model.shape == (1, 7, 3, 2, 2)
     raw = draw(FLOW, decoder, SPACE, frames_of(condition), SETTINGS)
-    np.testing.assert_array_equal(raw[:, :, :, :2], model.numpy())
+    np.testing.assert_array_equal(raw[:, :, :, :2], model)
 
 
 def test_fewer_draws_are_the_first_of_more(condition):
