@@ -16,6 +16,14 @@ COMMANDS: Commands = {
         "flowlab.cli.evaluate:evaluate",
         "Score finished runs again without training: other draws, solver or readouts; each way has rows of its own.",
     ),
+    "predict": (
+        "flowlab.cli.predict:predict",
+        "What a finished run predicts on each validation frame, as a Parquet file (docs/predictions.md) and a picture.",
+    ),
+    "diagnose": (
+        "flowlab.cli.diagnose:diagnose",
+        "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
+    ),
     "status": ("flowlab.cli.runs:status", "Every run the study knows, and how far it is."),
     "verdict": (
         "flowlab.cli.judge:verdict",
@@ -28,10 +36,6 @@ COMMANDS: Commands = {
     "compare": (
         "flowlab.cli.judge:compare",
         "The final numbers of two runs side by side; refused if they were not evaluated in one way.",
-    ),
-    "predict": (
-        "flowlab.cli.predict:predict",
-        "What a finished run predicts on each validation frame, as a Parquet file (docs/predictions.md) and a picture.",
     ),
     "sql": ("flowlab.cli.judge:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
@@ -74,10 +78,6 @@ COMMANDS: Commands = {
     "ranker evaluate": (
         "flowlab.cli.ranker:evaluate",
         "What each run's ranker chooses among its draws, beside no choice and the best one. Name it by its settings.",
-    ),
-    "diagnose": (
-        "flowlab.cli.diagnose:diagnose",
-        "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
     ),
     "rule list": ("flowlab.cli.rules:rule_list", "The study's rules, which of them judges, and which is in force."),
     "rule show": (

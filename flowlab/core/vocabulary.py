@@ -74,6 +74,14 @@ MODE_READOUTS = ("mode", "mode-medoid", "mode-waypoint")
 BOUNDS = ("oracle-mode", "best-draw")
 """Readouts that choose by the truth, so that no policy can be read out so; those of voting are vote-bound-*."""
 
+VOTE_BOUND = "vote-bound"
+
+
+def is_bound(readout: str) -> bool:
+    """Whether a readout of flowlab's own chooses by the truth."""
+    return readout in BOUNDS or readout.startswith(f"{VOTE_BOUND}-")
+
+
 SINGLE_MEAN = "single-mean"
 """The mean over the K draws of each one's own error, which the published code calls single. No chunk has that error."""
 

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from flowlab.core.vocabulary import VOTE_BOUND
 from flowlab.evaluate.cloud import Cloud
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.modes import blocks
 from flowlab.study.selection import SelectionSettings, name_of
 
-COMMITTED, GATED, BOUND = "vote-committed", "vote-gated", "vote-bound"
+COMMITTED, GATED, BOUND = "vote-committed", "vote-gated", VOTE_BOUND
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,17 @@ from flowlab.core.errors import DiskError, FlowlabError, PluginError
 from flowlab.core.files import trouble, whole_file
 from flowlab.core.plugins import Readout, told
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.vocabulary import BOUNDS, CHANNEL_RANGES
+from flowlab.core.vocabulary import CHANNEL_RANGES, is_bound
 from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.metrics import action_at
 from flowlab.evaluate.places import Places
 from flowlab.evaluate.readouts import build_readout
 from flowlab.evaluate.slices import frame_masks
-from flowlab.evaluate.voting import BOUND
 from flowlab.lab.banks import raw_draws
 from flowlab.lab.checkpoints import Checkpoint, find_runs
 from flowlab.lab.registered import read_registered
 from flowlab.lab.scoring import row_name
-from flowlab.study.selection import selection_for
 from flowlab.study.slices import slices_for
 from flowlab.study.study import Study
 
@@ -107,15 +105,14 @@ def predict(checkpoint: Checkpoint, readout: str, progress: Progress = SILENT) -
     elsewhere = read_out(chosen, draws, replace(frames, truth=-frames.truth - 1), settings.clip)
     rank = np.argsort(np.argsort(frames.drive_ids))
     rows = np.lexsort((frames.now, rank[frames.drive]))
-    is_bound = chosen.name.startswith((*BOUNDS, BOUND)) or not np.array_equal(prediction, elsewhere)
-    about = _about(checkpoint, row_name(readout, chosen), looks_at_truth=is_bound)
+    looks_at_truth = is_bound(chosen.name) or not np.array_equal(prediction, elsewhere)
+    about = _about(checkpoint, row_name(readout, chosen), looks_at_truth=looks_at_truth)
     return Predictions(frames.take(rows), prediction[rows], about)
 
 
 def choose_readout(checkpoint: Checkpoint, name: str) -> Readout:
     """The readout of that name, as the run's evaluation has it."""
-    selection = selection_for(checkpoint.study.file.selection, checkpoint.cache.channels)
-    return build_readout(name, selection, checkpoint.evaluation.clip)
+    return build_readout(name, checkpoint.selection, checkpoint.evaluation.clip)
 
 
 def find_run(study: Study, name: str) -> str:
