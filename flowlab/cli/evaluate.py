@@ -93,9 +93,7 @@ def _show(study: Study, scored: "list[Scored]") -> None:
         out().print(_lines(scored, primary))
     num_new, num_drawn = sum(one.num_new for one in scored), sum(one.num_drawn for one in scored)
     kept = sum(len(one.sources) for one in scored) - num_drawn
-    say(
-        f"{num_new:,} numbers are new in the ledger; of {num_drawn + kept} policies, {num_drawn} drew, {kept} had draws"
-    )
+    say(f"{num_new:,} numbers are new in the ledger; draws were made of {num_drawn} policies, and kept of {kept}")
     bounds = sorted({row.readout for one in scored for row in one.rows if is_bound(row.readout)})
     if bounds:
         say(f"these look at the truth, so no policy can be read out so: {', '.join(bounds)}")

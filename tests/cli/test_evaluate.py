@@ -24,10 +24,10 @@ def folder(trained: Path, tmp_path: Path) -> Path:
 def test_a_lever_is_scored_with_more_draws_and_shown_beside_what_it_had(folder: Path) -> None:
     done = flowlab_here(folder, "evaluate", "--lever", "placebo", "--draws", "8", "--solver", "euler")
     assert "placebo-1001-" in done.stdout and "meank-4" in done.stdout
-    assert "draws were made for 1 runs, and kept ones used for 0" in done.stderr
+    assert "draws were made of 1 policies, and kept of 0" in done.stderr
     assert "a rule judges these numbers only if it is sealed for that" in done.stderr
     again = flowlab_here(folder, "evaluate", "placebo-1001", "--draws", "8", "--solver", "euler")
-    assert "0 numbers are new in the ledger; draws were made for 0 runs" in again.stderr
+    assert "0 numbers are new in the ledger; draws were made of 0 policies, and kept of 1" in again.stderr
     (row,) = ask(folder, "select source_run_id, evaluation_json from scorings")
     assert json.loads(row["evaluation_json"])["draws"] == 8
     status = json.loads(flowlab_here(folder, "status", "--json").stdout)
