@@ -15,7 +15,6 @@ from flowlab.evaluate.places import Places
 
 MODE = MODE_READOUTS[0]
 MEAN = "meank"
-MOST_LAGS = 12
 Values = Iterator[tuple[str, str, tuple[str, str], float]]
 
 
@@ -62,25 +61,22 @@ def residuals(chunks: dict[str, NDArray[np.float32]], cloud: Cloud, places: Plac
 
 
 def lag_profile(chunk: NDArray[np.float32], places: Places, *, readout: str, clip: bool = False) -> list[MetricRow]:
-    """lag_l1: the l1 of a prediction against what was true `lag` slots earlier, per channel; slices lag:0, lag:1, ...
+    """lag_l1: the l1 of the last slot's prediction against what was true `lag` slots before it, per channel.
 
-    lag:0 is l1. A policy that foresees has its least error there; one that copies the past has it later: the baseline
-    repeat-last where its lag takes the middle of the chunk to now. True actions of now and before are the window's
-    history, and lags go up to its length, the chunk's, or 12, whichever is least.
+    Slices lag:0, where it is the l1 of that slot, to lag:H, where the truth is the action of now. A policy that
+    foresees has its least error at lag 0, one that copies the past later: the baseline repeat-last none at lag H. The
+    slot is the same for all lags, so that they can be compared, and no lag looks further back than any window does.
     """
-    frames = places.frames
-    action = action_at(places, chunk, readout, clip)
-    line = np.concatenate([frames.history_action.astype(np.float64), places.truth], axis=1)  # now is at T - 1
-    history, horizon = frames.history_action.shape[1], frames.horizon
+    frames, horizon = places.frames, places.frames.horizon
+    if not len(frames):
+        return []
+    last = action_at(places, chunk, readout, clip)[:, -1]
+    line = np.concatenate([frames.history_action[:, -1:].astype(np.float64), places.truth], axis=1)  # from now on
+    errors = (np.abs(last - line[:, horizon - lag]).mean(axis=0).tolist() for lag in range(horizon + 1))
     found = (
         ("lag_l1", name, (f"lag:{lag}", ""), value)
-        for lag in range(min(history, horizon, MOST_LAGS) + 1)
-        if len(frames)
-        for name, value in zip(
-            frames.channels,
-            np.abs(action - line[:, history - lag : history - lag + horizon]).mean(axis=(0, 1)).tolist(),
-            strict=True,
-        )
+        for lag, error in enumerate(errors)
+        for name, value in zip(frames.channels, error, strict=True)
     )
     return named(found, readout)
 

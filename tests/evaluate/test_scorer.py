@@ -45,7 +45,7 @@ def test_every_readout_is_scored_on_the_study_s_slices(scorer: Scorer) -> None:
     draws = np.zeros((4, 3, 3, 2), np.float32)
     rows = scorer.rows(draws)
     assert {row.readout for row in rows} == {*CHUNK_READOUTS, SINGLE_MEAN, "meank-1", "meank-2", ""}
-    lags = {"lag:0", "lag:1", "lag:2"}
+    lags = {"lag:0", "lag:1", "lag:2", "lag:3"}
     assert {row.slice for row in rows} == {"overall", "left", "high", "slot:1", "slot:2", "slot:3"} | lags
     assert {row.value for row in rows if row.metric == "l1"} == {1.0}
     assert ("num_frames", "left", "b", 1.0) in {(row.metric, row.slice, row.drive, row.value) for row in rows}
