@@ -1,6 +1,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -9,6 +10,9 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from flowlab.ledger.migrate import migrate
+
+if TYPE_CHECKING:
+    from flowlab.study.study import Study
 
 
 @pytest.fixture
@@ -30,6 +34,17 @@ def ledger(no_ledger: Path, template: Path) -> Path:
     """A ledger without rows, for one test."""
     shutil.copy(template, no_ledger)
     return no_ledger
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, template: Path) -> "Study":
+    """A small study with finished runs, to be looked at only: the control, a regression, and one that kept a rung."""
+    from tests.lab.finished import finish
+
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    folder.mkdir()
+    shutil.copy(template, folder / "ledger.duckdb")  # which spares it the migrations
+    return finish(folder, ["regression", "rungs"])
 
 
 @pytest.fixture

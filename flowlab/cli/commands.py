@@ -16,6 +16,14 @@ COMMANDS: Commands = {
         "flowlab.cli.evaluate:evaluate",
         "Score finished runs again without training: other draws, solver or readouts; each way has rows of its own.",
     ),
+    "predict": (
+        "flowlab.cli.predict:predict",
+        "What a finished run predicts on each validation frame, as a Parquet file (docs/predictions.md) and a picture.",
+    ),
+    "diagnose": (
+        "flowlab.cli.diagnose:diagnose",
+        "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
+    ),
     "status": ("flowlab.cli.runs:status", "Every run the study knows, and how far it is."),
     "verdict": (
         "flowlab.cli.judge:verdict",

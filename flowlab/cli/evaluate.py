@@ -8,7 +8,7 @@ from flowlab.cli import judge
 from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study
 from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.errors import StudyError
-from flowlab.core.vocabulary import OVERALL
+from flowlab.core.vocabulary import OVERALL, is_bound
 from flowlab.study.settings import MetricKey
 from flowlab.study.slices import frame_slices
 from flowlab.study.study import Study
@@ -93,8 +93,10 @@ def _show(study: Study, scored: "list[Scored]") -> None:
         out().print(_lines(scored, primary))
     num_new, num_drawn = sum(one.num_new for one in scored), sum(one.num_drawn for one in scored)
     kept = sum(len(one.sources) for one in scored) - num_drawn
-    made = f"draws were made for {num_drawn} runs, and kept ones used for {kept}"
-    say(f"{num_new:,} numbers are new in the ledger; {made}")
+    say(f"{num_new:,} numbers are new in the ledger; draws were made of {num_drawn} policies, and kept of {kept}")
+    bounds = sorted({row.readout for one in scored for row in one.rows if is_bound(row.readout)})
+    if bounds:
+        say(f"these look at the truth, so no policy can be read out so: {', '.join(bounds)}")
     if any(one.run_id not in one.sources for one in scored):
         say("evaluated otherwise than the runs were: a rule judges these numbers only if it is sealed for that")
 

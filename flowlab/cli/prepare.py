@@ -123,6 +123,7 @@ def cache_build(
 ) -> None:
     """Build the caches that the control and the levers need, and first what these lack: recordings, the encoder."""
     from flowlab.cache.catalogue import describe_cache
+    from flowlab.evaluate.diagnose.rank import describe_rank
     from flowlab.lab.caches import prepare_caches
     from flowlab.lab.environment import choose_device
 
@@ -133,7 +134,7 @@ def cache_build(
     for name, reason in found.overtaken.items() if lever is None else ():
         say(f"note: lever {name} is left out, it does not go with what is stacked: {reason}")
     done = prepare_caches(found, levers, choose_device(device.value), Bars())
-    facts = [describe_cache(one.path) | {"levers": list(one.levers)} for one in done]
+    facts = [describe_cache(one.path) | describe_rank(one.path) | {"levers": list(one.levers)} for one in done]
     if as_json:
         print_json(facts[0] | {"caches": facts})
         return
@@ -141,6 +142,11 @@ def cache_build(
         state = "built" if one.is_new else "nothing to do, there is"
         windows = f"{fact['num_train']:,} train and {fact['num_val']:,} validation windows"
         say(f"{state} {one.path.relative_to(found.root)}: {windows}, for {shown_levers(one.levers)}")
+        if one.is_new:
+            told = (
+                f"{fact['effective_rank']:.1f} directions (effective rank over {fact['rank_windows']:,} train windows)"
+            )
+            say(f"its condition tokens vary in about {told}")
         if fact["dropped"]:
             say(f"dropped as not finite: {fact['dropped']}")
 
@@ -192,6 +198,7 @@ def cache_show(
     from flowlab.cache.catalogue import describe_cache
     from flowlab.cache.verify import verify_cache
     from flowlab.core.errors import unknown_name
+    from flowlab.evaluate.diagnose.rank import describe_rank
     from flowlab.lab.caches import control_wanted, require_cache
 
     found = open_study(study)
@@ -204,7 +211,7 @@ def cache_show(
     if verify:
         verify_cache(path, Bars())
         say("every chunk is as it was written")
-    facts = describe_cache(path)
+    facts = describe_cache(path) | describe_rank(path)
     if as_json:
         print_json(facts)
     else:

@@ -74,6 +74,14 @@ MODE_READOUTS = ("mode", "mode-medoid", "mode-waypoint")
 BOUNDS = ("oracle-mode", "best-draw")
 """Readouts that choose by the truth, so that no policy can be read out so; those of voting are vote-bound-*."""
 
+VOTE_BOUND = "vote-bound"
+
+
+def is_bound(readout: str) -> bool:
+    """Whether a readout of flowlab's own chooses by the truth."""
+    return readout in BOUNDS or readout.startswith(f"{VOTE_BOUND}-")
+
+
 SINGLE_MEAN = "single-mean"
 """The mean over the K draws of each one's own error, which the published code calls single. No chunk has that error."""
 
@@ -83,6 +91,19 @@ whose names hold a setting."""
 
 BASELINES = ("repeat-last", "train-median")
 """Readouts that need no policy."""
+
+DIAGNOSES: dict[str, tuple[str, ...]] = {
+    "fan": ("hit@0.05", "hit@0.1", "hit@0.2"),
+    "horizon": ("skill", "lag_l1", "best_lag"),
+    "field": ("straightness", "velocity_size", "implied_l1"),
+    "integrators": ("solver_distance", "solver_l1", "enough_evaluations"),
+    "history": ("history_l1", "history_shift"),
+    "rollout": ("rollout_l1", "num_substitutions", "substitution_l1", "num_restarts"),
+    "route": ("route_correlation", "route_turn_fraction"),
+    "rank": ("effective_rank",),
+    "attribution": ("attribution", "attribution_sd", "attribution_l1"),
+}
+"""What `flowlab diagnose NAME` asks of a finished run, and the metrics that it adds to it. No rule may name them."""
 
 FINAL_STEP = -1
 """The step of what a run ended with."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from flowlab.core.errors import unknown_name
 from flowlab.core.vocabulary import CHANNEL_RANGES
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.modes import Modes, blocks, mean_of, split
+from flowlab.evaluate.modes import Modes, blocks, chunk_means, mean_of, split
 from flowlab.study.selection import SelectionSettings
 
 LOOK_AHEAD = 4
@@ -38,7 +38,7 @@ class Cloud:
     @cached_property
     def means(self) -> NDArray[np.float64]:
         """The chunk mean (N, K) of that channel, of each draw."""
-        return self.draws[..., self.channel].mean(axis=2, dtype=np.float64)
+        return chunk_means(self.draws, self.channel)
 
     @cached_property
     def modes(self) -> Modes:
@@ -48,9 +48,7 @@ class Cloud:
     @cached_property
     def centre(self) -> NDArray[np.float64]:
         """The mean (N, H, A) of the larger mode; on frames of one mode it is that of `meank` to the bit."""
-        mean, rows = self.draws.mean(axis=1, dtype=np.float64), self._two
-        mean[rows] = mean_of(self.draws[rows], self.modes.larger[rows])
-        return mean
+        return mean_of(self.draws, self.modes.larger)
 
     @cached_property
     def other(self) -> NDArray[np.float64]:
@@ -63,12 +61,16 @@ class Cloud:
 
     def medoid(self) -> NDArray[np.float32]:
         """The draw of the larger mode that is nearest to its mean, the first of several as near."""
-        distance = np.empty(self.draws.shape[:2])
+        nearest = np.empty(len(self.draws), np.int64)
         for rows in blocks(self.draws):
+            off = self.draws[rows].astype(np.float64)
             with np.errstate(invalid="ignore"):  # infinity minus itself, which is then the nearest
-                off = self.draws[rows] - self.centre[rows, None]
-            distance[rows] = np.einsum("nkha,nkha->nk", off, off)
-        return self._pick(np.where(self.modes.larger, distance, np.inf).argmin(axis=1))
+                off -= self.centre[rows, None]
+            off = off.reshape(*off.shape[:2], -1)
+            distance = np.einsum("nkj,nkj->nk", off, off)
+            distance[~self.modes.larger[rows]] = np.inf
+            nearest[rows] = distance.argmin(axis=1)
+        return self._pick(nearest)
 
     def waypoint(self) -> NDArray[np.float32]:
         """The mean of the mode whose chunk mean is nearer to what the route asks for; the larger one if none is."""
@@ -89,9 +91,9 @@ class Cloud:
         """The draw that has the least error on the channel, the first of several."""
         error = np.empty(self.draws.shape[:2])
         for rows in blocks(self.draws):
-            off = self._held(self.draws[rows, ..., self.channel].astype(np.float64))
-            off -= self.frames.truth[rows, None, :, self.channel]
-            error[rows] = np.abs(off, out=off).mean(axis=2)
+            slots_first = self.draws[rows, ..., self.channel].transpose(2, 0, 1).astype(np.float64, order="C")
+            off = self._held(slots_first) - self.frames.truth[rows, :, self.channel].T[..., None]
+            np.abs(off, out=off).sum(axis=0, out=error[rows])
         return self._pick(error.argmin(axis=1))
 
     @cached_property

@@ -38,8 +38,7 @@ AXES: dict[str, tuple[str, ...]] = {
 
 TOLD: dict[str, dict[str, Any]] = {
     "draws": {"long_name": "sampled chunks in model space", "units": "1", "slot": "slot 1 is the frame after now"},
-    "truth": {"long_name": "recorded chunk, raw", "units": "as the raw channels: of the default ones gas and brake 0 "
-              "to 1, steering -1 to 1"},
+    "truth": {"long_name": "recorded chunk, raw", "units": "those of the raw channels"},
     "drive": {"long_name": "position of the frame's drive in drive_ids", "units": "1"},
     "frame_index": {"long_name": "the recording's own number of the frame of now", "units": "1"},
     "time_us": {"long_name": "time of the frame of now, by the recording's clock", "units": "microseconds"},

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from flowlab.core.progress import SILENT, Progress
 from flowlab.evaluate.bank import noise_blocks
@@ -14,7 +15,8 @@ from flowlab.policy.layers import spread
 from flowlab.policy.objectives import Objective
 from flowlab.study.recipe import EvaluationSettings
 
-CHUNKS_PER_BLOCK = 4096  # frames times draws in one pass of the decoder, so that memory stays bounded
+CHUNKS_PER_BLOCK = 4096  # frames times draws that are handed out at a time, so that memory stays bounded
+CHUNKS_PER_TILE = 128  # frames times draws in one pass of the decoder on a CPU, so that it works in the CPU's cache
 
 
 def draw(
@@ -33,7 +35,6 @@ def draw(
     return np.stack([to_raw(one, space, frames.horizon) for one in model])
 
 
-@torch.no_grad()
 def draw_model(
     objective: Objective,
     decoder: AnyDecoder,
@@ -41,14 +42,14 @@ def draw_model(
     settings: EvaluationSettings,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
-    """Draws in model space (R, N, K, h, M) of R decoders for N frames.
+    """Draws in model space (R, N, K, h, M) of R decoders for N frames, h the decoder's own slots.
 
     Noise comes from the bank, so every run sees the same; the condition's keys and values are computed once per frame,
     and the draws ride in the query axis. A deterministic policy has one draw.
     """
     num_draws = 1 if objective.deterministic else settings.draws
-    condition, horizon = frames.condition, decoder.horizon
-    draws = np.empty((decoder.num_runs, len(frames), num_draws, horizon, decoder.num_channels), dtype=np.float32)
+    shape = (decoder.num_runs, len(frames), num_draws, decoder.horizon, decoder.num_channels)
+    draws = np.empty(shape, dtype=np.float32)
     blocks = noise_blocks(
         frames.frame_drives,
         frames.now,
@@ -60,10 +61,30 @@ def draw_model(
     )
     with progress.task("draw", len(frames), "frames") as task:
         for rows, bank in blocks:
-            memory = decoder.remember(spread(condition[rows].float(), decoder.num_runs))
-            noise = settings.noise_scale * torch.from_numpy(bank[:, :, :horizon]).to(condition.device)
-            x0 = spread(noise, decoder.num_runs).contiguous()
-            model = objective.sample(decoder, memory, x0, settings.solver, settings.solver_steps)
+            noise = settings.noise_scale * torch.from_numpy(bank[:, :, : decoder.horizon]).to(frames.condition.device)
+            model = sample_frames(objective, decoder, frames.condition[rows], noise, settings)
             draws[:, rows] = model.cpu().numpy()
             task.advance(len(bank))
     return draws
+
+
+@torch.no_grad()
+def sample_frames(
+    objective: Objective, decoder: AnyDecoder, condition: Tensor, noise: Tensor, settings: EvaluationSettings
+) -> Tensor:
+    """Model-space draws (R, n, K, h, M) of n frames, from condition (n, S, D) and noise (n, K, h, M).
+
+    On a CPU the frames go in tiles of one size, the last of which is filled up: how a product is rounded depends on how
+    many rows it has. A frame's bits therefore do not depend on which other frames it is evaluated with. A GPU takes
+    all frames at once, and its bits may depend on how many they are.
+    """
+    num_frames, num_draws = noise.shape[:2]
+    tile = max(1, CHUNKS_PER_TILE // num_draws) if noise.device.type == "cpu" else num_frames
+    model = noise.new_empty(decoder.num_runs, *noise.shape)
+    for first in range(0, num_frames, tile):
+        frames = torch.arange(first, first + tile, device=noise.device).clamp_max(num_frames - 1)
+        memory = decoder.remember(spread(condition[frames].float(), decoder.num_runs))
+        x0 = spread(noise[frames], decoder.num_runs).contiguous()
+        drawn = objective.sample(decoder, memory, x0, settings.solver, settings.solver_steps)
+        model[:, first : first + tile] = drawn[:, : num_frames - first]
+    return model

@@ -43,6 +43,14 @@ class ValidationFrames:
     def __len__(self) -> int:
         return len(self.truth)
 
+    def __repr__(self) -> str:
+        num_tokens, width = self.condition.shape[1:]
+        return (
+            f"{len(self):,} frames of {', '.join(self.drive_ids)}: chunks of {self.horizon} slots of "
+            f"{', '.join(self.channels)}, histories of {self.frame_index.shape[1]}, conditions of {num_tokens} tokens "
+            f"of width {width}"
+        )
+
     @property
     def horizon(self) -> int:
         """How many slots a chunk has."""

@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 
 from flowlab.core.errors import DivergedError, StudyError, unknown_name
 from flowlab.core.types import MetricRow
-from flowlab.core.vocabulary import CHANNEL_RANGES, ERROR_METRICS, OVERALL, SINGLE_MEAN
+from flowlab.core.vocabulary import CHANNEL_RANGES, ERROR_METRICS, MODE_READOUTS, OVERALL, SINGLE_MEAN
 from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.places import Places, Rows, unit
+from flowlab.study.selection import SelectionSettings, no_modes
 from flowlab.study.settings import MetricKey
 
 
@@ -91,16 +92,24 @@ def score_each_draw_at(places: Places, draws: NDArray[np.float32], *, clip: bool
     return [row for row in named(found, SINGLE_MEAN) if row.metric in (*ERROR_METRICS, "num_frames")]
 
 
-def require_slices(frames: ValidationFrames, definitions: MetricDefinitions, keys: Iterable[MetricKey]) -> None:
+def require_slices(
+    frames: ValidationFrames,
+    definitions: MetricDefinitions,
+    keys: Iterable[MetricKey],
+    selection: SelectionSettings | None = None,
+) -> None:
     """Raises in one sentence for the first of `keys` that no run on these frames would have: its rule would wait.
 
-    UnknownNameError for a channel, slice or drive that is not there, StudyError for a slice that holds nothing here.
+    UnknownNameError for a channel, slice or drive that is not there, StudyError for a slice that holds nothing here, or
+    for a readout by modes where there is no `selection`.
     """
     rows = score(frames.truth, frames, definitions, readout="")
     there = {(row.metric, row.channel, row.slice, row.drive) for row in rows}
     slices = (*definitions.frame_slices, *definitions.slot_slices(frames.horizon))
     for key in keys:
         where = f"the rule's number {key.shown()}"
+        if key.readout in MODE_READOUTS and selection is None:
+            raise no_modes(where, key.readout, frames.channels)
         if key.channel and key.channel not in frames.channels:
             raise unknown_name("channel", key.channel, frames.channels, where)
         if key.slice not in slices:

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from flowlab.core.vocabulary import VOTE_BOUND
 from flowlab.evaluate.cloud import Cloud
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.modes import blocks
 from flowlab.study.selection import SelectionSettings, name_of
 
-FRAMES_AT_ONCE = 2048  # where no frame has to wait for another
-COMMITTED, GATED, BOUND = "vote-committed", "vote-gated", "vote-bound"
+COMMITTED, GATED, BOUND = "vote-committed", "vote-gated", VOTE_BOUND
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,14 @@ def votes(settings: SelectionSettings) -> dict[str, tuple[str, float]]:
 
 def vote(cloud: Cloud, names: list[str]) -> dict[str, NDArray[np.float32]]:
     """The chunks (N, H, A) of the votes of these names, all of them in one pass through the drives."""
-    if not names:
-        return {}
-    kinds, temperatures = zip(*(votes(cloud.settings)[name] for name in names), strict=True)
-    weights = _weights(cloud, np.array(kinds), np.array(temperatures))
-    num_frames, num_draws, *shape = cloud.draws.shape
-    chunks = np.empty((len(names), num_frames, *shape), np.float32)
-    for rows in blocks(cloud.draws):
-        flat = cloud.draws[rows].reshape(-1, num_draws, shape[0] * shape[1]).astype(np.float64)
-        mean = weights[:, rows].swapaxes(0, 1) @ flat  # (R, V, H * A)
-        chunks[:, rows] = mean.swapaxes(0, 1).reshape(len(names), -1, *shape)
-    return dict(zip(names, chunks, strict=True))
+    known, line = votes(cloud.settings), line_up(cloud.frames)
+    mean = cloud.draws.mean(axis=1, dtype=np.float64)
+    bounds = [name for name in names if known[name][0] == BOUND]
+    others = [name for name in names if name not in bounds]
+    found = _anchored_at_truth(cloud, line, mean, np.array([known[name][1] for name in bounds])) if bounds else ()
+    recurring = _in_time_order(cloud, line, mean, [known[name] for name in others]) if others else ()
+    chunks = dict(zip([*bounds, *others], [*found, *recurring], strict=True))
+    return {name: chunks[name].astype(np.float32) for name in names}
 
 
 class Line(NamedTuple):
@@ -86,46 +83,61 @@ def line_up(frames: ValidationFrames) -> Line:
     return Line(before, shift, place)
 
 
-def _weights(cloud: Cloud, kinds: NDArray[np.str_], temperatures: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weight (V, N, K) of each draw in each of V votes. In time order, for all drives and votes side by side."""
-    line, (num_frames, num_draws) = line_up(cloud.frames), cloud.means.shape
-    action = np.ascontiguousarray(cloud.draws[..., cloud.channel].swapaxes(1, 2), np.float64)  # (N, H, K)
-    weights = np.full((len(kinds), num_frames, num_draws), 1 / num_draws)
-    bound, gated = kinds == BOUND, kinds == GATED
-    sharp = 1 / temperatures[:, None, None]
-    truth = cloud.frames.truth[None, ..., cloud.channel].astype(np.float64)
+def _anchored_at_truth(
+    cloud: Cloud, line: Line, mean: NDArray[np.float64], temperatures: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The votes (V, N, H, A) that need not wait for what was voted for before; `mean` where nothing came before."""
+    chunks = np.repeat(mean[None], len(temperatures), axis=0)
+    truth = cloud.frames.truth[None].astype(np.float64)
     followers = np.flatnonzero(line.before >= 0)
-    for start in range(0, len(followers) if bound.any() else 0, FRAMES_AT_ONCE):
-        rows = followers[start : start + FRAMES_AT_ONCE]
-        weights[np.ix_(bound, rows)] = _softmax(_distance(action, truth, line, rows) * sharp[bound])
-    if bound.all():
-        return weights
-    recur, narrow = np.flatnonzero(~bound), cloud.means.std(axis=1) <= cloud.settings.vote_spread
-    sharp, gated = sharp[recur], gated[recur]
-    said = np.repeat(action.mean(axis=2)[None], len(recur), axis=0)  # (V, N, H): the anchors that later frames see
+    for block in blocks(cloud.draws):
+        rows = followers[block]
+        draws = cloud.draws[rows].astype(np.float64)
+        weight = _softmax(_distance(draws, truth, cloud.channel, line, rows) / temperatures[:, None, None])
+        chunks[:, rows] = _weighted(draws, weight)
+    return chunks
+
+
+def _in_time_order(
+    cloud: Cloud, line: Line, mean: NDArray[np.float64], known: list[tuple[str, float]]
+) -> NDArray[np.float64]:
+    """The votes (V, N, H, A) of these kinds and temperatures, step by step, for all drives and votes side by side."""
+    chunks = np.repeat(mean[None], len(known), axis=0)
+    gated, temperatures = (
+        np.array(part)[:, None] for part in ([kind == GATED for kind, _ in known], [t for _, t in known])
+    )
+    narrow = cloud.means.std(axis=1) <= cloud.settings.vote_spread
     order = np.argsort(line.place, kind="stable")
     for rows in np.split(order, np.cumsum(np.bincount(line.place)))[1:-1]:
-        weight = _softmax(_distance(action, said, line, rows) * sharp)
-        weight[gated[:, None] & narrow[rows]] = 1 / num_draws
-        weights[recur[:, None], rows] = weight
-        said[:, rows] = (action[rows] @ weight[..., None])[..., 0]
-    return weights
+        draws = cloud.draws[rows].astype(np.float64)
+        weight = _softmax(_distance(draws, chunks, cloud.channel, line, rows) / temperatures[..., None])
+        voted = _weighted(draws, weight)
+        chunks[:, rows] = np.where((gated & narrow[rows])[..., None, None], mean[rows], voted)
+    return chunks
 
 
 def _distance(
-    action: NDArray[np.float64], said: NDArray[np.float64], line: Line, rows: NDArray[np.int64]
+    draws: NDArray[np.float64], said: NDArray[np.float64], channel: int, line: Line, rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """How far (V, R, K) the draws (N, H, K) of the frames at `rows` are from the anchors that `said` (V, N, H) holds of
-    the frames before them, on average over the slots that both have."""
-    horizon = action.shape[1]
+    """How far (V, R, K) the draws (R, K, H, A) of the frames at `rows` are from the anchors that `said` (V, N, H, A)
+    holds of the frames before them, on average over the slots that both have."""
+    horizon = draws.shape[2]
     ahead = np.arange(horizon) + line.shift[rows, None]
     common = ahead < horizon  # (R, H)
-    anchor = said[:, line.before[rows, None], np.where(common, ahead, 0)]  # (V, R, H)
+    anchor = said[:, line.before[rows, None], np.where(common, ahead, 0), channel]  # (V, R, H)
     share = common / common.sum(axis=1, keepdims=True)
-    return (share[:, None] @ np.abs(action[rows] - anchor[..., None]))[:, :, 0]
+    off = np.abs(draws[..., channel].swapaxes(1, 2) - anchor[..., None])  # (V, R, H, K)
+    return (share[:, None] @ off)[:, :, 0]
 
 
 def _softmax(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Weights (..., K) that are 1 in sum, of distances in units of the temperature."""
     weight = np.exp(distance.min(axis=-1, keepdims=True) - distance)
     return weight / weight.sum(axis=-1, keepdims=True)
+
+
+def _weighted(draws: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The means (V, R, H, A) of draws (R, K, H, A) by their weights (V, R, K)."""
+    num_frames, num_draws, *shape = draws.shape
+    mean = weight.swapaxes(0, 1) @ draws.reshape(num_frames, num_draws, shape[0] * shape[1])  # (R, V, H * A)
+    return mean.swapaxes(0, 1).reshape(len(weight), num_frames, *shape)

@@ -27,6 +27,7 @@ from flowlab.lab.registered import read_registered, source_of
 from flowlab.policy.action_space import ActionSpace
 from flowlab.policy.build import seen_tokens
 from flowlab.study.recipe import EvaluationSettings, Recipe
+from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.study import Study
 from flowlab.study.versions import read_recorded
 from flowlab.train.checkpoint import POLICY_FILE
@@ -86,6 +87,12 @@ class Checkpoint:
     def space(self) -> ActionSpace:
         """Between raw actions and what the decoder sees."""
         return self.stats.space
+
+    @property
+    def selection(self) -> SelectionSettings | None:
+        """How its draws are selected by: as the run's numbers were made."""
+        told = self.record["evaluation"].get("selection")
+        return selection_for(told and SelectionSettings.model_validate(told), self.cache.channels)
 
     @cached_property
     def tokens(self) -> list[int]:

@@ -25,6 +25,7 @@ from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
 from flowlab.policy.build import build_decoder, build_objective, seen_tokens
 from flowlab.policy.objective_check import check_objective
 from flowlab.study.recipe import Recipe, model_channels
+from flowlab.study.selection import selection_for
 from flowlab.study.study import Study
 from flowlab.study.unused import OWN_OBJECTIVES
 from flowlab.train.cohort import shape_signature
@@ -118,7 +119,8 @@ def require_judgeable(study: Study, ground: Ground) -> None:
     """Raises for a primary or guardrail over a slice without validation frames: no run would ever have that number."""
     frames = validation_frames(ground.frames_cache)
     definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
-    require_slices(frames, definitions, [study.rule.primary, *study.rule.guardrails])
+    selection = selection_for(study.file.selection, frames.channels)
+    require_slices(frames, definitions, [study.rule.primary, *study.rule.guardrails], selection)
 
 
 def carry_out(

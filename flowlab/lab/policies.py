@@ -67,6 +67,14 @@ class KeptPolicy:
     decoder: AnyDecoder
     objective: Objective
 
+    def __repr__(self) -> str:
+        facts, num = self.facts, sum(value[0].numel() for _, value in self.decoder.named_stacked())
+        return (
+            f"policy of run {facts.run_id} after {self.step} steps: {facts.recipe.objective.kind}, "
+            f"{facts.recipe.decoder.kind} of {num:,} parameters; sees {facts.spec}; predicts {facts.horizon} slots of "
+            f"{', '.join(facts.channels)} in model space"
+        )
+
 
 def load_policy_of(run: Path, step: int | None = None, device: torch.device | None = None) -> KeptPolicy:
     """The policy that lies in the folder of a run: the last one, or that after `step` steps.

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.attributes import read_attributes
+from flowlab.cache.cache import open_cache
 from flowlab.core.digest import canonical_json, digest_json
 from flowlab.core.errors import BusyError, CacheMismatchError, DivergedError, PolicyError, StudyError
 from flowlab.core.plugin_code import source_digest
@@ -25,7 +26,7 @@ from flowlab.core.types import MetricRow
 from flowlab.core.vocabulary import SCORED_FROM
 from flowlab.evaluate.definitions import MetricDefinitions, define_metrics
 from flowlab.evaluate.draw_bank import DrawBank
-from flowlab.evaluate.frames import ValidationFrames
+from flowlab.evaluate.frames import ValidationFrames, cover
 from flowlab.evaluate.readouts import build_readout
 from flowlab.evaluate.scorer import Scorer
 from flowlab.evaluate.stats import space_from_json
@@ -67,16 +68,20 @@ class Bench:
     ground: Ground
     device: torch.device
     readouts: tuple[str, ...] = ()  # those asked for by name; all that a run is scored with for none
-    _scorers: dict[str, Scorer] = field(default_factory=dict)
+    _frames: dict[str, ValidationFrames] = field(default_factory=dict)
+    _scorers: dict[tuple[str, str], Scorer] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._frames[self.ground.frames_cache.cache_id] = validation_frames(self.ground.frames_cache)
 
     @property
     def settings(self) -> EvaluationSettings:
         return self.study.control.evaluation
 
-    @cached_property
+    @property
     def frames(self) -> ValidationFrames:
-        """The validation frames, without conditions."""
-        return validation_frames(self.ground.frames_cache)
+        """The study's validation frames, without conditions."""
+        return self._frames[self.ground.frames_cache.cache_id]
 
     @cached_property
     def selection(self) -> SelectionSettings | None:
@@ -86,12 +91,20 @@ class Bench:
     def definitions(self) -> MetricDefinitions:
         return define_metrics(self.study.file.slices, self.frames.channels, self.ground.thresholds)
 
-    def scorer(self, bank: DrawBank) -> Scorer:
-        """Scores the draws of policies of that bank's action space; what it knows of the frames is found out once."""
-        space = bank.told["action_space"]
-        key = canonical_json(space)
+    def frames_of(self, cache_id: str) -> ValidationFrames:
+        """The validation frames as a run of that cache sees them: with its history, and without conditions."""
+        if cache_id not in self._frames:
+            cache = open_cache(self.study.caches / f"{cache_id}.zarr", expect_id=cache_id)
+            own = validation_frames(cache)
+            self._frames[cache_id] = own.take(cover(self.frames, own))
+        return self._frames[cache_id]
+
+    def scorer(self, cache_id: str, space: dict[str, Any]) -> Scorer:
+        """Scores draws of policies of that cache and action space; what it knows of the frames is found out once."""
+        key = (cache_id, canonical_json(space))
         if key not in self._scorers:
-            made = Scorer(self.frames, self.definitions, space_from_json(space), self.settings, self.selection)
+            frames = self.frames_of(cache_id)
+            made = Scorer(frames, self.definitions, space_from_json(space), self.settings, self.selection)
             self._scorers[key] = made
         return self._scorers[key]
 
@@ -99,7 +112,7 @@ class Bench:
     def named(self) -> list[tuple[str, Readout]]:
         """The readouts that were asked for, each with the name that its rows have."""
         built = [build_readout(name, self.selection, self.settings.clip) for name in self.readouts]
-        return [(_row_name(name, readout), readout) for name, readout in zip(self.readouts, built, strict=True)]
+        return [(row_name(name, readout), readout) for name, readout in zip(self.readouts, built, strict=True)]
 
     def rows(self, scorer: Scorer, draws: NDArray[np.float32]) -> list[MetricRow]:
         """The metric rows of raw draws (N, K, H, A). Raises DivergedError for draws that are not finite."""
@@ -141,7 +154,7 @@ def open_bench(
     return bench
 
 
-def _row_name(name: str, readout: Readout) -> str:
+def row_name(name: str, readout: Readout) -> str:
     """The name of a readout's rows: its own, and for a plug-in the digest of its code, so that no two share rows."""
     is_own = type(readout).__module__.startswith("flowlab.")
     return readout.name if is_own else f"{readout.name}@{source_digest('readouts', name)[:8]}"
@@ -171,7 +184,7 @@ def score_ensemble(bench: Bench, run_ids: Sequence[str], progress: Progress = SI
     clouds, drawn = [], 0
     for source in sources:
         bank, is_new = _draws(bench, source, progress)
-        scorer = bench.scorer(bank)
+        scorer = bench.scorer(source.record["cache_id"], bank.told["action_space"])
         clouds.append(scorer.raw(bank.model))
         drawn += is_new
     members = [{"run_id": source.run_id, "policy": _policy_digest(bench.study, source)} for source in sources]
@@ -196,7 +209,7 @@ def score_ensemble(bench: Bench, run_ids: Sequence[str], progress: Progress = SI
 
 def _score_run(bench: Bench, source: Source, progress: Progress) -> Scored:
     bank, is_new = _draws(bench, source, progress)
-    scorer = bench.scorer(bank)
+    scorer = bench.scorer(source.record["cache_id"], bank.told["action_space"])
     try:
         rows = bench.rows(scorer, scorer.raw(bank.model))
     except DivergedError as error:
@@ -251,7 +264,7 @@ def _require_unseen(bench: Bench, run_id: str, cache_id: str) -> None:
 
 def _draws(bench: Bench, source: Source, progress: Progress) -> tuple[DrawBank, bool]:
     """The draws of a source on the bench's frames, and whether they had to be made: they are kept beside its own."""
-    study, settings, frames = bench.study, bench.settings, bench.frames
+    study, settings, frames = bench.study, bench.settings, bench.frames_of(source.record["cache_id"])
     folder = study.runs / source.run_id
     wanted = {"policy_digest": _policy_digest(study, source), "evaluation": of_draws(settings)}
     kept = kept_draws(folder, wanted, frames, progress)

@@ -6,6 +6,7 @@ is tried again for a while before anyone hears of it.
 
 import os
 import random
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -172,16 +173,25 @@ def open_new(path: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
 @contextmanager
 def lock_door(ledger_path: Path, wait: bool) -> Iterator[None]:
     """Keeps other flowlab processes from opening the ledger. BlockingIOError if one is at the door and not `wait`."""
-    with hold(ledger_path.with_name(f"{ledger_path.name}.lock"), patience_s=None if wait else 0):
+    with hold(_door(ledger_path), patience_s=None if wait else 0):
         yield
+
+
+def _door(ledger_path: Path) -> Path:
+    """The file that is locked by whoever is about to open the ledger."""
+    return ledger_path.with_name(f"{ledger_path.name}.lock")
 
 
 @contextmanager
 def _at_the_door(ledger_path: Path, read_only: bool, deadline: float, patience_s: float) -> Iterator[None]:
     """One process at a time tries to open the ledger: overlapping readers would starve a writer otherwise.
 
-    A reader goes in without it where it may not be locked, and where a writer stands there for long: others read.
+    A reader goes in without it where it may not be locked, and where a writer stands there for long: others read. It
+    makes no lock file either: whoever writes does, so where there is none nobody writes.
     """
+    if read_only and not _door(ledger_path).exists():
+        yield
+        return
     pauses, latest = _pauses_s(), min(deadline, time.monotonic() + DOOR_PATIENCE_S)
     while ledger_path.exists():
         door = lock_door(ledger_path, wait=False)
@@ -214,7 +224,7 @@ def _connect(ledger_path: Path, read_only: bool, deadline: float, patience_s: fl
         if not ledger_path.exists():
             raise MissingError(f"there is no ledger at {ledger_path} yet. Start a run first: flowlab run --lever NAME.")
         try:
-            config = _config() | ({"enable_external_access": False} if read_only else {})
+            config = _config() | (_reading() if read_only else {})
             return duckdb.connect(str(ledger_path), read_only=read_only, config=config)
         except duckdb.Error as error:
             told = one_line(error)
@@ -234,6 +244,12 @@ def _connect(ledger_path: Path, read_only: bool, deadline: float, patience_s: fl
 def _config() -> dict[str, str | bool | int | float | list[str]]:
     # Opening a ledger never goes to the network.
     return {"threads": min(4, os.cpu_count() or 1), "autoinstall_known_extensions": False}
+
+
+def _reading() -> dict[str, str | bool | int | float | list[str]]:
+    # A question reaches no other file, and what of it does not fit into memory is not put beside the ledger.
+    spilled = Path(tempfile.gettempdir()) / f"flowlab-{os.getpid()}"
+    return {"enable_external_access": False, "temp_directory": str(spilled)}
 
 
 def _pauses_s() -> Iterator[float]:

@@ -202,11 +202,11 @@ class _ProductOfEachRun(torch.autograd.Function):
 def _products(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type != "cpu":
         return left @ right
-    each = [torch.bmm(_aligned(a), _aligned(b)) for a, b in zip(left, right, strict=True)]
+    each = [torch.bmm(aligned(a), aligned(b)) for a, b in zip(left, right, strict=True)]
     return torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)
 
 
-def _aligned(x: Tensor) -> Tensor:
+def aligned(x: Tensor) -> Tensor:
     """x, in a place of its own unless it begins where a tensor of its own would."""
     return x if x.data_ptr() % ALIGNMENT == 0 else x.clone()
 

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from flowlab.policy.decoder import AnyDecoder
+from flowlab.policy import sampler
+from flowlab.policy.decoder import AnyDecoder, Decoder
 from flowlab.policy.flow_time import FlowTimes
 from flowlab.policy.layers import Drop, keep_all
 from flowlab.policy.path import implied_action, point_on_path, target_velocity
@@ -82,6 +83,8 @@ class FlowMatching:
 
     def sample(self, decoder: AnyDecoder, memory: Any, noise: Tensor, solver: str, num_steps: int) -> Tensor:
         """The flow's end points: noise carried along the velocity from t = 0 to t = 1."""
+        if type(decoder) is Decoder and sampler.is_faster(decoder, memory, noise, num_steps):
+            return sampler.sample(decoder, memory, noise, solver, num_steps)
 
         def velocity(x: Tensor, t: float) -> Tensor:
             time = torch.full((x.shape[0], 1), t, device=x.device)  # one flow time for all frames and draws of a step

@@ -13,7 +13,7 @@ from flowlab.core.vocabulary import (
     SINGLE_MEAN,
 )
 from flowlab.study.document import FILE_NAME
-from flowlab.study.selection import selection_for
+from flowlab.study.selection import no_modes, selection_for
 from flowlab.study.settings import MetricKey, StudyFile, source_channels
 from flowlab.study.slices import frame_slices, slices_for, slot_slices
 
@@ -43,10 +43,7 @@ def _require_number(where: str, key: MetricKey, file: StudyFile) -> None:
         )
     channels = source_channels(file.drives)
     if key.readout in MODE_READOUTS and selection_for(file.selection, channels) is None:
-        raise StudyError(
-            f"{FILE_NAME}: {where}: the readout {key.readout!r} needs a channel whose draws have modes, and the drives "
-            f"have no {DEFAULT_CHANNEL}. Add a table [selection] with channel = one of {', '.join(channels or ())}."
-        )
+        raise no_modes(f"{FILE_NAME}: {where}", key.readout, channels or ())
     _require_channel(where, key, channels)
     _require_slice(where, key, file)
 

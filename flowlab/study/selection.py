@@ -56,6 +56,14 @@ def name_of(temperature: float) -> str:
     return f"{temperature:.6f}".rstrip("0").rstrip(".").replace(".", "_")
 
 
+def no_modes(where: str, readout: str, channels: Sequence[str]) -> StudyError:
+    """The error for a rule's number whose readout looks for modes where no channel has them."""
+    return StudyError(
+        f"{where}: the readout {readout!r} needs a channel whose draws have modes, and the drives have no "
+        f"{DEFAULT_CHANNEL}. Add a table [selection] with channel = one of {', '.join(channels)}."
+    )
+
+
 def selection_for(given: SelectionSettings | None, channels: Sequence[str] | None) -> SelectionSettings | None:
     """The settings of a study: those `given`, or the defaults where there is the channel that they look at, else None.
 

@@ -1,4 +1,4 @@
-"""Draws: the same for a run alone and in a cohort, whatever the block size, and solved from the bank's noise."""
+"""Draws: the same for a run alone and in a cohort, whatever else is evaluated, and solved from the bank's noise."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.evaluate import draws as draws_module
 from flowlab.evaluate.bank import noise
-from flowlab.evaluate.draws import draw
+from flowlab.evaluate.draws import draw, draw_model
 from flowlab.policy.action_space import ActionSpace, Identity
 from flowlab.policy.decoder import Decoder, initialise
 from flowlab.policy.objectives import FlowMatching, Regression
@@ -68,10 +68,37 @@ def test_a_run_in_a_cohort_of_4_draws_what_it_draws_alone_bit_for_bit(condition)
     assert not np.array_equal(together[0], together[1])
 
 
-def test_memory_blocks_change_nothing_but_the_last_bits(condition, monkeypatch):
+def test_memory_blocks_change_nothing(condition, monkeypatch):
     whole = draws_of(decoder_of(11), condition)
     monkeypatch.setattr(draws_module, "CHUNKS_PER_BLOCK", 6)  # two frames at a time
-    np.testing.assert_allclose(draws_of(decoder_of(11), condition), whole, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(draws_of(decoder_of(11), condition), whole)
+
+
+def frames_at(rows):
+    """Frames of one drive, 200 of which there are, with a condition of their own."""
+    condition = torch.randn(200, 5, 12, generator=torch.Generator().manual_seed(1)).half()[rows]
+    truth = np.zeros((len(rows), 4, len(CHANNELS)), np.float32)
+    return made_frames(truth, CHANNELS, drive=[False] * len(rows), now=np.arange(200)[rows], condition=condition)
+
+
+@pytest.mark.parametrize("num_draws", [1, 3, 8])
+def test_a_frame_s_draws_do_not_depend_on_which_frames_they_are_made_with(num_draws):
+    settings = SETTINGS.model_copy(update={"draws": num_draws, "solver_steps": 1})
+    decoder, rows = decoder_of(11, 12), np.arange(200)
+    whole = draw(FLOW, decoder, SPACE, frames_at(rows), settings)
+    mixed = np.random.default_rng(0).permutation(200)
+    for parts in (np.split(rows, [64, 128, 192]), np.split(rows, 2), np.split(mixed, [1, 3])):
+        drawn = [draw(FLOW, decoder, SPACE, frames_at(part), settings) for part in parts]
+        np.testing.assert_array_equal(np.concatenate(drawn, axis=1), whole[:, np.concatenate(parts)])
+
+
+def test_model_draws_are_in_model_space_and_of_the_decoder_s_slots(condition):
+    decoder = Decoder(1, DecoderSettings(width=16, layers=2, heads=2), 2, len(CHANNELS), SPEC)
+    initialise(decoder, [11])
+    model = draw_model(FLOW, decoder, frames_of(condition), SETTINGS)
+    assert model.shape == (1, 7, 3, 2, 2)
+    raw = draw(FLOW, decoder, SPACE, frames_of(condition), SETTINGS)
+    np.testing.assert_array_equal(raw[:, :, :, :2], model)
 
 
 def test_fewer_draws_are_the_first_of_more(condition):

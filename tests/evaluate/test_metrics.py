@@ -8,6 +8,7 @@ from flowlab.core.errors import DivergedError, StudyError, UnknownNameError
 from flowlab.core.types import MetricRow, join_slice
 from flowlab.evaluate.definitions import METRICS_VERSION, define_metrics
 from flowlab.evaluate.metrics import require_slices, score
+from flowlab.study.selection import SelectionSettings
 from flowlab.study.settings import MetricKey
 from flowlab.study.slices import SliceSettings
 from tests.evaluate.made_frames import made_frames
@@ -247,6 +248,15 @@ def test_a_slice_of_a_channel_that_the_cache_lacks_is_refused():
     given = {"far": SliceSettings(channel="z", size_above=1, slots="any")}
     with pytest.raises(UnknownNameError, match=r"unknown channel 'z' in slices.far: Known: x, y"):
         define_metrics(given, ("x", "y"), {})
+
+
+def test_a_readout_by_modes_needs_a_channel_that_has_some():
+    """A plug-in's channels are known only once its drives are read."""
+    frames = made_frames(np.zeros((1, 2, 2), np.float32), ("x", "y"))
+    keys = [key(slice="overall", channel="x", readout="mode")]
+    with pytest.raises(StudyError, match=r"number l1 x overall mode: the readout 'mode' needs .* one of x, y"):
+        require_slices(frames, definitions_for(("x", "y")), keys)
+    require_slices(frames, definitions_for(("x", "y")), keys, SelectionSettings(channel="y"))
 
 
 CHUNKS = st.tuples(st.integers(1, 12), st.integers(1, 4)).flatmap(

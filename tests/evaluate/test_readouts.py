@@ -88,6 +88,11 @@ def test_every_run_is_scored_with_a_ladder_up_to_its_draws_and_with_selection_wh
     )
 
 
+def test_there_need_be_no_votes():
+    names = {readout.name for readout in own_readouts(SelectionSettings(vote_temperatures=()), 1)}
+    assert names == {*CHUNK_READOUTS, *MODE_READOUTS, *BOUNDS}
+
+
 @pytest.mark.parametrize("readout", own_readouts(SelectionSettings(), 4), ids=lambda readout: readout.name)
 def test_a_readout_is_built_by_its_name(readout):
     assert build_readout(readout.name, SelectionSettings()) == readout

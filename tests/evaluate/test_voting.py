@@ -134,6 +134,13 @@ def test_at_a_high_temperature_a_vote_is_the_mean():
     np.testing.assert_allclose(chunk, MeanK()(draws, frames), atol=1e-5)
 
 
+def test_where_nothing_came_before_it_is_meank_to_the_bit():
+    draws = np.random.default_rng(0).normal(size=(6, 5, 3, 1)).astype(np.float32)
+    frames = made_frames(np.zeros((6, 3, 1), np.float32), ["x"], now=range(0, 60, 10))
+    for name in (COMMITTED, GATED, BOUND):
+        np.testing.assert_array_equal(Vote(X, name)(draws, frames), MeanK()(draws, frames))
+
+
 def test_no_frames_have_no_votes():
     frames = made_frames(np.zeros((0, 3, 1), np.float32), ["x"])
     assert Vote(X, COMMITTED)(np.zeros((0, 5, 3, 1), np.float32), frames).shape == (0, 3, 1)

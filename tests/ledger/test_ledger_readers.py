@@ -234,3 +234,14 @@ def test_who_measured_before_another_read_further_says_nothing_of_a_cut(tmp_path
     assert told == []
     assert num_unread_bytes(tmp_path, {"study.jsonl": 100}, {"study.jsonl": 120}, told.append) == 0
     assert "has 100 bytes, the ledger has read 120 of them" in told[0]
+
+
+def test_a_reader_leaves_nothing_beside_the_ledger(ledger: Path, tmp_path: Path) -> None:
+    """No lock file, and no folder for what does not fit into memory."""
+    for path in tmp_path.glob("ledger.duckdb.*"):
+        path.unlink()
+    assert read(ledger, "select 1 as one").rows == [(1,)]
+    assert [path.name for path in tmp_path.iterdir()] == ["ledger.duckdb"]
+    with open_ledger(ledger, read_only=True) as connection:
+        ((spilled,),) = connection.execute("select current_setting('temp_directory')").fetchall()
+    assert not Path(spilled).is_relative_to(tmp_path)
