@@ -20,7 +20,7 @@ from flowlab.evaluate.metrics import score_l1_at
 from flowlab.evaluate.mode_readouts import Mode, OracleMode
 from flowlab.evaluate.places import Places
 from flowlab.evaluate.ranked import draw_errors, ranked_rows
-from flowlab.evaluate.readouts import MeanK
+from flowlab.evaluate.readouts import MeanK, MedianK
 from flowlab.lab.banks import raw_draws
 from flowlab.lab.ground import Ground, open_ground
 from flowlab.lab.late_rows import add_rows
@@ -123,11 +123,13 @@ class _Table:
         return self.run.settings.looked_at or ""
 
     def _beside(self, draws: NDArray[np.float32], clip: bool) -> dict[str, BySlice]:
-        """What a ranker is to be compared with: no choice, the larger mode, and the bounds."""
+        """What a ranker is to be compared with: no choice, the larger mode, and what the best choice would give."""
         selection = self.run.selection
-        modes: list[Readout] = [Mode(selection), OracleMode(selection, clip)] if selection else []
+        readouts: list[Readout] = [MeanK(), MedianK()]
+        if selection:
+            readouts += [Mode(selection), OracleMode(selection, clip)]
         rows: list[MetricRow] = []
-        for readout in [MeanK(), *modes]:
+        for readout in readouts:
             rows += score_l1_at(self.places, readout(draws, self.frames), readout=readout.name, clip=clip)
         best = draw_errors(draws, self.frames, self.run.settings.looked_at, clip).min(axis=1)
         return self._l1(rows) | {BEST_DRAW: {where: float(best[rows].mean()) for where, rows in self.slices.items()}}

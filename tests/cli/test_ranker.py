@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from flowlab.lab.late_rows import read_rows
 from flowlab.lab.launch import Where, launch
 from flowlab.lab.ranker_files import find_readout, for_ranking, load_ranker, open_for_ranking, readouts_of
 from flowlab.lab.rankers import train_draws, train_rankers
+from flowlab.lab.rankings import evaluate_rankers
 from flowlab.study.ranker import RankerSettings
 from flowlab.study.study import Study
 from tests.cli.tiny_study import ask, flowlab_here
@@ -23,8 +25,6 @@ from tests.lab.small_study import CPU, Said, write_small
 LEVERS = """
 [levers.regression]
 set = { "objective.kind" = "regression", "objective.delta_weight" = 0.0 }
-[levers.short]
-set = { "windows.history" = 4 }
 [ranker]
 width = 16
 epochs = 2
@@ -36,11 +36,14 @@ NAME = "ranker-width16-draws3-epochs2"
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """A small study with the control at two seeds, a regression, and a lever of another cache."""
+    """A small study with the control at two seeds, and a regression."""
     study = write_small(tmp_path_factory.mktemp("ranker"), LEVERS)
     where, show = Where(CPU, "inline"), lambda *_: None
-    for lever in ("regression", "short"):
-        launch(study, [lever], [1001], where, again=False, progress=Said(), show=show, announce=lambda _: None)
+    with (
+        patch("flowlab.lab.sealing.NUM_LEVERS", 1000),  # what a rule is simulated on changes nothing here
+        patch("flowlab.verdict.panel_size.LEVERS_PER_SIZE", 1000),
+    ):
+        launch(study, ["regression"], [1001], where, again=False, progress=Said(), show=show, announce=lambda _: None)
     return study
 
 
@@ -84,18 +87,16 @@ def test_train_then_evaluate_then_the_ledger_has_the_rows(study: Study) -> None:
         assert stored[one["run_id"], "ranker_hit_rate", top] == one["choice"]["ranker_hit_rate"]["overall"]
         assert one["l1"]["best-draw"]["overall"] <= one["l1"][top]["overall"]
     assert [one["num_new"] for one in found] != [0, 0]
-    again = json.loads(flowlab_here(study.root, "ranker", "evaluate", "--lever", "control", "--json").stdout)
-    assert [one["num_new"] for one in again] == [0, 0]
-    assert "fit" in flowlab_here(study.root, "ledger", "verify").stdout
+    assert [one.num_new for one in evaluate_rankers(study, find_runs(study, [], "control"), TABLE, CPU)] == [0, 0]
 
 
 def test_what_it_is_compared_with_are_the_numbers_of_the_run(study: Study) -> None:
     run_id = run_of(study, "control-1001")
     train_rankers(study, [run_id], TABLE, CPU)
-    shown = json.loads(flowlab_here(study.root, "ranker", "evaluate", run_id, "--json").stdout)[0]
+    (shown,) = evaluate_rankers(study, [run_id], TABLE, CPU)
     on_record = read_rows(study, run_id)
-    for readout in ("meank", "mode", "oracle-mode", "best-draw"):
-        for where, value in shown["l1"][readout].items():
+    for readout in ("meank", "mediank", "mode", "oracle-mode", "best-draw"):
+        for where, value in shown.l1[readout].items():
             assert value == pytest.approx(on_record["l1", "steering", where, readout, -1, ""], abs=1e-9)
 
 
@@ -108,9 +109,8 @@ def test_a_table_for_each_run_and_their_mean_fit_80_columns(study: Study) -> Non
 
 def test_a_ranker_has_the_same_bits_again_and_whoever_is_beside_it(study: Study) -> None:
     runs = find_runs(study, [], "control")
-    other = run_of(study, "short")  # of another cache, so of another cohort
-    together = bytes_of(study, [*runs, other], TABLE)
-    for run_id in (*runs, other):
+    together = bytes_of(study, runs, TABLE)
+    for run_id in runs:
         assert bytes_of(study, [run_id], TABLE) == {run_id: together[run_id]}
 
 
@@ -125,6 +125,20 @@ def test_it_is_trained_on_the_train_split_by_noise_of_its_own(study: Study) -> N
     assert draws.shape == (len(frames), 3, 6, 3)
     assert not np.array_equal(draws, other)
     np.testing.assert_array_equal(draws, train_draws(run, frames))
+
+
+def test_options_stand_in_for_keys_of_the_table(study: Study) -> None:
+    run_id, options = (
+        run_of(study, "control-1001"),
+        ["--loss", "pointwise", "--unweighted", "--channel", "gas", "--epochs", "1"],
+    )
+    flowlab_here(study.root, "ranker", "train", run_id, *options)
+    shown = json.loads(flowlab_here(study.root, "ranker", "evaluate", run_id, *options, "--top", "2", "--json").stdout)
+    assert (shown[0]["ranker"], shown[0]["channel"]) == (
+        "ranker-width16-pointwise-unweighted-draws3-epochs1-of-gas",
+        "gas",
+    )
+    assert "ranker-top2-width16-pointwise-unweighted-draws3-epochs1-of-gas" in shown[0]["l1"]
 
 
 def test_no_more_frames_are_drawn_for_than_asked_and_they_lie_evenly(study: Study) -> None:
@@ -221,6 +235,7 @@ def test_a_policy_of_one_draw_is_refused(study: Study) -> None:
         (["evaluate", "control-1001", "--tau", "0.3"], "it has"),
         (["evaluate", "control-1001", "--temperature", "0"], "ranker: temperature: got 0.0, expected"),
         (["train", "nobody"], "unknown run 'nobody'"),
+        (["train", "control-1001", "--loss", "pairwise"], "'listwise', 'pointwise'"),
     ],
 )
 def test_bad_input_is_one_sentence(study: Study, arguments: list[str], expected: str) -> None:
