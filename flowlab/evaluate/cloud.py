@@ -62,13 +62,13 @@ class Cloud:
     def medoid(self) -> NDArray[np.float32]:
         """The draw of the larger mode that is nearest to its mean, the first of several as near."""
         nearest = np.empty(len(self.draws), np.int64)
+        flat, centre = (x.reshape(*x.shape[:-2], -1) for x in (self.draws, self.centre))
+        others = ~self.modes.larger
         for rows in blocks(self.draws):
-            off = self.draws[rows].astype(np.float64)
             with np.errstate(invalid="ignore"):  # infinity minus itself, which is then the nearest
-                off -= self.centre[rows, None]
-            off = off.reshape(*off.shape[:2], -1)
+                off = flat[rows] - centre[rows, None]
             distance = np.einsum("nkj,nkj->nk", off, off)
-            distance[~self.modes.larger[rows]] = np.inf
+            np.putmask(distance, others[rows], np.inf)
             nearest[rows] = distance.argmin(axis=1)
         return self._pick(nearest)
 
