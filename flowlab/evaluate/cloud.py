@@ -61,8 +61,10 @@ class Cloud:
 
     def medoid(self) -> NDArray[np.float32]:
         """The draw of the larger mode that is nearest to its mean, the first of several as near."""
-        nearest = np.empty(len(self.draws), np.int64)
-        flat, centre = (x.reshape(*x.shape[:-2], -1) for x in (self.draws, self.centre))
+        num_frames, num_draws, horizon, num_channels = self.draws.shape
+        flat = self.draws.reshape(num_frames, num_draws, horizon * num_channels)
+        centre = self.centre.reshape(num_frames, horizon * num_channels)
+        nearest = np.empty(num_frames, np.int64)
         others = ~self.modes.larger
         for rows in blocks(self.draws):
             with np.errstate(invalid="ignore"):  # infinity minus itself, which is then the nearest
