@@ -79,14 +79,16 @@ def _errors(subject: Subject) -> NDArray[np.float64]:
 
 
 def _says(subject: Subject, groups: list[str], rows: list[MetricRow]) -> tuple[str, ...]:
-    base = value_of(rows, "attribution_l1", subject.channel, OVERALL, "meank") or 0.0
-    worth = {group: value_of(rows, "attribution", subject.channel, OVERALL, group) or 0.0 for group in groups}
-    most = max(groups[:-1], key=lambda group: worth[group])
-    return (
-        f"With its own tokens the policy is {base:.4f} off in {subject.channel}; with all those of another frame "
-        f"{worth[ALL]:+.4f}.",
-        f"Of one group alone {most} changes it most: {worth[most]:+.4f}.",
-    )
+    told = []
+    for channel, name in ((subject.channel, subject.channel), ("", "all channels")):
+        base = value_of(rows, "attribution_l1", channel, OVERALL, "meank") or 0.0
+        worth = {group: value_of(rows, "attribution", channel, OVERALL, group) or 0.0 for group in groups}
+        most = max(groups[:-1], key=worth.__getitem__)
+        told.append(
+            f"{name}: with its own tokens the policy is {base:.4f} off, with all those of another frame "
+            f"{worth[ALL]:+.4f}; of one group alone {most} counts most, {worth[most]:+.4f}."
+        )
+    return tuple(told)
 
 
 def _table(subject: Subject, groups: list[str], rows: list[MetricRow]) -> Shown:

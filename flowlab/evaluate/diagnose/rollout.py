@@ -120,7 +120,7 @@ def rollout(subject: Subject, eyes: Eyes, progress: Progress = SILENT) -> Diagno
 def report(subject: Subject, rolled: Rolled, recorded: NDArray[np.float64]) -> Diagnosis:
     """Facts and rows of a rollout; `recorded` (N, H, A) was predicted on the recorded past."""
     rows = rows_of(subject, rolled, recorded)
-    tables = (_table(subject, rolled, rows), _substitutions(subject, rolled))
+    tables = (_table(subject, rolled, rows), _by_channel(subject, rolled, rows))
     return Diagnosis("rollout", ASKS, _says(subject, rolled, rows), tables, rows, (_picture(subject, rolled, rows),))
 
 
@@ -148,14 +148,21 @@ def rows_of(subject: Subject, rolled: Rolled, recorded: NDArray[np.float64]) -> 
 def _says(subject: Subject, rolled: Rolled, rows: list[MetricRow]) -> tuple[str, ...]:
     own, told = (value_of(rows, "rollout_l1", subject.channel, OVERALL, who) or 0.0 for who in (ROLLED, RECORDED))
     sizes = ", ".join(f"{name} {size:.4f}" for name, size in zip(subject.channels, _sizes(rolled), strict=True))
-    settings = subject.settings.model_copy(update=_changes(subject))
     return (
         f"Predicted actions took the place of {len(rolled.off):,} recorded ones; rollouts: {rolled.num_starts}, "
         f"drives: {rolled.num_drives}, restarts behind gaps: {rolled.num_restarts}. "
         f"Mean |substituted - recorded|: {sizes}.",
         f"On its own past the policy is {own:.4f} off in {subject.channel}, on the recorded one {told:.4f}: both by "
-        f"the mean of {settings.draws} draws, {settings.solver}/{settings.solver_steps}.",
+        f"{_by(subject)}.",
     )
+
+
+def _by(subject: Subject) -> str:
+    """What is driven, in words."""
+    if subject.objective.deterministic:
+        return "its only prediction"
+    settings = subject.settings.model_copy(update=_changes(subject))
+    return f"the mean of {settings.draws} draws, {settings.solver}/{settings.solver_steps}"
 
 
 def _changes(subject: Subject) -> dict[str, int]:
@@ -178,13 +185,14 @@ def _table(subject: Subject, rolled: Rolled, rows: list[MetricRow]) -> Shown:
     return Shown(title, ("slice", "frames", "own past", "recorded past", "drift"), shown)
 
 
-def _substitutions(subject: Subject, rolled: Rolled) -> Shown:
+def _by_channel(subject: Subject, rolled: Rolled, rows: list[MetricRow]) -> Shown:
     largest = rolled.off.max(axis=0) if len(rolled.off) else np.zeros(len(subject.channels))
-    shown = [
-        [name, len(rolled.off), float(mean), float(most)]
-        for name, mean, most in zip(subject.channels, _sizes(rolled), largest, strict=True)
-    ]
-    return Shown("substituted - recorded, in size", ("channel", "substitutions", "mean", "largest"), shown)
+    shown = []
+    for name, mean, most in zip(subject.channels, _sizes(rolled), largest, strict=True):
+        own, told = (value_of(rows, "rollout_l1", name, OVERALL, who) or 0.0 for who in (ROLLED, RECORDED))
+        shown.append([name, float(mean), float(most), own, told, own - told])
+    title = f"|substituted - recorded| of {len(rolled.off):,} actions, and l1, by channel"
+    return Shown(title, ("channel", "mean", "largest", "own past", "recorded past", "drift"), shown)
 
 
 def _picture(subject: Subject, rolled: Rolled, rows: list[MetricRow]) -> str:
