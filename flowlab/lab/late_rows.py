@@ -20,8 +20,9 @@ Key = tuple[str, str, str, str, int, str]
 def add_rows(study: Study, run_id: str, rows: Iterable[MetricRow]) -> int:
     """How many of `rows` a finished run did not have yet; they are then in its journal, for the ledger to take in.
 
-    A number that is on record stays. Raises EvaluationMismatchError if more than a tenth of them come out otherwise than
-    rounding explains: the rows are not of what the run was scored by. BusyError while another process is at the run.
+    A number that is on record stays. Raises EvaluationMismatchError if more than a tenth of them come out otherwise
+    than rounding explains: the rows are not of what the run was scored by. BusyError while another process is at the
+    run.
     """
     rows = list(rows)
     with RunDir(study.runs / run_id) as out:

@@ -23,8 +23,10 @@ from flowlab.evaluate.readouts import build_readout
 from flowlab.evaluate.slices import frame_masks
 from flowlab.lab.banks import raw_draws
 from flowlab.lab.checkpoints import Checkpoint, find_runs
+from flowlab.lab.ranker_files import find_readout
 from flowlab.lab.registered import read_registered
 from flowlab.lab.scoring import row_name
+from flowlab.study.ranker import RANKER
 from flowlab.study.slices import slices_for
 from flowlab.study.study import Study
 
@@ -112,6 +114,8 @@ def predict(checkpoint: Checkpoint, readout: str, progress: Progress = SILENT) -
 
 def choose_readout(checkpoint: Checkpoint, name: str) -> Readout:
     """The readout of that name, as the run's evaluation has it."""
+    if name.startswith(RANKER):
+        return find_readout(checkpoint, name)
     return build_readout(name, checkpoint.selection, checkpoint.evaluation.clip)
 
 

@@ -39,6 +39,7 @@ from flowlab.lab.late_rows import add_rows
 from flowlab.lab.plan import name_run, replicate_id
 from flowlab.lab.registered import read_registered, sources_of
 from flowlab.lab.run_dir import RunDir
+from flowlab.study.ranker import RANKER
 from flowlab.study.recipe import EvaluationSettings, Recipe
 from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.study import Study
@@ -147,6 +148,9 @@ def open_bench(
 
     Raises StudyError for settings that cannot be, UnknownNameError for a readout that there is not.
     """
+    for name in readouts:
+        if name.startswith(RANKER):
+            raise StudyError(f"readout {name!r} is each run's own ranker's. Give: flowlab ranker evaluate")
     other = study.evaluated(changes)
     bench = Bench(other, open_ground(other, (), None, progress), device, tuple(readouts))
     if bench.named:  # so that one that there is not is told before anything is drawn

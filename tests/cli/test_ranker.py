@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -13,14 +12,13 @@ from flowlab.core.digest import digest_files
 from flowlab.core.errors import MissingError, PolicyError, StudyError, UnknownNameError
 from flowlab.lab.checkpoints import find_runs, open_checkpoint
 from flowlab.lab.late_rows import read_rows
-from flowlab.lab.launch import Where, launch
 from flowlab.lab.ranker_files import find_readout, for_ranking, load_ranker, open_for_ranking, readouts_of
 from flowlab.lab.rankers import train_draws, train_rankers
 from flowlab.lab.rankings import evaluate_rankers
 from flowlab.study.ranker import RankerSettings
 from flowlab.study.study import Study
 from tests.cli.tiny_study import ask, flowlab_here
-from tests.lab.small_study import CPU, Said, write_small
+from tests.lab.small_study import CPU, train, write_small
 
 LEVERS = """
 [levers.regression]
@@ -38,12 +36,7 @@ NAME = "ranker-width16-draws3-epochs2"
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A small study with the control at two seeds, and a regression."""
     study = write_small(tmp_path_factory.mktemp("ranker"), LEVERS)
-    where, show = Where(CPU, "inline"), lambda *_: None
-    with (
-        patch("flowlab.lab.sealing.NUM_LEVERS", 1000),  # what a rule is simulated on changes nothing here
-        patch("flowlab.verdict.panel_size.LEVERS_PER_SIZE", 1000),
-    ):
-        launch(study, ["regression"], [1001], where, again=False, progress=Said(), show=show, announce=lambda _: None)
+    train(study, "regression")
     return study
 
 
@@ -258,3 +251,14 @@ def test_training_that_is_stopped_leaves_nothing_half_written(study: Study, monk
         train_rankers(study, [run_id], settings, CPU)
     assert sorted(study.runs.rglob("*")) == before
     assert torch.get_num_threads() >= 1
+
+
+def test_predictions_are_read_out_by_the_runs_own_ranker(study: Study, tmp_path: Path) -> None:
+    train_rankers(study, [run_of(study, "control-1001")], TABLE, CPU)
+    name = f"ranker-top1-{NAME.removeprefix('ranker-')}"
+    done = flowlab_here(
+        study.root, "predict", "control-1001", "--readout", name, "--out", str(tmp_path / "p.parquet"), "--json"
+    )
+    assert json.loads(done.stdout)["rows"] == 79
+    refused = flowlab_here(study.root, "evaluate", "control-1001", "--readout", name, code=2)
+    assert "is each run's own ranker's. Give: flowlab ranker evaluate" in refused.stderr
