@@ -73,7 +73,7 @@ COMMANDS: Commands = {
     ),
     "ranker train": (
         "flowlab.cli.ranker:train",
-        "Train a ranker of each run's draws, on the train split. Options stand in for keys of the table [ranker].",
+        "Train a ranker of each run's draws, on the train split. Options stand in for keys of the table `ranker`.",
     ),
     "ranker evaluate": (
         "flowlab.cli.ranker:evaluate",

@@ -46,7 +46,7 @@ def evaluate(
     readouts = [] if readout is None else [name.strip() for name in readout.split(",")]
     if sum([bool(runs) or lever is not None, everything, ensemble is not None]) != 1:
         raise StudyError(
-            "say what to score: runs by their ids, --lever NAME, --all, or --ensemble RUN,RUN. "
+            "say what to score by one of these: runs (with --lever NAME or without), --all, --ensemble RUN,RUN. "
             "Example: flowlab evaluate --lever control --draws 128"
         )
     judge.ingest_all(found)
@@ -54,12 +54,17 @@ def evaluate(
     from flowlab.lab.checkpoints import find_runs
     from flowlab.lab.environment import choose_device
     from flowlab.lab.scoring import open_bench, score_ensemble, score_runs
+    from flowlab.ledger.ingest import require_writable
 
+    require_writable(found.ledger, found.runs)
     bars = Bars()
     bench = open_bench(found, changes, choose_device(device.value), readouts, bars)
     if ensemble is not None:
         names = [name.strip() for name in ensemble.split(",")]
-        scored = [score_ensemble(bench, find_runs(found, names), bars)]
+        members = find_runs(found, names)
+        if len(members) < len(names):
+            raise StudyError(f"--ensemble got {ensemble!r}, which names one policy twice. Name each once")
+        scored = [score_ensemble(bench, members, bars)]
     else:
         scored = score_runs(bench, find_runs(found, runs or [], lever, everything), bars)
     judge.ingest_all(found)
@@ -98,7 +103,19 @@ def _show(study: Study, scored: "list[Scored]") -> None:
     if bounds:
         say(f"these look at the truth, so no policy can be read out so: {', '.join(bounds)}")
     if any(one.run_id not in one.sources for one in scored):
-        say("evaluated otherwise than the runs were: a rule judges these numbers only if it is sealed for that")
+        judged = _evaluations_in_force(study) & {one.evaluation_id for one in scored}
+        say(
+            "evaluated otherwise than the runs were, and as the rule in force says: it judges these numbers"
+            if judged
+            else "evaluated otherwise than the runs were: a rule judges these numbers only if it is sealed for that"
+        )
+
+
+def _evaluations_in_force(study: Study) -> set[str]:
+    """The evaluation that the rule in force is sealed for, if one is."""
+    from flowlab.ledger.connection import read
+
+    return {row[0] for row in read(study.ledger, "select evaluation_id from rules_in_force").rows}
 
 
 def _whole(study: Study, one: "Scored", primary: MetricKey) -> Any:

@@ -32,7 +32,7 @@ SpreadOption = Annotated[
     typer.Option("--spread-weighted/--unweighted", help="Whether a frame counts by the spread of its draws' L1."),
 ]
 ChannelOption = Annotated[
-    str | None, typer.Option(help='Whose L1 it ranks by: a channel, or "all"; else that of [selection].')
+    str | None, typer.Option(help='Whose L1 it ranks by: a channel, or "all"; else that of the table `selection`.')
 ]
 DrawsOption = Annotated[int | None, typer.Option(help="Draws of each train frame.")]
 FramesOption = Annotated[int | None, typer.Option(help="Train frames at most.")]
@@ -59,7 +59,7 @@ def train(
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a ranker of each run's draws, on the train split. Options stand in for keys of the table [ranker]."""
+    """Train a ranker of each run's draws, on the train split. Options stand in for keys of the table `ranker`."""
     found = open_study(study)
     settings = _changed(
         found.file.ranker,
@@ -81,7 +81,9 @@ def train(
 
     from flowlab.lab.environment import choose_device
     from flowlab.lab.rankers import train_rankers
+    from flowlab.ledger.ingest import require_writable
 
+    require_writable(found.ledger, found.runs)
     made = train_rankers(found, run_ids, settings, choose_device(device.value), Bars())
     judge.ingest_all(found)
     if as_json:

@@ -126,13 +126,19 @@ def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(runs)
         return
-    rows = [[run["run_id"], run["status"], _steps(run), run["num_attempts"], _why(run)] for run in runs]
+    rows = [[run["run_id"], run["status"], _steps(run), _attempts(run), _why(run)] for run in runs]
     out().print(table(["run", "status", "step", "attempts", "why"], rows, f"runs of study {found.name}"))
+
+
+def _attempts(run: dict) -> int | None:
+    """How often its training was begun; a scoring has none of its own."""
+    return None if run["scored_from"] else run["num_attempts"]
 
 
 def _why(run: dict) -> str | None:
     """Why a run crashed, or which runs' policies it only scores again."""
-    return f"scores {', '.join(run['scored_from'])}" if run["scored_from"] else run["reason"]
+    num = len(run["scored_from"])
+    return f"of {num} runs" if num > 1 else "scored again" if num else run["reason"]
 
 
 def _steps(run: dict) -> str:

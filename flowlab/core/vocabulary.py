@@ -74,12 +74,12 @@ MODE_READOUTS = ("mode", "mode-medoid", "mode-waypoint")
 BOUNDS = ("oracle-mode", "best-draw")
 """Readouts that choose by the truth, so that no policy can be read out so; those of voting are vote-bound-*."""
 
-VOTE_BOUND = "vote-bound"
+VOTE_BOUND, PLUGIN_BOUND = "vote-bound", "-bound"
 
 
 def is_bound(readout: str) -> bool:
-    """Whether a readout of flowlab's own chooses by the truth."""
-    return readout in BOUNDS or readout.startswith(f"{VOTE_BOUND}-")
+    """Whether rows of that readout are of one that chooses by the truth; a plug-in's say so at their name's end."""
+    return readout in BOUNDS or readout.startswith(f"{VOTE_BOUND}-") or readout.endswith(PLUGIN_BOUND)
 
 
 SINGLE_MEAN = "single-mean"

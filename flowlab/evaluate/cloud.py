@@ -12,6 +12,9 @@ from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.modes import Modes, blocks, chunk_means, mean_of, split
 from flowlab.study.selection import SelectionSettings
 
+AS_NEAR = 1 + 1e-9
+"""Distances within this factor are one: both draws of a mode of two are as near to their mean, but for rounding."""
+
 LOOK_AHEAD = 4
 """Which waypoint tells where the route goes, the nearest being 0."""
 
@@ -71,7 +74,8 @@ class Cloud:
                 off = flat[rows] - centre[rows, None]
             distance = np.einsum("nkj,nkj->nk", off, off)
             np.putmask(distance, others[rows], np.inf)
-            nearest[rows] = distance.argmin(axis=1)
+            least = distance.min(axis=1, keepdims=True)
+            nearest[rows] = (np.isnan(distance) | (distance <= least * AS_NEAR)).argmax(axis=1)
         return self._pick(nearest)
 
     def waypoint(self) -> NDArray[np.float32]:

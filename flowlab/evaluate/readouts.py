@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowlab.core.errors import PluginError
-from flowlab.core.plugins import Readout, resolve, told
+from flowlab.core.errors import PluginError, UnknownNameError, unknown_name
+from flowlab.core.plugins import TABLE, Readout, locate, resolve, told
 from flowlab.core.vocabulary import CHUNK_READOUTS
 from flowlab.evaluate.frames import ValidationFrames
+from flowlab.evaluate.guarded import Guarded, require_name
 from flowlab.evaluate.mode_readouts import BestDraw, Mode, ModeMedoid, ModeWaypoint, OracleMode
 from flowlab.evaluate.modes import blocks
 from flowlab.evaluate.voting import Vote, votes
@@ -86,20 +87,34 @@ def build_readout(name: str, selection: SelectionSettings | None = None, clip: b
     """
     if found := LADDER.fullmatch(name):
         return MeanFirst(int(found[1]))
-    for readout in selection_readouts(selection, clip) if selection else ():
-        if readout.name == name:
-            return readout
+    for own in selection_readouts(selection, clip) if selection else ():
+        if own.name == name:
+            return own
+    if ":" not in name and name not in TABLE["readouts"]:
+        _require_plugin(name, selection)
     found = resolve("readouts", name)
     try:
         readout = found() if isinstance(found, type) else found
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"readout {name!r} cannot be built: {told(error)}. Correct it.") from error
-    if not isinstance(readout, Readout) or not isinstance(readout.name, str):
+    if not isinstance(readout, Readout):
         raise PluginError(
             f"readout {name!r} is {type(readout).__name__}, which is not a Readout: it needs a name and to be called "
             f"as readout(draws, frames). Correct it."
         )
-    return readout
+    if name in TABLE["readouts"]:
+        return readout
+    require_name(name, readout)
+    return Guarded(readout)
+
+
+def _require_plugin(name: str, selection: SelectionSettings | None) -> None:
+    """Raises UnknownNameError, with all readouts that there are, unless an entry point has that name."""
+    try:
+        locate("readouts", name)
+    except UnknownNameError:
+        own = [one.name for one in selection_readouts(selection)] if selection else []
+        raise unknown_name("readout", name, [*TABLE["readouts"], *own, "meank-2"]) from None
 
 
 def ladder(num_draws: int) -> list[Readout]:

@@ -93,7 +93,11 @@ class Scorer:
 
     def rows_of(self, readout: Readout, draws: NDArray[np.float32]) -> list[MetricRow]:
         """Every metric of what one readout makes of draws (N, K, H, A), held within the actuators if it is to be."""
-        return self._all(readout.name, readout(draws, self.frames))
+        return self.rows_of_chunk(readout.name, readout(draws, self.frames))
+
+    def rows_of_chunk(self, name: str, chunk: NDArray[np.float32]) -> list[MetricRow]:
+        """Every metric of one chunk (N, H, A) a frame, as those of the readout `name`."""
+        return self._all(name, chunk)
 
     def _all(self, name: str, chunk: NDArray[np.float32], crossed: bool = True) -> list[MetricRow]:
         return score_at(self.places, chunk, readout=name, crossed=crossed, clip=self.settings.clip)

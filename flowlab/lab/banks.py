@@ -85,13 +85,17 @@ def draws_of(
     Nothing is written. What is drawn is rounded as it would be kept, so that both give the same numbers.
     """
     frames = checkpoint.frames() if frames is None else frames
+    wanted = {"policy_digest": checkpoint.policy_digest, "evaluation": of_draws(settings)}
+    return kept_draws(checkpoint.folder, wanted, frames, progress) or drawn(checkpoint, settings, frames, progress)
+
+
+def drawn(
+    checkpoint: Checkpoint, settings: EvaluationSettings, frames: ValidationFrames, progress: Progress = SILENT
+) -> DrawBank:
+    """The draws for these frames, made now and rounded as they are kept."""
     policy = checkpoint.policy
-    told = tell_draws(checkpoint.whose, settings, checkpoint.space)
-    wanted = {key: told[key] for key in ("policy_digest", "evaluation")}
-    kept = kept_draws(checkpoint.folder, wanted, frames, progress)
-    if kept is not None:
-        return kept
     (model,) = draw_model(policy.objective, policy.decoder, frames, settings, progress)
+    told = tell_draws(checkpoint.whose, settings, checkpoint.space)
     return bank_of(as_kept(model, settings.precision), frames, told)
 
 

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flowlab.core.errors import DiskError, FlowlabError, PluginError
+from flowlab.core.errors import DiskError
 from flowlab.core.files import trouble, whole_file
-from flowlab.core.plugins import Readout, told
+from flowlab.core.plugins import Readout
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.vocabulary import CHANNEL_RANGES, is_bound
+from flowlab.core.vocabulary import CHANNEL_RANGES
 from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.frames import ValidationFrames
+from flowlab.evaluate.guarded import looks_at_truth
 from flowlab.evaluate.metrics import action_at
 from flowlab.evaluate.places import Places
 from flowlab.evaluate.readouts import build_readout
@@ -104,11 +105,10 @@ def predict(checkpoint: Checkpoint, readout: str, progress: Progress = SILENT) -
     chosen = choose_readout(checkpoint, readout)
     draws = raw_draws(checkpoint, settings, frames, progress)
     prediction = read_out(chosen, draws, frames, settings.clip)
-    elsewhere = read_out(chosen, draws, replace(frames, truth=-frames.truth - 1), settings.clip)
+    is_a_bound = looks_at_truth(chosen, draws, frames)
     rank = np.argsort(np.argsort(frames.drive_ids))
     rows = np.lexsort((frames.now, rank[frames.drive]))
-    looks_at_truth = is_bound(chosen.name) or not np.array_equal(prediction, elsewhere)
-    about = _about(checkpoint, row_name(readout, chosen), looks_at_truth=looks_at_truth)
+    about = _about(checkpoint, row_name(readout, chosen, is_a_bound), looks_at_truth=is_a_bound)
     return Predictions(frames.take(rows), prediction[rows], about)
 
 
@@ -128,20 +128,9 @@ def find_run(study: Study, name: str) -> str:
 
 
 def read_out(readout: Readout, draws: NDArray[np.float32], frames: ValidationFrames, clip: bool) -> NDArray[np.float32]:
-    """The chunk (N, H, A) that is scored, from draws (N, K, H, A). Raises PluginError for a readout that fails."""
-    try:
-        chunk = np.asarray(readout(draws, frames))
-    except FlowlabError:
-        raise
-    except Exception as error:
-        raise PluginError(f"readout {readout.name!r} fails on these draws: {told(error)}. Correct it.") from error
-    if chunk.shape != frames.truth.shape:
-        raise PluginError(
-            f"readout {readout.name!r} gave an array {chunk.shape}, expected {frames.truth.shape}: (frames, slots, "
-            f"channels). Correct it."
-        )
+    """The chunk (N, H, A) that is scored, from draws (N, K, H, A)."""
     places = Places(frames, MetricDefinitions({}, {}))
-    return action_at(places, chunk, readout.name, clip).astype(np.float32)
+    return action_at(places, readout(draws, frames), readout.name, clip).astype(np.float32)
 
 
 def _about(checkpoint: Checkpoint, readout: str, looks_at_truth: bool) -> dict[str, Any]:

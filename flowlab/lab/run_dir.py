@@ -144,7 +144,11 @@ class RunDir:
     def save_draws(self, bank: DrawBank, frames: ValidationFrames, name: str = BANK_FILE) -> None:
         """The draws for these frames, whole or not at all."""
         path = self.path / name
-        write_bank(path, bank, frames)
+        try:
+            write_bank(path, bank, frames)
+        except OSError as error:
+            error.filename = error.filename or str(path)  # Zarr's writers do not say which file was refused
+            raise
         self._artifact(path.name, digest_bank(path), sum(file.stat().st_size for file in bank_files(path)))
 
     def trained_from(self, cache: Cache) -> None:

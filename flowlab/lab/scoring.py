@@ -23,15 +23,16 @@ from flowlab.core.plugin_code import source_digest
 from flowlab.core.plugins import Readout
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
-from flowlab.core.vocabulary import SCORED_FROM
+from flowlab.core.vocabulary import PLUGIN_BOUND, SCORED_FROM
 from flowlab.evaluate.definitions import MetricDefinitions, define_metrics
 from flowlab.evaluate.draw_bank import DrawBank
 from flowlab.evaluate.frames import ValidationFrames, cover
-from flowlab.evaluate.readouts import build_readout
+from flowlab.evaluate.guarded import Guarded, looks_at_truth
+from flowlab.evaluate.readouts import MeanFirst, build_readout
 from flowlab.evaluate.scorer import Scorer
 from flowlab.evaluate.stats import space_from_json
 from flowlab.journal.journal import LAST_WORDS, RUN_JOURNAL, last_word, read_lines
-from flowlab.lab.banks import artifacts, bank_name, draws_of, kept_draws, of_draws
+from flowlab.lab.banks import artifacts, bank_name, drawn, kept_draws, of_draws
 from flowlab.lab.checkpoints import is_finished, open_checkpoint, proved_stats
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Base, Ground, name_recipe, open_ground, validation_frames
@@ -71,6 +72,7 @@ class Bench:
     readouts: tuple[str, ...] = ()  # those asked for by name; all that a run is scored with for none
     _frames: dict[str, ValidationFrames] = field(default_factory=dict)
     _scorers: dict[tuple[str, str], Scorer] = field(default_factory=dict)
+    _row_names: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._frames[self.ground.frames_cache.cache_id] = validation_frames(self.ground.frames_cache)
@@ -110,16 +112,37 @@ class Bench:
         return self._scorers[key]
 
     @cached_property
-    def named(self) -> list[tuple[str, Readout]]:
-        """The readouts that were asked for, each with the name that its rows have."""
-        built = [build_readout(name, self.selection, self.settings.clip) for name in self.readouts]
-        return [(row_name(name, readout), readout) for name, readout in zip(self.readouts, built, strict=True)]
+    def named(self) -> dict[str, Readout]:
+        """The readouts that were asked for. Raises StudyError for one that needs more draws than there are."""
+        built = {name: build_readout(name, self.selection, self.settings.clip) for name in self.readouts}
+        for readout in built.values():
+            if isinstance(readout, MeanFirst) and readout.num > self.settings.draws:
+                raise StudyError(
+                    f"readout {readout.name!r} is the mean of {readout.num} draws, and there are "
+                    f"{self.settings.draws}. Give --draws {readout.num}, or a smaller one"
+                )
+        return built
 
-    def rows(self, scorer: Scorer, draws: NDArray[np.float32]) -> list[MetricRow]:
-        """The metric rows of raw draws (N, K, H, A). Raises DivergedError for draws that are not finite."""
+    @property
+    def asks_plugins(self) -> bool:
+        """Whether a readout of somebody else's was asked for: it may look at conditions."""
+        return any(isinstance(readout, Guarded) for readout in self.named.values())
+
+    def rows(
+        self, scorer: Scorer, draws: NDArray[np.float32], frames: ValidationFrames | None = None
+    ) -> list[MetricRow]:
+        """The metric rows of raw draws (N, K, H, A). Raises DivergedError for draws that are not finite.
+
+        `frames`: the scorer's, with their conditions, for readouts of somebody else's.
+        """
         if not self.readouts:
             return scorer.rows(draws)
-        return [row._replace(readout=name) for name, readout in self.named for row in scorer.rows_of(readout, draws)]
+        seen, rows = frames or scorer.frames, []
+        for given, readout in self.named.items():
+            if given not in self._row_names:
+                self._row_names[given] = row_name(given, readout, looks_at_truth(readout, draws, seen))
+            rows += scorer.rows_of_chunk(self._row_names[given], readout(draws, seen))
+        return rows
 
     def baseline_rows(self, scorer: Scorer) -> list[MetricRow]:
         train_action = self.ground.frames_cache.split("train", variants=()).action
@@ -154,14 +177,18 @@ def open_bench(
     other = study.evaluated(changes)
     bench = Bench(other, open_ground(other, (), None, progress), device, tuple(readouts))
     if bench.named:  # so that one that there is not is told before anything is drawn
-        progress.say(f"read out by {', '.join(name for name, _ in bench.named)}")
+        progress.say(f"read out by {', '.join(readout.name for readout in bench.named.values())}")
     return bench
 
 
-def row_name(name: str, readout: Readout) -> str:
-    """The name of a readout's rows: its own, and for a plug-in the digest of its code, so that no two share rows."""
-    is_own = type(readout).__module__.startswith("flowlab.")
-    return readout.name if is_own else f"{readout.name}@{source_digest('readouts', name)[:8]}"
+def row_name(given: str, readout: Readout, is_a_bound: bool) -> str:
+    """The name of a readout's rows: its own, and for a plug-in the digest of its code, so that no two share rows.
+
+    A plug-in that looks at the truth has that said too.
+    """
+    if not isinstance(readout, Guarded):
+        return readout.name
+    return f"{readout.name}@{source_digest('readouts', given)[:8]}{PLUGIN_BOUND if is_a_bound else ''}"
 
 
 def score_runs(bench: Bench, run_ids: Sequence[str], progress: Progress = SILENT) -> list[Scored]:
@@ -206,7 +233,7 @@ def score_ensemble(bench: Bench, run_ids: Sequence[str], progress: Progress = SI
         "hypothesis": "",
         "tags": [f"{SCORED_FROM}:{source.run_id}" for source in sources],
     }
-    rows = bench.rows(scorer, np.concatenate(clouds, axis=1))
+    rows = bench.rows(scorer, np.concatenate(clouds, axis=1), _seen(bench, first))
     num_new = _write(bench, record, first, rows, [])
     return Scored(record["run_id"], tuple(run_ids), record["evaluation_id"], rows, num_new, drawn)
 
@@ -215,7 +242,7 @@ def _score_run(bench: Bench, source: Source, progress: Progress) -> Scored:
     bank, is_new = _draws(bench, source, progress)
     scorer = bench.scorer(source.record["cache_id"], bank.told["action_space"])
     try:
-        rows = bench.rows(scorer, scorer.raw(bank.model))
+        rows = bench.rows(scorer, scorer.raw(bank.model), _seen(bench, source))
     except DivergedError as error:
         raise DivergedError(f"run {source.run_id}: {error}") from None
     base = bench.ground.base
@@ -276,10 +303,18 @@ def _draws(bench: Bench, source: Source, progress: Progress) -> tuple[DrawBank, 
         return kept, False
     checkpoint = open_checkpoint(study, source.run_id, device=bench.device)
     seen = checkpoint.frames(like=frames)
-    bank = draws_of(checkpoint, settings, seen, progress)
+    bank = drawn(checkpoint, settings, seen, progress)
     with RunDir(folder) as out:
         out.save_draws(bank, seen, bank_name(wanted, frames))
     return bank, True
+
+
+def _seen(bench: Bench, source: Source) -> ValidationFrames | None:
+    """The bench's frames with the conditions that the source's policy sees, where a readout may look at them."""
+    if not bench.asks_plugins:
+        return None
+    checkpoint = open_checkpoint(bench.study, source.run_id, device=bench.device)
+    return checkpoint.frames(like=bench.frames_of(source.record["cache_id"]))
 
 
 def _policy_digest(study: Study, source: Source) -> str:

@@ -10,12 +10,16 @@ from torch import Tensor
 
 from flowlab.core.errors import PolicyError
 from flowlab.core.types import NUM_WAYPOINTS
+from flowlab.core.vocabulary import MODE_READOUTS, is_bound
 from flowlab.evaluate.draw_bank import as_kept, to_raw
 from flowlab.evaluate.draws import draw_model
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.lab.checkpoints import Checkpoint
 from flowlab.lab.predictions import choose_readout, read_out
 from flowlab.study.recipe import EvaluationSettings
+
+VOTES = "vote-"
+"""What readouts that look at the order of frames begin with."""
 
 DRIVE = "predict"
 """The drive that conditions are said to be of, which their noise depends on."""
@@ -64,8 +68,9 @@ def predict(
     policy, chosen = checkpoint.policy, choose_readout(checkpoint, readout)
     (model,) = draw_model(policy.objective, policy.decoder, frames, settings)
     draws = to_raw(as_kept(model, settings.precision), checkpoint.space, frames.horizon)
+    needs_more = is_bound(chosen.name) or chosen.name.startswith(VOTES) or chosen.name == MODE_READOUTS[2]
     made = read_out(chosen, draws, frames, settings.clip)
-    if not np.array_equal(made, read_out(chosen, draws, _made_up_otherwise(frames), settings.clip)):
+    if needs_more or not np.array_equal(made, read_out(chosen, draws, _made_up_otherwise(frames), settings.clip)):
         raise PolicyError(
             f"readout {readout!r} looks at more than draws and conditions (the truth, the history, the order of "
             f"frames), and a condition alone has none. Use .predictions({readout!r}), or another readout."

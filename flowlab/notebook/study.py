@@ -146,12 +146,17 @@ class OpenRun:
         return self.checkpoint.policy
 
     def frames(self, side: str = "val") -> "ValidationFrames":
-        """The N validation frames that the run was scored on, or the windows of side "train", with conditions."""
+        """The N validation frames that the run was scored on, or the windows of side "train", with conditions.
+
+        The arrays of the former are read-only, as those of its draws are: copy them to change them.
+        """
         return self._validation if side == "val" else self.checkpoint.frames(side)
 
     @cached_property
     def _validation(self) -> "ValidationFrames":
-        return self.checkpoint.frames()
+        from flowlab.evaluate.guarded import shut_frames
+
+        return shut_frames(self.checkpoint.frames())  # the same ones each time: nobody may change them
 
     @cached_property
     def _draws(self) -> "Draws":

@@ -33,7 +33,7 @@ def test_a_lever_is_scored_with_more_draws_and_shown_beside_what_it_had(folder: 
     status = json.loads(flowlab_here(folder, "status", "--json").stdout)
     (scoring,) = [run for run in status if run["scored_from"]]
     assert scoring["scored_from"] == [row["source_run_id"]] and scoring["status"] == "finished"
-    assert "scores placebo-1001-" in flowlab_here(folder, "status").stdout
+    assert "scored again" in flowlab_here(folder, "status").stdout
 
 
 def test_all_runs_are_scored_and_told_as_json(folder: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowlab.core.errors import PluginError
 from flowlab.core.plugins import Readout
 from flowlab.evaluate.conformance import ReadoutConformance
 from flowlab.evaluate.definitions import define_metrics
+from flowlab.evaluate.guarded import looks_at_truth
 from flowlab.evaluate.metrics import score
 from flowlab.evaluate.readouts import build_readout
 from tests.evaluate.made_frames import made_frames
@@ -55,5 +57,58 @@ def test_a_broken_promise_is_found(promise: str, tmp_path: Path) -> None:
     old, new = BROKEN[promise]
     assert old in CODE
     (tmp_path / "my_readouts.py").write_text(CODE.replace(old, new))
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, PluginError)):
         getattr(TestNearestToMeanConforms(), promise)()
+
+
+def plugin(tmp_path: Path, body: str, name: str = "mine"):
+    """A readout whose call is `body`, as the study finds it."""
+    code = (
+        f'import numpy as np\nclass R:\n    name = "{name}"\n    def __call__(self, draws, frames):\n        {body}\n'
+    )
+    (tmp_path / "my_readouts.py").write_text(code)
+    sys.modules.pop("my_readouts", None)
+    return build_readout("my_readouts:R")
+
+
+DRAWS = np.linspace(0, 1, 8, dtype=np.float32).reshape(2, 2, 2, 1)
+FRAMES = made_frames(np.full((2, 2, 1), 0.5, np.float32), ["x"])
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("draws[:] = 0; return draws.mean(axis=1)", "may change neither draws nor frames"),
+        ("frames.truth[:] = 0; return draws.mean(axis=1)", "may change neither draws nor frames"),
+        ("return draws", "gave an array (2, 2, 2, 1), expected (2, 2, 1)"),
+        ("return draws[1:].mean(axis=1)", "gave an array (1, 2, 1), expected (2, 2, 1)"),
+        ("return None", "gave an array (), expected (2, 2, 1)"),
+        ("raise RuntimeError('boom')", "fails on draws (2, 2, 2, 1): RuntimeError: boom"),
+        ("raise SystemExit(0)", "fails on draws (2, 2, 2, 1): SystemExit"),
+        ("return draws.mean(axis=1) + np.random.rand()", "gives other chunks when it is asked again"),
+        ("return draws.mean(axis=1) * np.nan", "not finite on 2 of 2 frames, of draws that are"),
+    ],
+)
+def test_a_readout_that_breaks_a_promise_is_refused_in_one_sentence(tmp_path: Path, body: str, words: str) -> None:
+    readout = plugin(tmp_path, body)
+    before = DRAWS.copy(), FRAMES.truth.copy()
+    with pytest.raises(PluginError, match=re.escape(words)):
+        readout(DRAWS, FRAMES)
+    np.testing.assert_array_equal(DRAWS, before[0])
+    np.testing.assert_array_equal(FRAMES.truth, before[1])
+
+
+def test_what_it_gives_in_another_type_is_taken_as_float32(tmp_path: Path) -> None:
+    chunk = plugin(tmp_path, "return draws.mean(axis=1).tolist()")(DRAWS, FRAMES)
+    assert chunk.dtype == np.float32 and chunk.shape == (2, 2, 1)
+
+
+@pytest.mark.parametrize(("body", "expected"), [("return draws[:, 0]", False), ("return frames.truth", True)])
+def test_a_readout_that_looks_at_the_truth_is_found_out(tmp_path: Path, body: str, expected: bool) -> None:
+    assert looks_at_truth(plugin(tmp_path, body), DRAWS, FRAMES) is expected
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a b", "x" * 65])
+def test_a_name_that_rows_cannot_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PluginError, match="expected up to 64 letters, digits, _ and -"):
+        plugin(tmp_path, "return draws[:, 0]", name)

@@ -8,6 +8,7 @@ from flowlab.core.errors import PluginError, UnknownNameError
 from flowlab.core.plugins import TABLE
 from flowlab.core.vocabulary import BOUNDS, CHUNK_READOUTS, MODE_READOUTS, READOUTS
 from flowlab.evaluate.conformance import ReadoutConformance
+from flowlab.evaluate.guarded import Guarded
 from flowlab.evaluate.mode_readouts import Mode
 from flowlab.evaluate.readouts import MeanFirst, MeanK, MedianK, Single, build_readout, own_readouts
 from flowlab.study.selection import SelectionSettings
@@ -114,7 +115,7 @@ def test_an_unknown_readout_names_the_nearest():
 
 
 def test_a_plug_in_is_found_as_module_and_attribute():
-    assert build_readout(f"{__name__}:MeanK") == MeanK()
+    assert build_readout(f"{__name__}:MeanK") == Guarded(MeanK())
 
 
 def test_a_plug_in_that_is_no_readout_is_refused():

@@ -220,3 +220,32 @@ def test_selection_of_ones_own_makes_another_evaluation_of_the_same_draws(study:
     assert json.dumps(open_bench(same, {}, CPU).ground.base.evaluation) == json.dumps(
         open_bench(study, {}, CPU).ground.base.evaluation
     )
+
+
+def test_a_readout_of_ones_own_that_looks_at_the_truth_has_that_in_its_name(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(study.root)
+    code = READOUT.replace("np.abs(draws).max(axis=1)", "frames.truth").replace("furthest", "peek")
+    (study.root / "peeking_readout.py").write_text(code.replace("Furthest", "Peek"))
+    (one,) = score(study, "control-1001", readouts=("peeking_readout:Peek", "meank"))
+    assert {row.readout.split("@")[-1][8:] for row in one.rows if row.readout != "meank"} == {"-bound"}
+    assert one.num_new == len([row for row in one.rows if row.readout != "meank"])
+
+
+def test_a_readout_of_ones_own_sees_the_conditions(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(study.root)
+    seen = "draws[:, 0] + 0 * frames.condition.float().mean(dim=(1, 2)).numpy()[:, None, None]"
+    code = READOUT.replace("np.abs(draws).max(axis=1)", seen).replace("Furthest", "Looks").replace("furthest", "looks")
+    (study.root / "looking_readout.py").write_text(code)
+    (one,) = score(study, "control-1001", readouts=("looking_readout:Looks", "single"))
+    values: dict[str, dict] = {}
+    for row in one.rows:
+        values.setdefault(row.readout, {})[row[:3] + row[5:]] = row.value
+    single = values.pop("single")
+    assert list(values.values()) == [single]
+
+
+def test_a_rung_of_the_ladder_above_the_draws_is_refused(study: Study) -> None:
+    with pytest.raises(StudyError, match=r"is the mean of 999 draws, and there are 2\. Give --draws 999"):
+        score(study, "control-1001", readouts=("meank-999",))
