@@ -38,7 +38,7 @@ def test_a_scoring_of_runs_older_than_the_rule_is_post_hoc(tmp_path: Path) -> No
     in_force = {row["lever"]: row for row in campaign.ask("verdicts where rule = 'panel'")}
     assert in_force["young"]["decision"] == "stack"
     assert in_force["wide"]["decision"] == "undecided"
-    assert "post-hoc: 2 of its runs are older than the rule" in in_force["wide"]["reason"]
+    assert "post-hoc: 4 of its runs are older than the rule" in in_force["wide"]["reason"]
 
 
 def test_a_scoring_of_a_run_that_the_ledger_does_not_have_is_post_hoc(tmp_path: Path) -> None:
