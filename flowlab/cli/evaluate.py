@@ -51,9 +51,10 @@ def evaluate(
         )
     judge.ingest_all(found)
 
+    from flowlab.lab.bench import open_bench
     from flowlab.lab.checkpoints import find_runs
     from flowlab.lab.environment import choose_device
-    from flowlab.lab.scoring import open_bench, score_ensemble, score_runs
+    from flowlab.lab.scoring import score_ensemble, score_runs
     from flowlab.ledger.ingest import require_writable
 
     require_writable(found.ledger, found.runs)

@@ -23,10 +23,10 @@ from flowlab.evaluate.places import Places
 from flowlab.evaluate.readouts import build_readout
 from flowlab.evaluate.slices import frame_masks
 from flowlab.lab.banks import raw_draws
+from flowlab.lab.bench import row_name
 from flowlab.lab.checkpoints import Checkpoint, find_runs
 from flowlab.lab.ranker_files import find_readout
 from flowlab.lab.registered import read_registered
-from flowlab.lab.scoring import row_name
 from flowlab.study.ranker import RANKER
 from flowlab.study.slices import slices_for
 from flowlab.study.study import Study

@@ -12,11 +12,12 @@ from flowlab.core.errors import CacheMismatchError, EvaluationMismatchError, Pol
 from flowlab.core.types import MetricRow
 from flowlab.journal.journal import RUN_JOURNAL, last_word, read_lines
 from flowlab.lab.banks import raw_draws
+from flowlab.lab.bench import open_bench
 from flowlab.lab.caches import prepare_caches
 from flowlab.lab.checkpoints import find_runs, open_checkpoint
 from flowlab.lab.late_rows import add_rows, read_rows
 from flowlab.lab.registered import read_registered
-from flowlab.lab.scoring import Scored, open_bench, score_ensemble, score_runs
+from flowlab.lab.scoring import Scored, score_ensemble, score_runs
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.verify import verify
