@@ -16,9 +16,10 @@ import pytest
 from flowlab.core.errors import DiskError, PluginError, UnknownNameError
 from flowlab.evaluate.readouts import build_readout
 from flowlab.lab import predictions as module
+from flowlab.lab.bench import open_bench
 from flowlab.lab.checkpoints import Checkpoint, find_runs, open_checkpoint
 from flowlab.lab.predictions import Predictions, find_run, mean_l1, predict, read_out, write_predictions
-from flowlab.lab.scoring import open_bench, score_runs
+from flowlab.lab.scoring import score_runs
 from flowlab.ledger.connection import read
 from flowlab.study.study import Study, load_study
 from tests.cli.tiny_study import flowlab_here
