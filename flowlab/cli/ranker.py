@@ -61,22 +61,7 @@ def train(
 ) -> None:
     """Train a ranker of each run's draws, on the train split. Options stand in for keys of the table `ranker`."""
     found = open_study(study)
-    settings = _changed(
-        found.file.ranker,
-        {
-            "width": width,
-            "loss": loss,
-            "tau": tau,
-            "spread_weighted": spread_weighted,
-            "channel": channel,
-            "draws": draws,
-            "frames": frames,
-            "epochs": epochs,
-            "batch": batch,
-            "lr": lr,
-            "weight_decay": weight_decay,
-        },
-    )
+    settings = _changed(found.file.ranker, locals())
     run_ids = _chosen("train", found, runs, lever)
 
     from flowlab.lab.environment import choose_device
@@ -114,24 +99,7 @@ def evaluate(
 ) -> None:
     """What each run's ranker chooses among its draws, beside no choice and the best one. Name it by its settings."""
     found = open_study(study)
-    settings = _changed(
-        found.file.ranker,
-        {
-            "temperature": temperature,
-            "top": top,
-            "width": width,
-            "loss": loss,
-            "tau": tau,
-            "spread_weighted": spread_weighted,
-            "channel": channel,
-            "draws": draws,
-            "frames": frames,
-            "epochs": epochs,
-            "batch": batch,
-            "lr": lr,
-            "weight_decay": weight_decay,
-        },
-    )
+    settings = _changed(found.file.ranker, locals())
     run_ids = _chosen("evaluate", found, runs, lever)
 
     from flowlab.lab.environment import choose_device
@@ -149,8 +117,11 @@ def evaluate(
 
 
 def _changed(settings: RankerSettings, given: dict[str, Any]) -> RankerSettings:
-    """The settings with what the command line gives. Raises StudyError in one sentence for what cannot be."""
-    changes = {name: value for name, value in given.items() if value is not None}
+    """The settings with those options of a command that are `given` and have a setting's name; None is not given.
+
+    Raises StudyError in one sentence for what cannot be.
+    """
+    changes = {name: given[name] for name in RankerSettings.model_fields if given.get(name) is not None}
     tables = settings.model_dump() | changes
     try:
         return RankerSettings.model_validate(tables)

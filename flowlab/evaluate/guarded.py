@@ -69,12 +69,17 @@ def require_name(given: str, readout: Readout) -> None:
         )
 
 
-def looks_at_truth(readout: Readout, draws: NDArray[np.float32], frames: ValidationFrames) -> bool:
-    """Whether a readout chooses by the truth: flowlab's own by their names, others by giving them another one."""
+def looks_at_truth(
+    readout: Readout, draws: NDArray[np.float32], frames: ValidationFrames, chunk: NDArray[np.float32]
+) -> bool:
+    """Whether a readout, which gave that chunk (N, H, A), chooses by the truth.
+
+    Of flowlab's own their names tell; others are given another truth.
+    """
     if not isinstance(readout, Guarded):
         return is_bound(readout.name)
     other = replace(frames, truth=-frames.truth - 1)
-    return not np.array_equal(readout(draws, frames), readout(draws, other), equal_nan=True)
+    return not np.array_equal(chunk, readout(draws, other), equal_nan=True)
 
 
 def _shut(array: NDArray) -> NDArray:

@@ -14,8 +14,8 @@ from flowlab.evaluate.draw_bank import BANK_FILE, DrawBank, as_kept, bank_of, di
 from flowlab.evaluate.draws import draw_model
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.stats import space_to_json
-from flowlab.journal.journal import RUN_JOURNAL, read_lines
 from flowlab.lab.checkpoints import Checkpoint
+from flowlab.lab.registered import artifacts
 from flowlab.policy.action_space import ActionSpace
 from flowlab.study.recipe import EvaluationSettings
 
@@ -65,13 +65,6 @@ def kept_draws(
         if rows is not None:
             return bank.take(rows)
     return None
-
-
-def artifacts(folder: Path) -> dict[str, str]:
-    """The digests of the files that the journal of a run's folder names, by their names; the last one told counts."""
-    lines = [line.fields for line in read_lines(folder / RUN_JOURNAL)[0]]
-    told = [(line.get("name"), line.get("digest")) for line in lines if line.get("kind") == "artifact"]
-    return {name: digest for name, digest in told if isinstance(name, str) and isinstance(digest, str)}
 
 
 def draws_of(

@@ -110,14 +110,16 @@ class Bench:
             return scorer.rows(draws)
         seen, rows = frames or scorer.frames, []
         for given, readout in self.named.items():
+            chunk = readout(draws, seen)
             if given not in self._row_names:
-                self._row_names[given] = row_name(given, readout, looks_at_truth(readout, draws, seen))
-            rows += scorer.rows_of_chunk(self._row_names[given], readout(draws, seen))
+                self._row_names[given] = row_name(given, readout, looks_at_truth(readout, draws, seen, chunk))
+            rows += scorer.rows_of_chunk(self._row_names[given], chunk)
         return rows
 
-    def baseline_rows(self, scorer: Scorer) -> list[MetricRow]:
-        train_action = self.ground.frames_cache.split("train", variants=()).action
-        return scorer.baseline_rows(train_action.numpy())
+    @cached_property
+    def train_action(self) -> NDArray[np.float32]:
+        """The raw chunks (N_train, H, A) of the train side, for baselines."""
+        return self.ground.frames_cache.split("train", variants=()).action.numpy()
 
 
 def open_bench(

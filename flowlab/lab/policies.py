@@ -14,7 +14,7 @@ from torch import Tensor
 from flowlab.core.digest import canonical_json, digest_files
 from flowlab.core.errors import MissingError, PolicyError, told_by
 from flowlab.core.types import ConditionSpec
-from flowlab.journal.journal import RUN_JOURNAL, read_lines
+from flowlab.lab.registered import artifacts
 from flowlab.policy.build import build_decoder, build_objective
 from flowlab.policy.decoder import AnyDecoder
 from flowlab.policy.objectives import Objective
@@ -111,12 +111,12 @@ def load_policy_of(run: Path, step: int | None = None, device: torch.device | No
 
 def _require_on_record(path: Path) -> None:
     """Raises PolicyError unless the file is the one whose digest the run's journal has."""
-    lines = [line.fields for line in read_lines(path.parent / RUN_JOURNAL)[0]]
-    told = [line.get("digest") for line in lines if line.get("kind") == "artifact" and line.get("name") == path.name]
-    if digest_files([path]) not in told[-1:]:
+    on_record = artifacts(path.parent)
+    if digest_files([path]) != on_record.get(path.name):
+        names = "names" if path.name in on_record else "would name: it names none"
         raise PolicyError(
-            f"{path} is not the file that the run's journal {'names' if told else 'would name: it names none'}; it was "
-            f"changed, or comes from elsewhere. Train the run once more: flowlab run --again."
+            f"{path} is not the file that the run's journal {names}; it was changed, or comes from elsewhere. Train "
+            f"the run once more: flowlab run --again."
         )
 
 

@@ -104,8 +104,9 @@ def predict(checkpoint: Checkpoint, readout: str, progress: Progress = SILENT) -
     frames, settings = checkpoint.frames(), checkpoint.evaluation
     chosen = choose_readout(checkpoint, readout)
     draws = raw_draws(checkpoint, settings, frames, progress)
-    prediction = read_out(chosen, draws, frames, settings.clip)
-    is_a_bound = looks_at_truth(chosen, draws, frames)
+    chunk = chosen(draws, frames)
+    prediction = held(chunk, chosen.name, frames, settings.clip)
+    is_a_bound = looks_at_truth(chosen, draws, frames, chunk)
     rank = np.argsort(np.argsort(frames.drive_ids))
     rows = np.lexsort((frames.now, rank[frames.drive]))
     about = _about(checkpoint, row_name(readout, chosen, is_a_bound), looks_at_truth=is_a_bound)
@@ -129,8 +130,13 @@ def find_run(study: Study, name: str) -> str:
 
 def read_out(readout: Readout, draws: NDArray[np.float32], frames: ValidationFrames, clip: bool) -> NDArray[np.float32]:
     """The chunk (N, H, A) that is scored, from draws (N, K, H, A)."""
+    return held(readout(draws, frames), readout.name, frames, clip)
+
+
+def held(chunk: NDArray[np.float32], readout: str, frames: ValidationFrames, clip: bool) -> NDArray[np.float32]:
+    """The chunk (N, H, A) as it is scored, clipped if the evaluation clips. Raises DivergedError if not finite."""
     places = Places(frames, MetricDefinitions({}, {}))
-    return action_at(places, readout(draws, frames), readout.name, clip).astype(np.float32)
+    return action_at(places, chunk, readout, clip).astype(np.float32)
 
 
 def _about(checkpoint: Checkpoint, readout: str, looks_at_truth: bool) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from flowlab.core.errors import MissingError, PolicyError, StudyError, told_by, 
 from flowlab.core.files import sort_metadata, write_atomic
 from flowlab.core.seeds import derive_seed
 from flowlab.evaluate.ranked import RankerReadout, ranker_readouts, readout_names
-from flowlab.lab.banks import artifacts
 from flowlab.lab.checkpoints import Checkpoint, open_checkpoint
+from flowlab.lab.registered import artifacts
 from flowlab.lab.run_dir import RunDir
 from flowlab.policy.ranker import Ranker, RankerSizes
 from flowlab.study.ranker import RANKER, READ_OUT, RankerSettings, ranker_for

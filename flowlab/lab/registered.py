@@ -1,4 +1,4 @@
-"""What runs registered as: the first line of each journal. Needs no torch."""
+"""What the journals of runs say: what each registered as, and the files that it put on record. Needs no torch."""
 
 from pathlib import Path
 from typing import Any
@@ -33,3 +33,13 @@ def sources_of(record: dict[str, Any]) -> list[str]:
     """The runs whose policies a scoring is of; none for a run that was trained."""
     tags = [tag.partition(":") for tag in record["tags"]]
     return [run_id for taxonomy, _, run_id in tags if taxonomy == SCORED_FROM]
+
+
+def artifacts(folder: Path) -> dict[str, Any]:
+    """The digests of the files that the journal of a run's folder names, by their names; the last one told counts.
+
+    A damaged line may tell anything in place of a digest, which then is that of no file.
+    """
+    lines = [line.fields for line in read_lines(folder / RUN_JOURNAL)[0]]
+    told = [(line.get("name"), line.get("digest")) for line in lines if line.get("kind") == "artifact"]
+    return {name: digest for name, digest in told if isinstance(name, str)}

@@ -22,14 +22,14 @@ from flowlab.core.vocabulary import SCORED_FROM
 from flowlab.evaluate.draw_bank import DrawBank
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.journal.journal import LAST_WORDS, RUN_JOURNAL, last_word, read_lines
-from flowlab.lab.banks import artifacts, bank_name, drawn, kept_draws, of_draws
+from flowlab.lab.banks import bank_name, drawn, kept_draws, of_draws
 from flowlab.lab.bench import Bench
 from flowlab.lab.checkpoints import is_finished, open_checkpoint, proved_stats
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Base, name_recipe
 from flowlab.lab.late_rows import add_rows
 from flowlab.lab.plan import name_run, replicate_id
-from flowlab.lab.registered import read_registered, sources_of
+from flowlab.lab.registered import artifacts, read_registered, sources_of
 from flowlab.lab.run_dir import RunDir
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import Study
@@ -83,20 +83,19 @@ def score_ensemble(bench: Bench, run_ids: Sequence[str], progress: Progress = SI
     if len(run_ids) < 2:
         raise StudyError(f"an ensemble is of two runs at least, got {len(run_ids)}. Give --ensemble RUN,RUN")
     sources = [_source(bench, run_id) for run_id in run_ids]
-    clouds, drawn = [], 0
+    clouds, num_drawn = [], 0
     for source in sources:
         bank, is_new = _draws(bench, source, progress)
         scorer = bench.scorer(source.record["cache_id"], bank.told["action_space"])
         clouds.append(scorer.raw(bank.model))
-        drawn += is_new
+        num_drawn += is_new
     members = [{"run_id": source.run_id, "policy": _policy_digest(bench.study, source)} for source in sources]
     evaluation = bench.ground.base.evaluation | {ENSEMBLE: members}
     first = sources[0]
-    name = digest_json(members)
     record = _record(bench, first) | {
         "run_id": f"{ENSEMBLE}-{digest_json(evaluation)[:8]}",
         "lever": ENSEMBLE,
-        "recipe_digest": name,
+        "recipe_digest": digest_json(members),
         "control_digest": digest_json({ENSEMBLE: first.control_digest}),
         "evaluation": evaluation,
         "evaluation_id": digest_json(evaluation),
@@ -106,7 +105,7 @@ def score_ensemble(bench: Bench, run_ids: Sequence[str], progress: Progress = SI
     }
     rows = bench.rows(scorer, np.concatenate(clouds, axis=1), _seen(bench, first))
     num_new = _write(bench, record, first, rows, [])
-    return Scored(record["run_id"], tuple(run_ids), record["evaluation_id"], rows, num_new, drawn)
+    return Scored(record["run_id"], tuple(run_ids), record["evaluation_id"], rows, num_new, num_drawn)
 
 
 def _score_run(bench: Bench, source: Source, progress: Progress) -> Scored:
@@ -121,7 +120,10 @@ def _score_run(bench: Bench, source: Source, progress: Progress) -> Scored:
         run_id, num_new = source.run_id, add_rows(bench.study, source.run_id, rows)
     else:
         record = _record(bench, source)
-        run_id, num_new = record["run_id"], _write(bench, record, source, rows, bench.baseline_rows(scorer))
+        run_id, num_new = (
+            record["run_id"],
+            _write(bench, record, source, rows, scorer.baseline_rows(bench.train_action)),
+        )
     return Scored(run_id, (source.run_id,), base.evaluation_id, rows, num_new, int(is_new))
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from flowlab.core.errors import PolicyError
 from flowlab.core.types import NUM_WAYPOINTS
 from flowlab.core.vocabulary import MODE_READOUTS, is_bound
-from flowlab.evaluate.draw_bank import as_kept, to_raw
-from flowlab.evaluate.draws import draw_model
+from flowlab.evaluate.draw_bank import to_raw
 from flowlab.evaluate.frames import ValidationFrames
+from flowlab.lab.banks import drawn
 from flowlab.lab.checkpoints import Checkpoint
 from flowlab.lab.predictions import choose_readout, read_out
 from flowlab.study.recipe import EvaluationSettings
@@ -65,9 +65,8 @@ def predict(
     """Raw chunks (N, H, A) for conditions (N, S, D), as `OpenRun.predict` says."""
     settings = _settings(checkpoint.evaluation, num_draws, seed)
     frames = _frames_of(checkpoint, _as_seen(checkpoint, condition))
-    policy, chosen = checkpoint.policy, choose_readout(checkpoint, readout)
-    (model,) = draw_model(policy.objective, policy.decoder, frames, settings)
-    draws = to_raw(as_kept(model, settings.precision), checkpoint.space, frames.horizon)
+    chosen = choose_readout(checkpoint, readout)
+    draws = to_raw(drawn(checkpoint, settings, frames).model, checkpoint.space, frames.horizon)
     needs_more = is_bound(chosen.name) or chosen.name.startswith(VOTES) or chosen.name == MODE_READOUTS[2]
     made = read_out(chosen, draws, frames, settings.clip)
     if needs_more or not np.array_equal(made, read_out(chosen, draws, _made_up_otherwise(frames), settings.clip)):

@@ -19,6 +19,7 @@ from flowlab.policy.layers import (
     Attention,
     Drop,
     GatedMLP,
+    Stacked,
     StackedLinear,
     StackedMLP,
     StackedParameter,
@@ -255,12 +256,12 @@ def token_range(spec: ConditionSpec, name: str) -> range:
 
 
 @torch.no_grad()
-def initialise(decoder: AnyDecoder, seeds: Sequence[int]) -> None:
+def initialise(stacked: Stacked, seeds: Sequence[int]) -> None:
     """Fill run r's slice of every parameter from the stream (seeds[r], "init", parameter name).
 
     A deeper decoder therefore shares its first layers with a shallower one, whatever else differs.
     """
-    for name, parameter in decoder.named_stacked():
+    for name, parameter in stacked.named_stacked():
         for run, seed in enumerate(seeds):
             weight = torch.empty(parameter.shape[1:])
             parameter.initialise(weight, stream(seed, "init", name))

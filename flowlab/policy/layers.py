@@ -7,7 +7,7 @@ same way.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,13 @@ class StackedParameter(nn.Parameter):
 
     initialise: Initialise
     decays: bool
+
+
+class Stacked(Protocol):
+    """R sets of weights of one shape: decoders, rankers."""
+
+    def named_stacked(self) -> list[tuple[str, StackedParameter]]:
+        """Every parameter (R, ...) by name."""
 
 
 def stacked_parameter(num_runs: int, *shape: int, init: str | Initialise, decays: bool = False) -> StackedParameter:

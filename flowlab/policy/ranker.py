@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from flowlab.policy.decoder import initialise
 from flowlab.policy.layers import AffineNorm, StackedLinear, StackedParameter, in_whole_vectors
-from flowlab.policy.streams import stream
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,10 @@ class Ranker(nn.Module):
         return {name: value[run] for name, value in self.state_dict().items()}
 
 
-@torch.no_grad()
 def build_ranker(sizes: RankerSizes, seeds: Sequence[int], device: torch.device) -> Ranker:
     """One ranker per seed, as its stream (seed, "init", parameter name) has it."""
     ranker = Ranker(len(seeds), sizes)
-    for name, parameter in ranker.named_stacked():
-        for run, seed in enumerate(seeds):
-            weight = torch.empty(parameter.shape[1:])
-            parameter.initialise(weight, stream(seed, "init", name))
-            parameter[run].copy_(weight)
+    initialise(ranker, seeds)
     return ranker.to(device)
 
 

@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from flowlab.policy.layers import StackedParameter
+from flowlab.policy.layers import Stacked
 from flowlab.study.recipe import TrainSettings
 
 
@@ -17,13 +16,6 @@ def schedule(step: int, settings: TrainSettings) -> float:
         return (step + (not settings.warmup_from_zero)) / settings.warmup_steps
     rest = max(1, settings.steps - settings.warmup_steps)
     return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / rest))
-
-
-class Stacked(Protocol):
-    """R sets of weights of one shape: decoders, rankers."""
-
-    def named_stacked(self) -> list[tuple[str, StackedParameter]]:
-        """Every parameter (R, ...) by name."""
 
 
 class CohortAdamW:

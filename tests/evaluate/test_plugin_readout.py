@@ -105,7 +105,8 @@ def test_what_it_gives_in_another_type_is_taken_as_float32(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("body", "expected"), [("return draws[:, 0]", False), ("return frames.truth", True)])
 def test_a_readout_that_looks_at_the_truth_is_found_out(tmp_path: Path, body: str, expected: bool) -> None:
-    assert looks_at_truth(plugin(tmp_path, body), DRAWS, FRAMES) is expected
+    readout = plugin(tmp_path, body)
+    assert looks_at_truth(readout, DRAWS, FRAMES, readout(DRAWS, FRAMES)) is expected
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a b", "x" * 65])
