@@ -28,6 +28,20 @@ class FaultyDriveError(DriveError):
     """More rows of a recording fail for one reason than a study allows: what is left of it would be another drive."""
 
 
+class LeftOutDriveError(DriveError):
+    """A recording among many that cannot be used and does not stand for the others: they are used without it.
+
+    `reason` is the same text for all that fail in one way; the message says which drive, and what is wrong with it.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)  # both, so that a worker's error reaches its parent whole
+        self.reason, self.message = reason, message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class EncoderError(FlowlabError):
     """A frozen encoder cannot be read as one."""
 

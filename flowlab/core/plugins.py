@@ -23,9 +23,13 @@ TABLE: dict[str, dict[str, str]] = {
     "sources": {
         "carracing": "flowlab.drives.carracing:CarRacingSource",
         "udacity": "flowlab.drives.udacity:UdacitySource",
+        "lerobot": "flowlab.drives.lerobot:LeRobotSource",
         "synthetic": "flowlab.drives.synthetic:SyntheticSource",
     },
-    "encoders": {"drive-vit": "flowlab.encoder.drive_vit:DriveViT"},
+    "encoders": {
+        "drive-vit": "flowlab.encoder.drive_vit:DriveViT",
+        "huggingface": "flowlab.encoder.huggingface:HuggingFaceEncoder",
+    },
     "objectives": {
         "flow": "flowlab.policy.objectives:FlowMatching",
         "regression": "flowlab.policy.objectives:Regression",

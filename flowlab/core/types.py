@@ -45,6 +45,8 @@ class Drive:
     waypoints: NDArray[np.float32] | None = None  # (N, 10, 2)
     driver: str = ""
     track: str = ""
+    task: str = ""
+    image_size: tuple[int, int] | None = None  # height and width as recorded, where the source knows them
     skipped: tuple[Skipped | str, ...] = ()  # rows of the recording that could not be used; a text is a reason too
     notes: tuple[str, ...] = ()  # what else was done with the recording, as sentences
 

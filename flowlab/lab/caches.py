@@ -17,7 +17,7 @@ from flowlab.cache.build import build_cache
 from flowlab.cache.cache import Cache, has_old_layout, open_cache
 from flowlab.cache.verify import damage
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import CacheCorruptError, CacheMismatchError, FlowlabError, MissingError
+from flowlab.core.errors import CacheCorruptError, CacheMismatchError, FlowlabError, LeftOutDriveError, MissingError
 from flowlab.core.files import write_json_atomic
 from flowlab.core.plugin_code import source_digest
 from flowlab.core.plugins import Source
@@ -25,7 +25,7 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Split
 from flowlab.drives.carracing import record
 from flowlab.drives.source import open_source
-from flowlab.lab.drives import load_drives, split_loaded
+from flowlab.lab.drives import left_out_drives, load_drives, split_loaded
 from flowlab.lab.encoders import AGAIN, find_pin, open_encoder, open_plugin_encoder
 from flowlab.study.lever import flat_keys
 from flowlab.study.settings import CarRacingDrives, Inputs
@@ -105,6 +105,18 @@ def prepare_cache(
     elif CONTROL in wanted.levers:
         _tell_changed_tables(study, wanted, progress)
         _tell_old_caches(study, progress)
+    before = {there: there.stat().st_ino for there in study.caches.glob("*.zarr")}
+    while True:
+        try:
+            path = _build(study, wanted, device, progress)
+            break
+        except LeftOutDriveError as error:  # found out only while its images were read; the source knows it from now on
+            progress.say(str(error))
+    return Prepared(path, path.stat().st_ino != before.get(path), wanted.levers)
+
+
+def _build(study: Study, wanted: Wanted, device: torch.device, progress: Progress) -> Path:
+    """Where the cache for these inputs lies, built and noted."""
     source, split = open_drives(study, wanted, progress)
     shown = (source, split) if wanted.val is None else open_drives(study, frames_wanted(study))
     encoder = open_encoder(study, wanted.inputs, *shown, device, progress)
@@ -115,7 +127,6 @@ def prepare_cache(
             f"the study's encoder {pin.digest} stays as it was pretrained, on {len(pin.train_drives)} drives "
             f"(another one: {AGAIN})"
         )
-    before = {there: there.stat().st_ino for there in study.caches.glob("*.zarr")}
     path = build_cache(
         source,
         split,
@@ -132,12 +143,13 @@ def prepare_cache(
         "cache_id": path.stem,
         "encoder": pin.digest if pin else None,
         "drives": source.drive_ids(),
+        "left_out": left_out_drives(source),
         "inputs": wanted.inputs.to_json(),
     }
     for place in (_note_path(study, wanted), study.caches / "inputs" / LATEST):
         if place.name != LATEST or CONTROL in wanted.levers:
             write_json_atomic(place, {"digest": digest_json(note), "note": note})
-    return Prepared(path, path.stat().st_ino != before.get(path), wanted.levers)
+    return path
 
 
 def _require_apart(source: Source, split: Split) -> None:
@@ -259,6 +271,7 @@ class _Note(BaseModel):
     cache_id: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
     encoder: str | None
     drives: list[str] = []
+    left_out: list[str] = []
     inputs: dict[str, Any]
 
 
@@ -298,6 +311,9 @@ def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None, fou
         return ""  # whoever opens it says what is wrong with it
     old = (note or {}).get("drives") or drives
     marks = [f"+ {name}" for name in drives if name not in old] + [f"- {name}" for name in old if name not in drives]
+    left_out = (note or {}).get("left_out") or []
+    still = left_out_drives(source) if left_out else []
+    marks += [f"+ {name}" for name in left_out if name in drives and name not in still]
     manifest = identity["manifest"]
     marks += [f"~ {name}" for name in drives if name in manifest and source.digest(name) != manifest[name]]
     if marks:

@@ -1,8 +1,9 @@
 """What there is to know of a study's drives before anything is trained: which can be used, and what each lacks."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
-from flowlab.core.errors import DriveError
+from flowlab.core.errors import DriveError, LeftOutDriveError
 from flowlab.core.plugins import Source
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive, Split
@@ -15,6 +16,9 @@ from flowlab.evaluate.slices import frame_masks
 from flowlab.study.settings import SplitSettings
 from flowlab.study.slices import slices_for
 from flowlab.study.study import Study
+
+MOST_LEFT_OUT = 0.5
+"""The share of a source's drives that may be left out one by one."""
 
 
 class RefusedDrive(NamedTuple):
@@ -38,11 +42,11 @@ def load_drives(source: Source) -> list[Drive | RefusedDrive]:
 
 
 def split_loaded(drives: list[Drive | RefusedDrive], settings: SplitSettings, progress: Progress = SILENT) -> Split:
-    """The split of those drives; tells what was left out of those that it uses.
+    """The split of those drives; tells what was left out of those that it uses, and which drives are left out whole.
 
-    Raises the DriveError of the first refused drive that trains or validates.
+    Raises the DriveError of the first refused drive that trains or validates, unless it may be left out.
     """
-    split = choose_split(drives, settings)
+    split = _without_left_out(choose_split(drives, settings), drives, progress)
     used = [drive for drive in drives if drive.drive_id in {*split.train, *split.val}]
     refused = [drive for drive in used if isinstance(drive, RefusedDrive)]
     if refused:
@@ -61,6 +65,41 @@ def split_loaded(drives: list[Drive | RefusedDrive], settings: SplitSettings, pr
             f"{sum(counts.values())} rows of the recordings cannot be used ({told}); flowlab drives show names them"
         )
     return split
+
+
+def _without_left_out(split: Split, drives: list[Drive | RefusedDrive], progress: Progress) -> Split:
+    """The split without the drives that may be left out; each is named.
+
+    Raises DriveError where these are most of what there is: then it is a fault of the whole, or a side has none left.
+    """
+    broken = {drive.drive_id: drive.error for drive in drives if isinstance(drive, RefusedDrive)}
+    left_out = {name: error for name, error in broken.items() if isinstance(error, LeftOutDriveError)}
+    if len(left_out) > MOST_LEFT_OUT * len(drives):
+        reasons = Counter(error.reason for error in left_out.values()).most_common()
+        told = ", ".join(f"{reason}: {number}" for reason, number in reasons)
+        first = next(iter(left_out.values()))
+        raise DriveError(f"{len(left_out)} of {len(drives)} drives cannot be used ({told}). The first: {first}")
+    kept = {side: tuple(name for name in names if name not in left_out) for side, names in split.to_json().items()}
+    for side, names in split.to_json().items():
+        for name in names:
+            if name in left_out:
+                progress.say(f"drive {name} is left out of {side}: {left_out[name]}")
+        if not kept[side]:
+            raise DriveError(
+                f"none of the {len(names)} drives of {side} can be used. The first: {left_out[names[0]]} "
+                f"Choose others in [split]."
+            )
+    return Split(**kept)
+
+
+def left_out_drives(source: Source) -> list[str]:
+    """The drives that are left out, since they cannot be used."""
+    drives = load_drives(source)
+    return [
+        drive.drive_id
+        for drive in drives
+        if isinstance(drive, RefusedDrive) and isinstance(drive.error, LeftOutDriveError)
+    ]
 
 
 def describe_drives(study: Study) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from flowlab.core.plugins import locate
 from flowlab.core.types import join_slice
 from flowlab.core.vocabulary import CHANNELS, DEFAULT_CHANNEL
+from flowlab.study.lerobot import LeRobotDrives
 from flowlab.study.ranker import RankerSettings
 from flowlab.study.recipe import LARGEST_SEED, Frozen, Recipe
 from flowlab.study.selection import SelectionSettings
@@ -107,10 +108,11 @@ class PluginDrives(Frozen):
     options: dict[str, Any] = {}
 
 
-DrivesSettings = CarRacingDrives | UdacityDrives | SyntheticDrives | PluginDrives
+DrivesSettings = CarRacingDrives | UdacityDrives | LeRobotDrives | SyntheticDrives | PluginDrives
 DRIVES_BY_SOURCE: dict[str, type[DrivesSettings]] = {
     "carracing": CarRacingDrives,
     "udacity": UdacityDrives,
+    "lerobot": LeRobotDrives,
     "synthetic": SyntheticDrives,
 }
 
@@ -125,9 +127,11 @@ def drives_model(table: dict[str, Any]) -> type[DrivesSettings]:
 
 
 def source_channels(settings: DrivesSettings) -> tuple[str, ...] | None:
-    """The raw channels of those drives, or None for a plug-in, which says so only once it is opened."""
+    """The raw channels of those drives, or None for a source that says so only once it is opened."""
     if isinstance(settings, SyntheticDrives):
         return settings.channels
+    if isinstance(settings, LeRobotDrives):
+        return None if settings.channels is None else tuple(name for name, _ in settings.channels)
     return None if isinstance(settings, PluginDrives) else CHANNELS
 
 
