@@ -51,7 +51,7 @@ class LeRobotInfo:
 
 
 def read_info(root: Path) -> LeRobotInfo:
-    """The meta/info.json of the data set at `root`. Raises DriveError if it is not there, torn, or of no known version."""
+    """The meta/info.json of the data set at `root`. Raises DriveError if it is not there, torn, or of another kind."""
     path = root / INFO
     try:
         tables = json.loads(path.read_text())
