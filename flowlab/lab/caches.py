@@ -82,7 +82,7 @@ def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tu
         )
     split = wanted.inputs.split
     if val is not None and split.scale != "overfit":
-        split = split.model_copy(update={"val": val, "num_val": None})
+        split = split.validating_on(val)
     return source, split_loaded(load_drives(source), split, progress)
 
 

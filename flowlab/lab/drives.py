@@ -13,8 +13,8 @@ from flowlab.drives.source import open_source
 from flowlab.drives.splits import choose_split
 from flowlab.drives.windows import cut_windows
 from flowlab.evaluate.slices import frame_masks
-from flowlab.study.settings import SplitSettings
 from flowlab.study.slices import slices_for
+from flowlab.study.split import SplitSettings
 from flowlab.study.study import Study
 
 MOST_LEFT_OUT = 0.5
@@ -28,6 +28,7 @@ class RefusedDrive(NamedTuple):
     error: DriveError
     driver: str = ""
     track: str = ""
+    task: str = ""
 
 
 def load_drives(source: Source) -> list[Drive | RefusedDrive]:
