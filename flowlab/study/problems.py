@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -58,6 +58,13 @@ def sentence(error: ValidationError, model: type[BaseModel], given: dict[str, An
     if hint:
         return f"{where}: got {shown(got)}: {hint}Expected {expected}."
     return f"{where}: got {shown(got)}, expected {expected}."
+
+
+def require_each_once(name: str, values: Sequence[object]) -> None:
+    """Raises ValueError, as a validator does, for a list that names something twice."""
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{name} names {value} twice")
 
 
 def dotted(path: Iterable[str | int]) -> str:

@@ -1,7 +1,6 @@
 """The tables of experiments.toml other than the recipe and the slices: drives, split, windows, encoder, cache, ..."""
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
@@ -10,10 +9,12 @@ from flowlab.core.plugins import locate
 from flowlab.core.types import join_slice
 from flowlab.core.vocabulary import CHANNELS, DEFAULT_CHANNEL
 from flowlab.study.lerobot import LeRobotDrives
+from flowlab.study.problems import require_each_once
 from flowlab.study.ranker import RankerSettings
 from flowlab.study.recipe import LARGEST_SEED, Frozen, Recipe
 from flowlab.study.selection import SelectionSettings
 from flowlab.study.slices import SliceName, SliceSettings
+from flowlab.study.split import SplitSettings
 
 KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
@@ -27,12 +28,6 @@ def _as_channel(name: str) -> str:
 
 
 ChannelName = Annotated[str, AfterValidator(_as_channel)]
-
-
-def _require_each_once(name: str, values: Sequence[object]) -> None:
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{name} names {value} twice")
 
 
 class CarRacingDrives(Frozen):
@@ -73,7 +68,7 @@ class UdacityDrives(Frozen):
 
     @model_validator(mode="after")
     def _each_root_once(self) -> Self:
-        _require_each_once("roots", self.roots)
+        require_each_once("roots", self.roots)
         return self
 
 
@@ -93,7 +88,7 @@ class SyntheticDrives(Frozen):
 
     @model_validator(mode="after")
     def _channels_once(self) -> Self:
-        _require_each_once("channels", self.channels)
+        require_each_once("channels", self.channels)
         return self
 
 
@@ -135,41 +130,17 @@ def source_channels(settings: DrivesSettings) -> tuple[str, ...] | None:
     return None if isinstance(settings, PluginDrives) else CHANNELS
 
 
-class SplitSettings(Frozen):
-    """Whole drives on one side each. `val` names the validation drives, or `num_val` takes the source's last ones.
-
-    `scale` and `choice` pick the train drives among the rest: overfit (one drive, train = val), pilot (30 of them),
-    corpus (all), or `num_train`; the first ones by name, or stratified (the same number from every track and driver).
-    Drives named in `without` neither train nor validate.
-    """
-
-    scale: Literal["overfit", "pilot", "corpus"] = "corpus"
-    choice: Literal["first", "stratified"] = "first"
-    val: tuple[Text, ...] | None = Field(None, strict=False, min_length=1)
-    num_val: int | None = Field(None, ge=1, le=10**6)
-    num_train: int | None = Field(None, ge=1, le=10**6)
-    without: tuple[Text, ...] = Field((), strict=False)
-
-    @model_validator(mode="after")
-    def _one_way_to_choose_val(self) -> Self:
-        if self.scale == "overfit":
-            if self.val is not None or self.num_val is not None or self.num_train is not None:
-                raise ValueError("scale 'overfit' uses one drive for both sides; it takes no val, num_val or num_train")
-        elif (self.val is None) == (self.num_val is None):
-            raise ValueError("give either val (names of drives) or num_val (a number), and not both")
-        _require_each_once("val", self.val or ())
-        _require_each_once("without", self.without)
-        for drive in self.without:
-            if drive in (self.val or ()):
-                raise ValueError(f"{drive!r} is in val and in without; a drive that validates cannot be left out")
-        return self
+MOST_WINDOW_FRAMES = 4096
 
 
 class WindowSettings(Frozen):
-    """History of `history` frames up to now, then a chunk of `horizon` slots; no step inside exceeds `max_gap_s`."""
+    """History of `history` frames up to now, then a chunk of `horizon` slots; no step inside exceeds `max_gap_s`.
 
-    history: int = Field(6, ge=1, le=4096)
-    horizon: int = Field(6, ge=1, le=4096)
+    A file may give `history_s` and `horizon_s` instead, in seconds.
+    """
+
+    history: int = Field(6, ge=1, le=MOST_WINDOW_FRAMES)
+    horizon: int = Field(6, ge=1, le=MOST_WINDOW_FRAMES)
     max_gap_s: float = Field(0.5, gt=0, le=3600)
 
 
@@ -252,7 +223,7 @@ class CacheSettings(Frozen):
     def _normal_is_there(self) -> Self:
         if "normal" not in self.variants:
             raise ValueError("variants must hold 'normal', the one that runs train on")
-        _require_each_once("variants", self.variants)
+        require_each_once("variants", self.variants)
         return self
 
 
@@ -356,10 +327,10 @@ class RuleSettings(Frozen):
     def _complete(self) -> Self:
         if (self.preset is None) == (self.stages is None):
             raise ValueError("give either a preset or stages, and not both")
-        _require_each_once("panel_seeds", self.panel_seeds)
-        _require_each_once("judged_seeds", self.judged_seeds)
-        _require_each_once("stages", [stage.name for stage in self.stages or ()])
-        _require_each_once("guardrails", [guardrail.shown() for guardrail in self.guardrails])
+        require_each_once("panel_seeds", self.panel_seeds)
+        require_each_once("judged_seeds", self.judged_seeds)
+        require_each_once("stages", [stage.name for stage in self.stages or ()])
+        require_each_once("guardrails", [guardrail.shown() for guardrail in self.guardrails])
         return self
 
 
@@ -373,7 +344,7 @@ class StudyTable(Frozen):
 
     @model_validator(mode="after")
     def _stacked_once(self) -> Self:
-        _require_each_once("stacked", self.stacked)
+        require_each_once("stacked", self.stacked)
         return self
 
 

@@ -39,7 +39,12 @@ ADDED: dict[str, Any] = {key: value for key, value in BEFORE.items() if key != "
 }
 """The keys that version 1 did not have, with the value that is the same as having none."""
 
-ADDED_TO_INPUTS: dict[str, Any] = {"drives.max_fault_share": 0.02}
+ADDED_TO_INPUTS: dict[str, Any] = {
+    "drives.max_fault_share": 0.02,
+    "split.blocks": None,
+    "split.val_per": None,
+    "split.train_per": None,
+}
 """Keys that inputs did not always have: at these values they change nothing that is in a cache."""
 
 PILOT_DRIVES = 30

@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from flowlab.core.errors import StudyError, UnknownNameError
 from flowlab.drives.splits import choose_split
-from flowlab.study.settings import SplitSettings
+from flowlab.study.split import SplitSettings
 
 
 class Listed(NamedTuple):
     drive_id: str
     driver: str = ""
     track: str = ""
+    task: str = ""
 
 
 def listed(num: int) -> list[Listed]:
@@ -150,3 +151,72 @@ def test_what_is_left_out_must_be_there_and_must_not_validate():
         choose_split(listed(3), SplitSettings(num_val=1, without=("drive_02",)))
     with pytest.raises(StudyError, match="none to train on"):
         choose_split(listed(2), SplitSettings(num_val=1, without=("drive_00",)))
+
+
+LAPS = [Listed(f"{driver}/{track}{number}", driver, track) for driver in "pq" for track in "xy" for number in range(3)]
+
+
+def test_val_per_takes_the_last_drives_of_each_stratum():
+    split = choose_split(LAPS, SplitSettings(val_per={"by": ["driver", "track"]}))
+    assert split.val == ("p/x2", "p/y2", "q/x2", "q/y2")
+    assert len(split.train) == 8
+    assert choose_split(LAPS, SplitSettings(val_per={"by": "driver", "num": 2})).val == ("p/y1", "p/y2", "q/y1", "q/y2")
+
+
+def test_a_task_is_a_stratum_too():
+    drives = [Listed(f"episode_{number}", task="fold" if number % 3 else "stack") for number in range(6)]
+    assert choose_split(drives, SplitSettings(val_per={"by": "task"})).val == ("episode_3", "episode_5")
+
+
+def test_a_stratum_without_a_drive_to_train_on_is_named_unless_it_is_left_out():
+    drives = [*LAPS, Listed("r/x0", "r", "x")]
+    told = (
+        r"^split\.val_per takes 1 of each driver, and there are too few of 'r' \(1\): one more than 1 has to be there"
+    )
+    with pytest.raises(StudyError, match=told):
+        choose_split(drives, SplitSettings(val_per={"by": "driver"}))
+    split = choose_split(drives, SplitSettings(val_per={"by": "driver"}, without=("r/x0",)))
+    assert split.val == ("p/y2", "q/y2") and "r/x0" not in split.train
+
+
+def test_a_stratum_of_which_all_is_left_out_is_none():
+    drives = [Listed("a", "p"), Listed("b", "p"), Listed("c")]
+    with pytest.raises(StudyError, match=r"finds no stratum, since split\.without names all drives"):
+        choose_split(drives, SplitSettings(val_per={"by": "driver"}, without=("a", "b")))
+
+
+def test_drives_that_do_not_say_their_stratum_are_not_chosen_by_it():
+    drives = [*LAPS, Listed("nobody")]
+    assert "nobody" in choose_split(drives, SplitSettings(val_per={"by": "driver"})).train
+    assert "nobody" not in choose_split(drives, SplitSettings(num_val=1, train_per={"by": "driver"})).train
+    with pytest.raises(StudyError, match=r"^split\.val_per goes by task, and no drive says its task\. Choose others"):
+        choose_split(drives, SplitSettings(val_per={"by": "task"}))
+
+
+def test_train_per_takes_the_first_drives_of_each_stratum_that_do_not_validate():
+    split = choose_split(LAPS, SplitSettings(val=("p/x0",), without=("q/y0",), train_per={"by": ["driver", "track"]}))
+    assert split.train == ("p/x1", "p/y0", "q/x0", "q/y1")
+
+
+def test_a_stratum_with_too_few_train_drives_is_named_with_its_number():
+    drives = [*LAPS, Listed("p/z0", "p", "z")]
+    told = r"^split\.train_per takes 2 of each track and driver, and fewer are left to train on of 'z', 'p' \(1\)\."
+    with pytest.raises(StudyError, match=told):
+        choose_split(drives, SplitSettings(val=("p/x0",), train_per={"by": ["track", "driver"], "num": 2}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"num_val": 1, "val_per": {"by": "driver"}}, "and one of them alone"),
+        ({"num_val": 1, "num_train": 2, "train_per": {"by": "driver"}}, "train_per and num_train both say"),
+        ({"num_val": 1, "scale": "pilot", "train_per": {"by": "driver"}}, "train_per and scale 'pilot' both say"),
+        ({"scale": "overfit", "val_per": {"by": "driver"}}, "nor val_per or train_per"),
+        ({"val_per": {"by": ["driver", "driver"]}}, "by names driver twice"),
+        ({"val_per": {"by": []}}, "at least 1 item"),
+        ({"num_val": 1, "blocks": {"seconds": 2.0}}, "gap_s 2 leaves nothing of blocks of 2 seconds"),
+    ],
+)
+def test_a_split_that_says_two_things_is_refused(settings, told):
+    with pytest.raises(ValueError, match=told):
+        SplitSettings(**settings)

@@ -238,7 +238,7 @@ EDITS = [
         "[control.decoder]\nheads = 3\n[control.objective]",
         "control.decoder: width 256 must be a mul",
     ),
-    ("num_val = 1", "", "split: give either val (names of drives) or num_val (a number), and not both."),
+    ("num_val = 1", "", "split: give either val (names of drives) or num_val (a number) or val_per"),
     ("num_val = 1", 'val = ["a", "b", "a"]', "split: val names a twice."),
     ("num_val = 1", "val = []", "split.val: got [], expected a list of at least 1."),
     ("[split]", '[cache]\nvariants = ["no-history"]\n[split]', "cache: variants must hold 'normal'"),

@@ -7,12 +7,14 @@ import pytest
 
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import StudyError
+from flowlab.lab.caches import wanted_caches
 from flowlab.study.document import parse_document
 from flowlab.study.lever import flat_keys
 from flowlab.study.recipe import Recipe
 from flowlab.study.settings import Inputs
 from flowlab.study.study import Study, build_study
 from flowlab.study.versions import ADDED, BEFORE, fill_in, is_before, read_recorded, spell, write_out
+from tests.lab.small_study import small_text
 
 CACHE = "0123456789abcdef"
 REGRESSION = {"objective": {"kind": "regression", "lds": {"alpha": 0.0}, "delta_weight": 0.0}}
@@ -129,6 +131,20 @@ def name_of(split: dict, version: int) -> str:
 def test_the_cache_of_inputs_keeps_its_name_and_a_pilot_counts_otherwise_now(split, name, is_the_same):
     assert name_of(split, 1) == name
     assert (name_of(split, 2) == name) == is_the_same
+
+
+def test_the_caches_of_a_study_of_before_keep_their_names(tmp_path):
+    """The literals were computed before a split knew blocks and strata."""
+    study = build_study(tmp_path, parse_document(small_text()))
+    names = {wanted.levers[0]: wanted.name for wanted in wanted_caches(study, ("drive_03",), study.levers)}
+    assert names == {
+        "control": "8215d5ff6a1665ee",
+        "narrow": "ad3dff492d2cef49",
+        "fewer": "30091a0ef26a17ca",
+        "short": "8703b30748c2e86e",
+        "more": "83dda200c9400ea4",
+        "normal-only": "ee8d24d10187e2bd",
+    }
 
 
 def test_a_pilot_of_version_1_counts_its_validation_drives(study_of):
