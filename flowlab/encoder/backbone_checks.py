@@ -67,13 +67,17 @@ def _require_all_seen(backbone: "Backbone", images: Tensor, first: Tensor) -> No
             f"{backbone.folder.name!r} does not depend on the image. Take a later layer, or other tokens."
         )
     if rows or columns:
-        grid = backbone.layout.grid or (0, 0)
-        unseen = [f"the last {rows} rows" if rows else "", f"the last {columns} columns" if columns else ""]
-        fits = [_fitting("height", height, rows, grid[0]), _fitting("width", width, columns, grid[1])]
+        unseen = [_last(rows, "row"), _last(columns, "column")]
+        patch = getattr(backbone.config, "patch_size", None)
+        fits = [_fitting("height", height, rows, patch), _fitting("width", width, columns, patch)]
         raise EncoderError(
             f"model {backbone.folder.name!r} never sees {' and '.join(filter(None, unseen))} of images of {height} x "
             f"{width} (height x width): they fill no patch. Set {' and '.join(filter(None, fits))}."
         )
+
+
+def _last(num: int, what: str) -> str:
+    return "" if not num else f"the last {what}" if num == 1 else f"the last {num} {what}s"
 
 
 def _num_unseen(size: int, is_seen: Callable[[int], bool]) -> int:
@@ -90,10 +94,10 @@ def _num_unseen(size: int, is_seen: Callable[[int], bool]) -> int:
     return unseen
 
 
-def _fitting(what: str, size: int, unseen: int, patches: int) -> str:
+def _fitting(what: str, size: int, unseen: int, patch: object) -> str:
     """The nearest sizes that have no part without a patch, as settings; "" where `size` is one."""
     if not unseen:
         return ""
     below = size - unseen
-    above = f" or {below + below // patches}" if patches else ""
+    above = f" or {below + patch}" if isinstance(patch, int) else ""
     return f"encoder.image_{what} = {below}{above}"

@@ -105,6 +105,18 @@ class HuggingFaceEncoder(nn.Module):
         identity = self.image.folder.identity(self.settings)
         return describe_architecture(self.settings, identity, self.channels, self.has_waypoints, self.history)
 
+    def describe_model(self) -> dict[str, Any]:
+        """Which model there is under it, as people ask: its kind, its tokens as the adapter found them, where it is."""
+        layer = self.settings.layer
+        return {
+            "model": self.settings.model,
+            "model_type": str(self.image.config.model_type),
+            "model_folder": str(self.image.folder.path),
+            "model_tokens": str(self.image.layout),
+            "taken": f"{self.settings.pool} of {'the last hidden state' if layer is None else f'layer {layer}'}",
+            "temporal": self.settings.temporal,
+        }
+
     def freeze(self) -> Self:
         """This encoder, no longer trainable, with its `digest`: 16 hex digits over architecture and weights."""
         if self.window is not None:
@@ -115,15 +127,17 @@ class HuggingFaceEncoder(nn.Module):
         """Raises EncoderError where the model's tokens, or the numbers of a window, do not fit into a token."""
         hidden, name = self.image.layout.width, self.settings.model
         if not self.settings.is_trained:
-            needed = {"the past actions and speeds are": self.history * (len(self.channels) + 1)}
-            if self.has_waypoints:
-                needed["a waypoint and its index are"] = 2 + NUM_WAYPOINTS
-            for what, num in needed.items():
-                if num > width:
-                    raise EncoderError(
-                        f"{what} {num} numbers, and a token of model {name!r} has {width}. Set encoder.temporal = "
-                        f"'transformer', or a shorter windows.history."
-                    )
+            past, point = self.history * (len(self.channels) + 1), 2 + NUM_WAYPOINTS
+            if past > width:
+                raise EncoderError(
+                    f"the past actions and speeds are {past} numbers, and a token of model {name!r} has {width}. Set "
+                    f"encoder.temporal = 'transformer', or a shorter windows.history."
+                )
+            if self.has_waypoints and point > width:
+                raise EncoderError(
+                    f"a waypoint and its index are {point} numbers, and a token of model {name!r} has {width}. Set "
+                    f"encoder.temporal = 'transformer'."
+                )
         elif width % (2 * self.settings.heads):
             raise EncoderError(
                 f"the tokens of model {name!r} are {width} wide, which is no multiple of twice the heads "

@@ -90,8 +90,8 @@ def find_folder(model: str, root: Path) -> Path:
     found = _in_hub_cache(model)
     if found is None:
         raise MissingError(
-            f"model {model!r} is not there: looked for the folder {path}, and in the Hugging Face cache {_hub_cache()}. "
-            f"Correct encoder.model, or fetch it from the hub: flowlab cache build --download"
+            f"model {model!r} is not there: looked for the folder {path}, and in the Hugging Face cache "
+            f"{_hub_cache()}. Correct encoder.model, or fetch it from the hub: flowlab cache build --download"
         )
     return found
 
@@ -213,8 +213,8 @@ def _weights_digest(model: str, path: Path, root: Path) -> str:
             with file.open("rb") as opened:
                 if opened.read(len(LFS_POINTER)) == LFS_POINTER:
                     raise EncoderError(
-                        f"{file.name} of model {model!r} is a Git LFS pointer and holds no weights. Fetch them: git lfs "
-                        f"pull in {path}"
+                        f"{file.name} of model {model!r} is a Git LFS pointer and holds no weights. Fetch them: git "
+                        f"lfs pull in {path}"
                     )
         digest = digest_files(files)
     except OSError as error:

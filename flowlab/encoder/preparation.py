@@ -75,8 +75,8 @@ def _read(model: str, folder: Path) -> tuple[str, dict[str, Any]]:
         if isinstance(table, dict):
             return name, table
     raise EncoderError(
-        f"model {model!r} has no {PREPROCESSOR} in {folder}, so nobody can tell how its images were normalised. Put the "
-        f"one of the model that it comes from beside its config.json."
+        f"model {model!r} has no {PREPROCESSOR} in {folder}, so nobody can tell how its images were normalised. Put "
+        f"that of the model that it comes from beside its config.json."
     )
 
 
