@@ -6,9 +6,13 @@ import typer
 
 from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, tell_idle_keys
 from flowlab.cli.screen import Bars, out, print_json, say, table
-from flowlab.core.errors import CacheCorruptError, MissingError, StudyError
-from flowlab.study.settings import CarRacingDrives, DriveViTSettings, Inputs
+from flowlab.core.errors import CacheCorruptError, StudyError
+from flowlab.study.settings import CarRacingDrives
 
+DownloadOption = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch a Hugging Face model that is not here. Nothing else uses the network."),
+]
 MOST_NAMED = 3
 """Levers that a line names; the others are counted."""
 
@@ -49,19 +53,28 @@ def encoder_train(
     again: Annotated[
         bool, typer.Option("--again", help="Pretrain on the present train drives, and take that one from now on.")
     ] = False,
+    download: DownloadOption = False,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain the encoder on the train drives and freeze it, unless the study has one."""
     from flowlab.lab.caches import control_wanted, open_drives
+    from flowlab.lab.encoder_kinds import fetch_models, is_trained_here, require_no_plugin
     from flowlab.lab.encoders import prepare_encoder
     from flowlab.lab.environment import choose_device
 
     found = open_study(study)
     inputs = found.base.inputs
-    _require_own_encoder(inputs)
+    require_no_plugin(inputs.encoder)
     bars = Bars()
+    if download:
+        fetch_models(found, [inputs], bars)
+    if not is_trained_here(inputs.encoder):
+        say("there is nothing to train: with encoder.temporal = 'none' the encoder comes frozen")
+        if as_json:
+            print_json({"path": None})
+        return
     source, split = open_drives(found, control_wanted(found), bars)
     path = prepare_encoder(found, inputs, source, split, choose_device(device.value), bars, again)
     say(f"the frozen encoder is {path.relative_to(found.root)}")
@@ -72,31 +85,20 @@ def encoder_train(
 def encoder_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
     """The study's frozen encoder: its condition, its weights, and how well its pretraining went."""
     from flowlab.cli.judge import ingest_all
-    from flowlab.drives.source import open_source
-    from flowlab.encoder.weights import describe_encoder
-    from flowlab.lab.encoders import find_pin
+    from flowlab.lab.encoders import describe_study_encoder
 
     found = open_study(study)
-    inputs = found.base.inputs
     ingest_all(found)
-    _require_own_encoder(inputs)
-    pin = find_pin(found, inputs, open_source(inputs.drives, found.root, inputs.split.blocks))
-    if pin is None:
-        raise MissingError("this study's encoder is not trained yet. Train it: flowlab encoder train")
-    facts = describe_encoder(found.caches / "encoders" / pin.file_name)
+    facts = describe_study_encoder(found, found.base.inputs)
     if as_json:
         print_json(facts)
     else:
         out().print(table(["encoder", ""], list(_flat(facts).items())))
 
 
-def _require_own_encoder(inputs: Inputs) -> None:
-    if not isinstance(inputs.encoder, DriveViTSettings):
-        raise StudyError(f"encoder {inputs.encoder.kind!r} is a plug-in: it comes frozen, and is not trained here.")
-
-
 def cache_build(
     lever: Annotated[str | None, typer.Option(help="The caches of this lever and the control alone.")] = None,
+    download: DownloadOption = False,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     as_json: JsonOption = False,
@@ -105,6 +107,7 @@ def cache_build(
     from flowlab.cache.catalogue import describe_cache
     from flowlab.evaluate.diagnose.rank import describe_rank
     from flowlab.lab.caches import prepare_caches
+    from flowlab.lab.encoder_kinds import fetch_models
     from flowlab.lab.environment import choose_device
 
     found = open_study(study)
@@ -113,7 +116,11 @@ def cache_build(
         tell_idle_keys(found, name)
     for name, reason in found.overtaken.items() if lever is None else ():
         say(f"note: lever {name} is left out, it does not go with what is stacked: {reason}")
-    done = prepare_caches(found, levers, choose_device(device.value), Bars())
+    bars = Bars()
+    if download:
+        setups = [found.file_setup, found.base, *(found.setup(name) for name in levers)]
+        fetch_models(found, [setup.inputs for setup in setups], bars)
+    done = prepare_caches(found, levers, choose_device(device.value), bars)
     facts = [describe_cache(one.path) | describe_rank(one.path) | {"levers": list(one.levers)} for one in done]
     if as_json:
         print_json(facts[0] | {"caches": facts})

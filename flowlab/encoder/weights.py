@@ -1,28 +1,55 @@
-"""Frozen encoders on disk: safetensors with architecture, pretraining summary and content digest beside the weights."""
+"""Trained encoders on disk: safetensors with architecture, pretraining summary and content digest beside the weights.
+
+Of `drive-vit` all weights are there; of an encoder over a Hugging Face model those of the temporal part alone.
+"""
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from flowlab.core.digest import canonical_json, digest_json
 from flowlab.core.errors import EncoderError, told_by
 from flowlab.core.files import sort_metadata, write_atomic
 from flowlab.core.plugins import Source
 from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION, DriveViT, digest_of
+from flowlab.encoder.huggingface import HuggingFaceEncoder
 from flowlab.encoder.pretrain import PRETRAINING_VERSION
+from flowlab.study.huggingface import HuggingFaceSettings
 from flowlab.study.settings import DriveViTSettings, WindowSettings
 
 
-def encoder_id(settings: DriveViTSettings, windows: WindowSettings, source: Source, train_ids: Sequence[str]) -> str:
-    """The name of the encoder that these inputs give: settings, windows, and the content of the train drives."""
+@dataclass(frozen=True)
+class SavedEncoder:
+    """A file of a trained encoder, read and found to be what was written."""
+
+    path: Path
+    digest: str
+    architecture: dict[str, Any]
+    summary: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+def encoder_id(
+    settings: DriveViTSettings | HuggingFaceSettings,
+    windows: WindowSettings,
+    source: Source,
+    train_ids: Sequence[str],
+    model: str = "",
+) -> str:
+    """The name of the encoder that these inputs give: settings, windows, and the content of the train drives.
+
+    `model` is the identity of the frozen model that it stands on, if any; where that lies is not asked.
+    """
     return digest_json(
         {
-            "settings": settings.model_dump(mode="json"),
+            "settings": named_settings(settings, model),
             "windows": windows.model_dump(mode="json"),
             "channels": list(source.channels),
             "has_waypoints": source.has_waypoints,
@@ -30,6 +57,12 @@ def encoder_id(settings: DriveViTSettings, windows: WindowSettings, source: Sour
             "versions": [ARCHITECTURE_VERSION, PRETRAINING_VERSION],
         }
     )
+
+
+def named_settings(settings: DriveViTSettings | HuggingFaceSettings, model: str) -> dict[str, Any]:
+    """The settings as plain JSON for a name: with the identity of a frozen model in place of where it lies."""
+    table = settings.model_dump(mode="json")
+    return table | {"model": model} if isinstance(settings, HuggingFaceSettings) else table
 
 
 def encoder_path(folder: Path, name: str) -> Path:
@@ -42,21 +75,23 @@ def find_encoder(folder: Path, name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def save_encoder(encoder: DriveViT, folder: Path, name: str) -> Path:
-    """Write the encoder, whole or not at all, and return where."""
+def save_encoder(encoder: DriveViT | HuggingFaceEncoder, folder: Path, name: str) -> Path:
+    """Write what was trained of the encoder, whole or not at all, and return where."""
     metadata = {
         "architecture": canonical_json(encoder.architecture()),
         "summary": canonical_json(encoder.summary),
         "digest": encoder.digest,
     }
-    weights = {key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()}
+    trained = encoder.window if isinstance(encoder, HuggingFaceEncoder) else encoder
+    assert trained is not None, "an encoder without a temporal part comes frozen"
+    weights = {key: value.detach().cpu().contiguous() for key, value in trained.state_dict().items()}
     path = encoder_path(folder, name)
     write_atomic(path, sort_metadata(safetensors.torch.save(weights, metadata)))
     return path
 
 
-def load_encoder(path: Path, device: torch.device | str = "cpu") -> DriveViT:
-    """The frozen encoder at `path`. Raises EncoderError when the file is not what was written.
+def read_encoder(path: Path) -> SavedEncoder:
+    """The file of an encoder at `path`. Raises EncoderError when it is not what was written.
 
     Its digest is taken from the file before anything is built of it: what does not fit is not tried.
     """
@@ -65,11 +100,21 @@ def load_encoder(path: Path, device: torch.device | str = "cpu") -> DriveViT:
             metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         architecture, expected = json.loads(metadata["architecture"]), metadata["digest"]
+        if not isinstance(architecture, dict):
+            raise TypeError("its architecture is no table")
         found = digest_of(architecture, weights)
+        summary = dict(json.loads(metadata["summary"]))
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise _unreadable(path, _told(error)) from None
     if found != expected:
         raise _unreadable(path, f"its content is {found}, expected {expected}")
+    return SavedEncoder(path, found, architecture, summary, weights)
+
+
+def load_encoder(path: Path, device: torch.device | str = "cpu") -> DriveViT:
+    """The frozen `drive-vit` at `path`. Raises EncoderError when the file is not what was written."""
+    saved = read_encoder(path)
+    architecture = saved.architecture
     try:
         encoder = DriveViT(
             DriveViTSettings.model_validate(architecture["settings"]),
@@ -77,26 +122,58 @@ def load_encoder(path: Path, device: torch.device | str = "cpu") -> DriveViT:
             architecture["has_waypoints"],
             architecture["history"],
         )
-        encoder.load_state_dict(weights)
+        encoder.load_state_dict(saved.weights)
         encoder.freeze()
-        encoder.summary = dict(json.loads(metadata["summary"]))
+        encoder.summary = saved.summary
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise _unreadable(path, _told(error)) from None
     return encoder.to(device)
 
 
+def load_temporal_part(path: Path, encoder: HuggingFaceEncoder) -> HuggingFaceEncoder:
+    """`encoder` with the trained temporal part that lies at `path`, frozen.
+
+    Raises EncoderError when the file is not what was written, or was trained on another model.
+    """
+    saved = read_encoder(path)
+    if encoder.window is None or saved.architecture != encoder.architecture():
+        raise EncoderError(
+            f"{path.name} was trained on another model or with other settings than encoder {encoder.settings.model!r} "
+            f"has now. Train it: flowlab encoder train"
+        )
+    try:
+        encoder.window.load_state_dict(saved.weights)
+    except RuntimeError as error:
+        raise _unreadable(path, _told(error)) from None
+    encoder.summary = saved.summary
+    return encoder.freeze()
+
+
+def prove_encoder(path: Path) -> None:
+    """Raises EncoderError unless the file is what was written, and an encoder as far as it holds one."""
+    if read_encoder(path).architecture.get("kind") != "huggingface":
+        load_encoder(path)
+
+
 def describe_encoder(path: Path) -> dict[str, Any]:
-    """What the encoder at `path` is, and how its pretraining went beside knowing nothing."""
-    encoder = load_encoder(path)
-    return {
-        "path": path.name,
+    """What the `drive-vit` at `path` is, and how its pretraining went beside knowing nothing."""
+    return {"path": path.name} | describe(load_encoder(path))
+
+
+def describe(encoder: DriveViT | HuggingFaceEncoder) -> dict[str, Any]:
+    """What a frozen encoder is: digest, condition, size, and what is known of its pretraining."""
+    facts: dict[str, Any] = {
         "digest": encoder.digest,
         "condition": str(encoder.spec),
         "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
         "image": f"{encoder.image_height} x {encoder.image_width}",
         "history": encoder.history,
-        "pretraining": encoder.summary,
     }
+    if isinstance(encoder, HuggingFaceEncoder):
+        facts |= encoder.describe_model()
+        if encoder.window is None:
+            return facts | {"pretraining": "none: it comes frozen"}
+    return facts | {"pretraining": encoder.summary}
 
 
 def _told(error: Exception) -> str:

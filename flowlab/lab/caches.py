@@ -26,7 +26,7 @@ from flowlab.core.types import Split
 from flowlab.drives.carracing import record
 from flowlab.drives.source import open_source
 from flowlab.lab.drives import left_out_drives, load_drives, split_loaded
-from flowlab.lab.encoders import AGAIN, find_pin, open_encoder, open_plugin_encoder
+from flowlab.lab.encoders import AGAIN, find_pin, open_encoder, what_changed_of_encoder
 from flowlab.study.lever import flat_keys
 from flowlab.study.settings import CarRacingDrives, Inputs
 from flowlab.study.study import CONTROL, Study
@@ -322,12 +322,7 @@ def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None, fou
     for kind, digest in identity.get("plugins", code).items():
         if code.get(kind) != digest:
             return f"the code of the {kind.removesuffix('s')} has changed"
-    pin = find_pin(study, wanted.inputs, source)
-    if pin is not None and pin.digest != (note or {}).get("encoder"):
-        return f"the study's encoder is now {pin.digest}"
-    if "encoders" in code and open_plugin_encoder(wanted.inputs, source).digest != identity["encoder"]:
-        return f"encoder {wanted.inputs.encoder.kind!r} has other weights"
-    return ""
+    return what_changed_of_encoder(study, wanted.inputs, source, (note or {}).get("encoder"), identity["encoder"])
 
 
 MOST_MARKS = 8
@@ -355,12 +350,9 @@ def _tell_changed_tables(study: Study, wanted: Wanted, progress: Progress) -> No
     if latest is None:
         return
     before, after = (dict(flat_keys(tables)) for tables in (latest["inputs"], wanted.inputs.to_json()))
-    changes = [
-        f"{key} was {json.dumps(before.get(key))}, is {json.dumps(after.get(key))}"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
-    if changes:
+    keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    changes = [f"{key} was {json.dumps(before.get(key))}, is {json.dumps(after.get(key))}" for key in keys]
+    if changes and keys != ["encoder.model"]:  # the same weights in another folder are the same encoder
         progress.say(
             f"experiments.toml: {'; '.join(changes)}. The control needs another cache than {latest['cache_id']}, whose "
             f"runs and verdicts stay."

@@ -12,17 +12,37 @@ from typing import Any
 import torch
 
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import EncoderError
+from flowlab.core.errors import EncoderError, MissingError
 from flowlab.core.locks import hold
-from flowlab.core.plugins import Encoder, Source, resolve
+from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Split
-from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION, DriveViT
-from flowlab.encoder.pretrain import PRETRAINING_VERSION, train_encoder
-from flowlab.encoder.weights import encoder_id, find_encoder, load_encoder, save_encoder
+from flowlab.drives.source import open_source
+from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION
+from flowlab.encoder.pretrain import PRETRAINING_VERSION, train_encoder, train_temporal_part
+from flowlab.encoder.weights import (
+    SavedEncoder,
+    describe,
+    encoder_id,
+    find_encoder,
+    named_settings,
+    prove_encoder,
+    read_encoder,
+    save_encoder,
+)
 from flowlab.journal.lines import StudyJournal
+from flowlab.lab.encoder_kinds import (
+    frozen_digest,
+    is_trained_here,
+    model_identity,
+    open_frozen_encoder,
+    open_trained_encoder,
+    open_untrained_encoder,
+    require_no_plugin,
+)
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
+from flowlab.study.huggingface import HuggingFaceSettings
 from flowlab.study.settings import DriveViTSettings, Inputs
 from flowlab.study.study import Study
 
@@ -38,14 +58,17 @@ class Pin:
     train_drives: tuple[str, ...]
 
 
-def encoder_key(settings: DriveViTSettings, inputs: Inputs, source: Source) -> str:
-    """What an encoder has to fit: its settings, the windows' shape, the channels, the blocks. Not the recordings."""
+def encoder_key(settings: DriveViTSettings | HuggingFaceSettings, inputs: Inputs, source: Source, model: str) -> str:
+    """What an encoder has to fit: its settings, the windows' shape, the channels, the blocks. Not the recordings.
+
+    `model` is the identity of the frozen model that it stands on, if any.
+    """
     blocks = inputs.split.blocks
     cut = {} if blocks is None else {"blocks": blocks.model_dump(mode="json")}  # other blocks of the same names
     return digest_json(
         cut
         | {
-            "settings": settings.model_dump(mode="json"),
+            "settings": named_settings(settings, model),
             "history": inputs.windows.history,
             "horizon": inputs.windows.horizon,
             "channels": list(source.channels),
@@ -56,14 +79,21 @@ def encoder_key(settings: DriveViTSettings, inputs: Inputs, source: Source) -> s
 
 
 def find_pin(study: Study, inputs: Inputs, source: Source) -> Pin | None:
-    """The encoder that is pinned for these inputs; None if none is, or a plug-in brings its own."""
-    if not isinstance(inputs.encoder, DriveViTSettings) or not study.ledger.exists():
+    """The encoder that is pinned for these inputs; None if none is, or one comes frozen.
+
+    Raises MissingError or EncoderError where a Hugging Face model that it stands on cannot be found or used.
+    """
+    settings = inputs.encoder
+    if not isinstance(settings, DriveViTSettings | HuggingFaceSettings) or not is_trained_here(settings):
         return None
+    if not study.ledger.exists():
+        return None
+    key = encoder_key(settings, inputs, source, model_identity(settings, study.root))
     question = """
         select file_name, encoder_digest, train_drives
         from encoders where encoder_key = ?
         order by entry desc limit 1"""
-    for file_name, digest, drives in read(study.ledger, question, [encoder_key(inputs.encoder, inputs, source)]).rows:
+    for file_name, digest, drives in read(study.ledger, question, [key]).rows:
         return Pin(file_name, digest, tuple(drives))
     return None
 
@@ -71,16 +101,47 @@ def find_pin(study: Study, inputs: Inputs, source: Source) -> Pin | None:
 def open_encoder(
     study: Study, inputs: Inputs, source: Source, split: Split, device: torch.device, progress: Progress = SILENT
 ) -> Encoder:
-    """The frozen encoder for these inputs: the study's own, trained if need be, or a plug-in, which comes frozen."""
-    if isinstance(inputs.encoder, DriveViTSettings):
-        return load_encoder(prepare_encoder(study, inputs, source, split, device, progress), device)
-    return open_plugin_encoder(inputs, source).to(device)
+    """The frozen encoder for these inputs: the study's own, trained if need be, or one that comes frozen."""
+    if not is_trained_here(inputs.encoder):
+        return open_frozen_encoder(study, inputs, source, device)
+    path = prepare_encoder(study, inputs, source, split, device, progress)
+    return open_trained_encoder(study, inputs, source, path, device)
 
 
-def open_plugin_encoder(inputs: Inputs, source: Source) -> Any:
-    """The encoder of a plug-in, an Encoder with torch's `to`, as it comes. Raises UnknownNameError."""
-    build = resolve("encoders", inputs.encoder.kind)
-    return build(inputs.encoder, source.channels, source.has_waypoints, inputs.windows.history)
+def what_changed_of_encoder(study: Study, inputs: Inputs, source: Source, pinned: str | None, built_by: str) -> str:
+    """What is not as it was when a cache was built, in words, or "": it was `built_by` the encoder of that digest,
+    which was `pinned` then if it is the study's own.
+    """
+    settings = inputs.encoder
+    model = settings.model if isinstance(settings, HuggingFaceSettings) else None
+    other_weights = f"{f'encoder {settings.kind!r}' if model is None else f'model {model!r}'} has other weights"
+    try:
+        if not is_trained_here(settings):
+            return "" if frozen_digest(study, inputs, source) == built_by else other_weights
+        pin = find_pin(study, inputs, source)
+    except (MissingError, EncoderError):
+        if model is None:
+            raise
+        return ""  # a model that is gone: the cache is what is left of it
+    if pin is None and model is not None and pinned is not None:
+        return other_weights
+    return f"the study's encoder is now {pin.digest}" if pin is not None and pin.digest != pinned else ""
+
+
+def describe_study_encoder(study: Study, inputs: Inputs) -> dict[str, Any]:
+    """What the encoder for these inputs is, and how its pretraining went, if it is pretrained.
+
+    Raises MissingError if that has not been done, StudyError for a plug-in.
+    """
+    require_no_plugin(inputs.encoder)
+    source, cpu = open_source(inputs.drives, study.root, inputs.split.blocks), torch.device("cpu")
+    if not is_trained_here(inputs.encoder):
+        return describe(open_frozen_encoder(study, inputs, source, cpu))
+    pin = find_pin(study, inputs, source)
+    if pin is None:
+        raise MissingError("this study's encoder is not trained yet. Train it: flowlab encoder train")
+    path = study.caches / "encoders" / pin.file_name
+    return {"path": path.name} | describe(open_trained_encoder(study, inputs, source, path, cpu))
 
 
 def prepare_encoder(
@@ -98,7 +159,7 @@ def prepare_encoder(
     first, it is shown the same drives. With `again`, one pretrained on the present train drives takes the place of the
     pinned one. Raises EncoderError if the pinned one's file is not what was pinned, or is gone for good.
     """
-    assert isinstance(inputs.encoder, DriveViTSettings), "a plug-in's encoder is not trained here"
+    assert is_trained_here(inputs.encoder), "it comes frozen, and is not trained here"
     ingest(study.ledger, study.runs, runs_too=False)
     folder = study.caches / "encoders"
     pin = find_pin(study, inputs, source)
@@ -120,23 +181,23 @@ def prepare_encoder(
         fault = "" if seen else fault
     if pin is not None and digest != pin.digest:
         (folder / pin.file_name).unlink(missing_ok=True)  # whatever it is, nobody trained it here
-    path = _trained(inputs, source, split, folder, device, progress)
-    encoder = load_encoder(path)
+    path = _trained(study, inputs, source, split, device, progress)
+    encoder = read_encoder(path)
     if pin is not None and fault and not again and encoder.digest != pin.digest:
         path.unlink()
         raise _gone(pin, fault)
     if pin is None or (pin.digest, pin.file_name) != (encoder.digest, path.name):
-        _pin(study, encoder_key(inputs.encoder, inputs, source), path, encoder, split)
+        _pin(study, inputs, source, encoder, split)
     return path
 
 
 def _trained(
-    inputs: Inputs, source: Source, split: Split, folder: Path, device: torch.device, progress: Progress
+    study: Study, inputs: Inputs, source: Source, split: Split, device: torch.device, progress: Progress
 ) -> Path:
     """Where the encoder pretrained on exactly these train drives lies, trained unless that was done."""
-    settings, windows = inputs.encoder, inputs.windows
-    assert isinstance(settings, DriveViTSettings)
-    name = encoder_id(settings, windows, source, split.train)
+    settings, windows, folder = inputs.encoder, inputs.windows, study.caches / "encoders"
+    assert isinstance(settings, DriveViTSettings | HuggingFaceSettings)
+    name = encoder_id(settings, windows, source, split.train, model_identity(settings, study.root))
     found = find_encoder(folder, name)
     if found is not None:
         return found
@@ -147,17 +208,23 @@ def _trained(
         if found is not None:
             return found
         progress.say(f"pretraining the encoder on {len(split.train)} train drives")
+        if isinstance(settings, HuggingFaceSettings):
+            untrained = open_untrained_encoder(study, inputs, source, device)
+            trained = train_temporal_part(untrained, source, split.train, windows, progress, device)
+            return save_encoder(trained, folder, name)
         return save_encoder(train_encoder(source, split.train, settings, windows, progress, device), folder, name)
 
 
-def _pin(study: Study, key: str, path: Path, encoder: DriveViT, split: Split) -> None:
+def _pin(study: Study, inputs: Inputs, source: Source, encoder: SavedEncoder, split: Split) -> None:
+    settings = inputs.encoder
+    assert isinstance(settings, DriveViTSettings | HuggingFaceSettings)
     with StudyJournal.of(study.runs) as journal:
         journal.encoder(
-            encoder_key=key,
+            encoder_key=encoder_key(settings, inputs, source, model_identity(settings, study.root)),
             encoder_digest=encoder.digest,
-            file_name=path.name,
+            file_name=encoder.path.name,
             train_drives=encoder.summary.get("train_drives", split.train),
-            settings=encoder.settings.model_dump(mode="json"),
+            settings=settings.model_dump(mode="json"),
         )
     ingest(study.ledger, study.runs, runs_too=False)
 
@@ -167,7 +234,8 @@ def _digest_or_fault(path: Path) -> tuple[str, str]:
     if not path.is_file():
         return "", f"is gone from {path.parent}"
     try:
-        return load_encoder(path).digest, ""
+        prove_encoder(path)
+        return read_encoder(path).digest, ""
     except EncoderError as error:
         return "", f"is damaged ({str(error).partition('. ')[0]})"
 

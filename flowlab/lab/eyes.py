@@ -9,12 +9,13 @@ from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive
 from flowlab.drives.source import open_source
-from flowlab.encoder.weights import load_encoder
+from flowlab.encoder.weights import read_encoder
 from flowlab.evaluate.diagnose.rollout import Eyes
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.lab.checkpoints import Checkpoint
-from flowlab.lab.encoders import open_plugin_encoder
-from flowlab.study.settings import DriveViTSettings, Inputs
+from flowlab.lab.encoder_kinds import is_trained_here, model_identity, open_frozen_encoder, open_trained_encoder
+from flowlab.study.huggingface import HuggingFaceSettings
+from flowlab.study.settings import Inputs
 from flowlab.study.versions import read_recorded
 
 IMAGE_BLOCK = 256
@@ -53,27 +54,40 @@ def inputs_of(checkpoint: Checkpoint) -> Inputs:
 
 
 def encoder_of(checkpoint: Checkpoint, inputs: Inputs, source: Source) -> Encoder:
-    """The encoder whose digest the run's cache names: the study's own, wherever in caches/encoders, or a plug-in."""
+    """The encoder whose digest the run's cache names: the study's own, wherever in caches/encoders, or a frozen one."""
     wanted: str = checkpoint.cache.attributes["identity"]["encoder"]
-    if isinstance(inputs.encoder, DriveViTSettings):
-        for path in sorted((checkpoint.study.caches / "encoders").glob("*.safetensors")):
+    study, inputs = checkpoint.study, _with_model_found(checkpoint, inputs)
+    if is_trained_here(inputs.encoder):
+        for path in sorted((study.caches / "encoders").glob("*.safetensors")):
             try:
-                encoder = load_encoder(path, checkpoint.device)
+                digest = read_encoder(path).digest
             except EncoderError:
                 continue  # `flowlab cache verify` tells
-            if encoder.digest == wanted:
-                return encoder
+            if digest == wanted:
+                return open_trained_encoder(study, inputs, source, path, checkpoint.device)
         raise MissingError(
             f"the encoder {wanted} that made cache {checkpoint.cache.cache_id} is not in caches/encoders, and a "
             f"rollout encodes windows with another past. Put its file back, or ask for another diagnosis."
         )
-    plugin = open_plugin_encoder(inputs, source).to(checkpoint.device)
-    if plugin.digest != wanted:
+    frozen = open_frozen_encoder(study, inputs, source, checkpoint.device)
+    if frozen.digest != wanted:
         raise CacheMismatchError(
-            f"encoder {inputs.encoder.kind!r} has the digest {plugin.digest}, and cache {checkpoint.cache.cache_id} "
+            f"encoder {inputs.encoder.kind!r} has the digest {frozen.digest}, and cache {checkpoint.cache.cache_id} "
             f"was made by {wanted}. Restore its weights, or ask for another diagnosis."
         )
-    return plugin
+    return frozen
+
+
+def _with_model_found(checkpoint: Checkpoint, inputs: Inputs) -> Inputs:
+    """The inputs with the folder of a Hugging Face model where it is now, if it is not where the run had it."""
+    settings, present = inputs.encoder, checkpoint.study.base.inputs.encoder
+    if isinstance(settings, HuggingFaceSettings) and isinstance(present, HuggingFaceSettings):
+        try:
+            model_identity(settings, checkpoint.study.root)
+        except MissingError:
+            found = settings.model_copy(update={"model": present.model})
+            return inputs.model_copy(update={"encoder": found})
+    return inputs
 
 
 def _load(checkpoint: Checkpoint, source: Source, drive_id: str) -> Drive:

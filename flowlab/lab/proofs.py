@@ -7,7 +7,7 @@ from typing import NamedTuple
 from flowlab.cache.verify import verify_cache
 from flowlab.core.errors import FlowlabError
 from flowlab.core.progress import SILENT, Progress
-from flowlab.encoder.weights import load_encoder
+from flowlab.encoder.weights import prove_encoder
 from flowlab.evaluate.stats import load_stats
 from flowlab.lab.contents import require_known_contents
 from flowlab.study.study import Study
@@ -25,7 +25,7 @@ def prove_all(study: Study, progress: Progress = SILENT) -> list[Proof]:
     caches, encoders = study.caches.glob("*.zarr"), (study.caches / "encoders").glob("*.safetensors")
     return [
         *(Proof(path, _fault(_prove_cache, study, path, progress)) for path in sorted(caches)),
-        *(Proof(path, _fault(load_encoder, path)) for path in sorted(encoders)),
+        *(Proof(path, _fault(prove_encoder, path)) for path in sorted(encoders)),
         *(Proof(path, _stats_fault(path)) for path in sorted((study.caches / "stats").glob("*.json"))),
     ]
 
