@@ -65,15 +65,18 @@ def pull(name: str, control: Setup, lever: LeverSettings) -> Setup:
     return Setup(recipe=recipe, inputs=inputs, stats=lever.stats)
 
 
+BY_WORD: dict[str, tuple[str, Callable[[dict[str, Any]], type[BaseModel]]]] = {
+    "drives": ("source", drives_model),
+    "encoder": ("kind", encoder_model),
+}
+"""Tables whose keys depend on one word in them: that word, and the keys that it means."""
+
+
 def _begin_anew(settings: dict[str, Any], changes: dict[str, Any]) -> None:
     """Where the lever takes another source of drives or kind of encoder, that table has the keys of the new one; one
     that was not there and is given some keys has them all.
     """
-    by_word: dict[str, tuple[str, Callable[[dict[str, Any]], type[BaseModel]]]] = {
-        "drives": ("source", drives_model),
-        "encoder": ("kind", encoder_model),
-    }
-    for table, (word, model_of) in by_word.items():
+    for table, (word, model_of) in BY_WORD.items():
         given = changes.get(f"{table}.{word}")
         if isinstance(given, str) and given != settings[table][word]:
             settings[table] = _keys_of(model_of({word: given}))
@@ -89,12 +92,16 @@ def _keys_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def idle_keys(control: Setup, setup: Setup, lever: LeverSettings) -> list[str]:
-    """The keys that the lever sets to what the control has already."""
+    """The keys that the lever sets to what the control has already.
+
+    Not those of a table that the lever begins anew: a key left out of another kind of encoder has that kind's default.
+    """
     changed = changed_keys(control, setup)
+    anew = tuple(f"{table}." for table, (word, _) in BY_WORD.items() if f"{table}.{word}" in changed)
     return [
         key
         for key, _ in flat_keys(lever.set)
-        if not any(found == key or found.startswith(f"{key}.") for found in changed)
+        if not key.startswith(anew) and not any(found == key or found.startswith(f"{key}.") for found in changed)
     ]
 
 

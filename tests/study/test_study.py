@@ -371,6 +371,11 @@ def test_a_lever_that_sets_what_the_control_has_is_idle_and_no_error():
     assert changed_keys(PLAIN, setup) == ["train.lr"]
 
 
+def test_what_another_kind_of_encoder_is_given_is_not_idle():
+    lever = LeverSettings(set={"encoder.kind": "huggingface", "encoder.model": "m", "encoder.heads": 4})
+    assert idle_keys(PLAIN, pull_lever("lever", PLAIN, lever), lever) == []
+
+
 def test_a_table_that_is_emptied_of_something_is_not_idle():
     control = pull("control", PLAIN, {"objective.kind": "a:b", "objective.options": {"first": 1}})
     lever = LeverSettings(set={"objective.options": {}})
