@@ -123,6 +123,8 @@ def read_texts(table: pa.Table, column: Column) -> tuple[str, ...]:
 def numbers(column: pa.ChunkedArray, name: str) -> NDArray:
     """(N, width) numbers of a column of numbers, or of lists of as many numbers each; null is NaN."""
     array = column.combine_chunks()
+    if isinstance(array.type, pa.BaseExtensionType):  # as Hugging Face datasets writes arrays of two axes
+        array = array.storage
     num = len(array)
     while pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
         lengths = pc.list_value_length(array)
