@@ -115,7 +115,12 @@ def read_numbers(table: pa.Table, column: Column, width: int) -> NDArray:
 
 def read_texts(table: pa.Table, column: Column) -> tuple[str, ...]:
     """The texts of the column, each once, in order."""
-    values: list[Any] = table.column(column.name).to_pylist()
+    try:
+        values: list[Any] = table.column(column.name).to_pylist()
+    except (pa.ArrowException, ValueError) as error:
+        raise EpisodeFault(
+            "column of no texts", f"its column {column.name!r} holds no texts ({told_by(error)}). Fetch it once more."
+        ) from None
     flat = (value[0] if isinstance(value, list) and value else value for value in values)
     return tuple(dict.fromkeys(str(value) for value in flat if value is not None))
 

@@ -147,8 +147,10 @@ def _read_packets(path: Path) -> VideoIndex:
                         digests.append(hashlib.blake2b(packet, digest_size=DIGEST_CHARS // 2).digest())
             except av.FFmpegError:
                 pass  # cut off in the middle: what is before it can be read
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise UnreadableVideoError(told_by(error) if str(error) else "it holds no video") from None
+    except IndexError:
+        raise UnreadableVideoError("it holds no video") from None
+    except Exception as error:  # a damaged header is met with whatever comes
+        raise UnreadableVideoError(told_by(error)) from None
     return VideoIndex(
         codec,
         time_base,
