@@ -31,6 +31,7 @@ from flowlab.drives.lerobot_videos import VideoFrames
 from flowlab.study.lerobot import LeRobotDrives, read_info
 
 KM_H = 3.6
+SORTED = "its rows were not in the order of frame_index, by which they are now sorted"
 GREY = 127
 """What an encoder is shown where there is no camera."""
 
@@ -144,6 +145,7 @@ class LeRobotSource:
             track=episode.track,
             task="; ".join(self._texts(table, "task") or episode.tasks),
             image_size=image_size_of(self._info.features[self._camera]) if self._camera is not None else None,
+            notes=() if (np.diff(rows) > 0).all() else (SORTED,),
         )
         return drive, episode, rows
 
