@@ -88,7 +88,7 @@ class LeRobotSource:
             return np.full((len(rows), height, width, 3), GREY, np.uint8)
         try:
             episode = self._episodes.find(number)
-            in_file = self._open_rows(episode.rows).rows_of[number]
+            in_file = self._open_rows(episode.rows).rows_of(number)
             return self._frames.read(episode, in_file, drive.frame_index[rows], height, width)
         except EpisodeFault as fault:
             raise _left_out(drive.drive_id, fault) from None
@@ -130,7 +130,7 @@ class LeRobotSource:
         episode = self._episodes.find(number)
         file = self._open_rows(episode.rows)
         table = take_rows(file, episode, self._info.fps)
-        rows = file.rows_of[number]
+        rows = file.rows_of(number)
         if self._frames is not None:
             self._frames.require(episode, rows)
         drive = Drive(

@@ -197,6 +197,7 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
+        """Raises UnreadableVideoError if the file cannot be opened any more."""
         self.path, self.index = path, index
         self._open()
 
@@ -217,7 +218,10 @@ class VideoReader:
         av = import_av()
         self._error: type[Exception] = av.FFmpegError
         self._threads = threads
-        self._container = av.open(str(self.path))
+        try:
+            self._container = av.open(str(self.path))
+        except (av.FFmpegError, OSError) as error:  # it could be opened when its packets were read
+            raise UnreadableVideoError(told_by(error)) from None
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self._stream.thread_count = threads

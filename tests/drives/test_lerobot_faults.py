@@ -299,6 +299,16 @@ def test_meta_that_lists_nothing_is_a_fault_of_the_whole(tmp_path, old, new, con
         make_source(tmp_path).drive_ids()
 
 
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_a_file_that_goes_away_while_images_are_read_is_told(tmp_path, kind):
+    folder = write_v21(tmp_path / "data", (4, 5), kind=kind)
+    source = make_source(tmp_path)
+    drive = source.load("episode_000001")
+    (folder / (VIDEO_21 if kind == "video" else DATA_21)).unlink()
+    with pytest.raises(LeftOutDriveError, match=r"'episode_000001' cannot be used: .* cannot be (opened|read)"):
+        source.images(drive, np.arange(5), 32, 48)
+
+
 @pytest.mark.parametrize("seed", range(24))
 def test_whatever_is_damaged_is_told_in_one_sentence(tmp_path, old, seed):
     """Some bytes of one file are others, or it ends early: no drive of it fails but with a DriveError."""
