@@ -18,7 +18,8 @@ from flowlab.drives.lerobot_files import Episode, EpisodeFault, undecodable
 from flowlab.drives.memo import Stamp, read_memo, settled_stamps, stamp_of, write_memo
 from flowlab.drives.parallel import for_each
 from flowlab.drives.picture import to_rgb_array
-from flowlab.drives.video import UndecodableFrameError, pack_array, unpack_array
+from flowlab.drives.video import UndecodableFrameError
+from flowlab.drives.video_index import pack_array, unpack_array
 
 
 class PictureFrames:

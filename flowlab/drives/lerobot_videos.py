@@ -13,14 +13,8 @@ from flowlab.drives.lerobot_files import Episode, EpisodeFault, VideoPart, requi
 from flowlab.drives.lerobot_rows import OFF_FRAMES
 from flowlab.drives.parallel import for_each
 from flowlab.drives.picture import to_rgb_array
-from flowlab.drives.video import (
-    UndecodableFrameError,
-    UnreadableVideoError,
-    VideoIndex,
-    VideoReader,
-    read_index,
-    remember,
-)
+from flowlab.drives.video import UndecodableFrameError, VideoReader
+from flowlab.drives.video_index import UnreadableVideoError, VideoIndex, read_index, remember
 
 if TYPE_CHECKING:
     import av

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from flowlab.core.errors import MissingError
-from flowlab.drives import video
-from flowlab.drives.video import UndecodableFrameError, UnreadableVideoError, VideoReader, read_index
+from flowlab.drives import video_index
+from flowlab.drives.video import UndecodableFrameError, VideoReader
+from flowlab.drives.video_index import UnreadableVideoError, read_index
 from tests.drives.lerobot_folders import CODEC, frame_of, write_video
 
 EVERY_12 = "keyint=12:min-keyint=12:scenecut=0"
@@ -93,9 +94,9 @@ def test_an_index_has_every_frame_at_its_time(tmp_path):
 
 def test_an_index_is_read_once_until_the_file_changes(tmp_path, monkeypatch):
     path, index = make(tmp_path)
-    monkeypatch.setattr(video, "_read_packets", lambda path: pytest.fail("the packets are read again"))
+    monkeypatch.setattr(video_index, "_read_packets", lambda path: pytest.fail("the packets are read again"))
     again = read_index(path, tmp_path / "memo.json")
-    for name in video.ARRAYS:
+    for name in video_index.ARRAYS:
         np.testing.assert_array_equal(getattr(again, name), getattr(index, name))
     monkeypatch.undo()
     write_video(path, moving(12), 30)
