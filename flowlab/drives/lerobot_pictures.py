@@ -18,7 +18,8 @@ from flowlab.drives.lerobot_files import Episode, EpisodeFault, undecodable
 from flowlab.drives.memo import Stamp, read_memo, settled_stamps, stamp_of, write_memo
 from flowlab.drives.parallel import for_each
 from flowlab.drives.picture import to_rgb_array
-from flowlab.drives.video import UndecodableFrameError, pack_array, unpack_array
+from flowlab.drives.video import UndecodableFrameError
+from flowlab.drives.video_index import pack_array, unpack_array
 
 
 class PictureFrames:
@@ -28,7 +29,7 @@ class PictureFrames:
         self._camera = camera
         self._memos = memos
         self._cells: tuple[Path, NDArray[np.uint64], dict[str, str]] | None = None
-        self._group: tuple[Path, int, pa.Array] | None = None
+        self._group: tuple[Path, int, pa.ChunkedArray] | None = None
 
     def require(self, episode: Episode, rows: NDArray[np.int64]) -> None:
         """Raises EpisodeFault if a row has no picture, or one that cannot be decoded, as far as that is known."""
@@ -57,9 +58,9 @@ class PictureFrames:
         images = np.empty((len(frames), height, width, 3), np.uint8)
         places = {frame: np.flatnonzero(frames == frame) for frame in np.unique(frames).tolist()}
 
-        def paint(frame: int, content: bytes) -> None:
+        def paint(frame: int, content: bytes | None) -> None:
             try:
-                with Image.open(io.BytesIO(content)) as picture:
+                with Image.open(io.BytesIO(content or b"")) as picture:
                     if picture.width * picture.height > MAX_PIXELS:
                         raise ValueError(f"{picture.width} x {picture.height} pixels")
                     images[places[frame]] = to_rgb_array(picture, height, width)
@@ -75,30 +76,35 @@ class PictureFrames:
             raise undecodable(error.place, episode.rows, error.why) from None
         return images
 
-    def _contents(self, path: Path, rows: NDArray[np.int64], frames: list[int]) -> Iterable[tuple[int, bytes]]:
+    def _contents(self, path: Path, rows: NDArray[np.int64], frames: list[int]) -> Iterable[tuple[int, bytes | None]]:
         """The bytes of each frame's picture; a group of rows is read once while frames lie in it."""
-        with pq.ParquetFile(path) as file:
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            ends = np.cumsum(sizes)
-            for frame in frames:
-                group = int(np.searchsorted(ends, rows[frame], "right"))
-                if self._group is None or self._group[:2] != (path, group):
-                    column = file.read_row_group(group, [self._camera]).column(self._camera)
-                    self._group = path, group, _bytes_of(column.combine_chunks())
-                yield frame, self._group[2][int(rows[frame]) - int(ends[group]) + sizes[group]].as_py()
+        try:
+            with pq.ParquetFile(path) as file:
+                sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                ends = np.cumsum(sizes)
+                for frame in frames:
+                    group = int(np.searchsorted(ends, rows[frame], "right"))
+                    kept = self._group
+                    if kept is None or kept[:2] != (path, group):
+                        column = file.read_row_group(group, [self._camera]).column(self._camera)
+                        kept = self._group = path, group, column
+                    yield frame, _bytes_of(kept[2][int(rows[frame]) - int(ends[group]) + sizes[group]])
+        except (pa.ArrowException, OSError, LookupError) as error:  # it could be read when its pictures were counted
+            raise _cannot_be_read(path, self._camera, error) from None
 
     def _check(self, path: Path) -> tuple[NDArray[np.uint64], dict[str, str]]:
         """By row of the file a digest of its picture, 0 for none; which rows were tried in vain, and why."""
-        if self._cells is None or self._cells[0] != path:
+        known = self._cells
+        if known is None or known[0] != path:
             (stamp,) = settled_stamps([path])
             kept = read_memo(self._memo(path))
             if kept is not None and kept["stamp"] == stamp:
-                self._cells = path, unpack_array(kept["cells"], np.uint64), kept["failed"]
+                known = path, unpack_array(kept["cells"], np.uint64), kept["failed"]
             else:
-                cells = _digest_cells(path, self._camera)
-                self._remember(path, stamp, cells, {})
-                self._cells = path, cells, {}
-        return self._cells[1:]
+                known = path, _digest_cells(path, self._camera), {}
+                self._remember(path, stamp, known[1], {})
+            self._cells = known
+        return known[1:]
 
     def _remember(self, path: Path, stamp: Stamp, cells: NDArray[np.uint64], failed: dict[str, str]) -> None:
         content = {"stamp": stamp, "cells": pack_array(cells), "failed": failed}
@@ -113,18 +119,25 @@ def _digest_cells(path: Path, camera: str) -> NDArray[np.uint64]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(64, columns=[camera]):
-                for cell in _bytes_of(batch.column(0)):
-                    content = cell.as_py()
+                for cell in batch.column(0):
+                    content = _bytes_of(cell)
                     told = hashlib.blake2b(content, digest_size=DIGEST_CHARS // 2).digest() if content else bytes(8)
                     digests.append(told)
     except (pa.ArrowException, OSError, ValueError, LookupError) as error:
-        raise EpisodeFault(
-            "file of rows cannot be read",
-            f"the pictures of column {camera!r} in {path} cannot be read ({told_by(error)}). Fetch the file once more.",
-        ) from None
+        raise _cannot_be_read(path, camera, error) from None
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def _bytes_of(column: pa.Array) -> pa.Array:
-    """The pictures' bytes, of a column of bytes or of tables with `bytes` and `path`."""
-    return column.field("bytes") if pa.types.is_struct(column.type) else column
+def _bytes_of(cell: pa.Scalar) -> bytes | None:
+    """The picture's bytes: the cell itself, or `bytes` of a table with `bytes` and `path`."""
+    content = cell.as_py()
+    if isinstance(content, dict):
+        content = content.get("bytes")
+    return content if isinstance(content, bytes) else None
+
+
+def _cannot_be_read(path: Path, camera: str, error: Exception) -> EpisodeFault:
+    return EpisodeFault(
+        "file of rows cannot be read",
+        f"the pictures of column {camera!r} in {path} cannot be read ({told_by(error)}). Fetch the file once more.",
+    )

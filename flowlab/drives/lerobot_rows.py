@@ -29,7 +29,13 @@ class RowFile:
 
     path: Path
     table: pa.Table
-    rows_of: dict[int, NDArray[np.int64]]  # by episode, the numbers of its rows in the file, in order of frame_index
+    episodes: dict[int, NDArray[np.int64]]  # by episode, the numbers of its rows in the file, in order of frame_index
+
+    def rows_of(self, number: int) -> NDArray[np.int64]:
+        """The numbers of an episode's rows. Raises EpisodeFault if there are none."""
+        if number not in self.episodes:
+            raise EpisodeFault("no rows", f"{self.path} has no row of it. Fetch the data set once more.")
+        return self.episodes[number]
 
 
 def open_rows(path: Path, columns: Iterable[str]) -> RowFile:
@@ -51,22 +57,21 @@ def open_rows(path: Path, columns: Iterable[str]) -> RowFile:
                 "file of rows lacks a column",
                 f"its file of rows {path} has no column {name!r}. Fetch it once more, or name another in [drives].",
             )
-    episode, frame = (numbers(table.column(name), name)[:, 0] for name in ("episode_index", "frame_index"))
+    episode, frame = _one_each(table, "episode_index"), _one_each(table, "frame_index")
+    episode = np.where(np.isfinite(episode), episode, -1).astype(np.int64)
     order = np.lexsort((frame, episode))
-    starts = np.flatnonzero(np.diff(episode[order], prepend=-1))
+    starts = np.flatnonzero(np.diff(episode[order], prepend=-2))
     parts = np.split(order, starts[1:]) if len(order) else []
     return RowFile(path, table, {int(episode[part[0]]): part for part in parts})
 
 
 def take_rows(file: RowFile, episode: Episode, fps: float) -> pa.Table:
     """The rows of the episode, in order of frame_index, of which there is each from 0 on. Raises EpisodeFault."""
-    rows = file.rows_of.get(episode.number)
-    if rows is None:
-        raise EpisodeFault("no rows", f"{file.path} has no row of it. Fetch the data set once more.")
+    rows = file.rows_of(episode.number)
     first, num = int(rows[0]), len(rows)
     in_a_row = np.array_equal(rows, np.arange(first, first + num))
     table = file.table.slice(first, num) if in_a_row else file.table.take(pa.array(rows))
-    frame = numbers(table.column("frame_index"), "frame_index")[:, 0]
+    frame = _one_each(table, "frame_index")
     wrong = np.flatnonzero(frame != np.arange(num))
     if len(wrong):
         raise EpisodeFault(
@@ -79,7 +84,7 @@ def take_rows(file: RowFile, episode: Episode, fps: float) -> pa.Table:
             f"it has {num} rows, and meta says {episode.length}. Fetch the data set once more.",
         )
     if "timestamp" in table.column_names:
-        _require_regular(numbers(table.column("timestamp"), "timestamp")[:, 0], fps)
+        _require_regular(_one_each(table, "timestamp"), fps)
     return table
 
 
@@ -96,6 +101,11 @@ def _require_regular(timestamp: NDArray, fps: float) -> None:
         )
 
 
+def _one_each(table: pa.Table, name: str) -> NDArray:
+    """(N,) numbers of a column that has one a row."""
+    return read_numbers(table, Column(name), 1)[:, 0]
+
+
 def read_numbers(table: pa.Table, column: Column, width: int) -> NDArray:
     """(N, width) numbers of the column, or (N, 1) for one of them. Raises EpisodeFault if there are more, or fewer."""
     values = numbers(table.column(column.name), column.name)
@@ -109,7 +119,12 @@ def read_numbers(table: pa.Table, column: Column, width: int) -> NDArray:
 
 def read_texts(table: pa.Table, column: Column) -> tuple[str, ...]:
     """The texts of the column, each once, in order."""
-    values: list[Any] = table.column(column.name).to_pylist()
+    try:
+        values: list[Any] = table.column(column.name).to_pylist()
+    except (pa.ArrowException, ValueError) as error:
+        raise EpisodeFault(
+            "column of no texts", f"its column {column.name!r} holds no texts ({told_by(error)}). Fetch it once more."
+        ) from None
     flat = (value[0] if isinstance(value, list) and value else value for value in values)
     return tuple(dict.fromkeys(str(value) for value in flat if value is not None))
 
@@ -117,6 +132,8 @@ def read_texts(table: pa.Table, column: Column) -> tuple[str, ...]:
 def numbers(column: pa.ChunkedArray, name: str) -> NDArray:
     """(N, width) numbers of a column of numbers, or of lists of as many numbers each; null is NaN."""
     array = column.combine_chunks()
+    if isinstance(array.type, pa.BaseExtensionType):  # as Hugging Face datasets writes arrays of two axes
+        array = array.storage
     num = len(array)
     while pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
         lengths = pc.list_value_length(array)

@@ -13,14 +13,8 @@ from flowlab.drives.lerobot_files import Episode, EpisodeFault, VideoPart, requi
 from flowlab.drives.lerobot_rows import OFF_FRAMES
 from flowlab.drives.parallel import for_each
 from flowlab.drives.picture import to_rgb_array
-from flowlab.drives.video import (
-    UndecodableFrameError,
-    UnreadableVideoError,
-    VideoIndex,
-    VideoReader,
-    read_index,
-    remember,
-)
+from flowlab.drives.video import UndecodableFrameError, VideoReader
+from flowlab.drives.video_index import UnreadableVideoError, VideoIndex, read_index, remember
 
 if TYPE_CHECKING:
     import av
@@ -55,11 +49,15 @@ class VideoFrames:
             wanted, slots = np.unique(frames + first, return_inverse=True)
 
             def paint(place: int, frame: "av.VideoFrame") -> None:
-                picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-                images[slots == np.searchsorted(wanted, place)] = to_rgb_array(picture, height, width)
+                image = frame.to_ndarray(format="rgb24")
+                if image.shape[:2] != (height, width):
+                    image = to_rgb_array(Image.fromarray(image), height, width)
+                images[slots == np.searchsorted(wanted, place)] = image
 
             try:
                 for_each(self._open(part.path, index).read(wanted.tolist()), paint)
+            except UnreadableVideoError as error:
+                raise _cannot_be_opened(part.path, error) from None
             except UndecodableFrameError as error:
                 index.undecodable[error.place] = error.why
                 remember(part.path, self._memo(part.path), index)
@@ -99,15 +97,14 @@ class VideoFrames:
         return part, index, first
 
     def _index_of(self, path: Path) -> VideoIndex:
-        if self._index is None or self._index[0] != path:
+        kept = self._index
+        if kept is None or kept[0] != path:
             require_file(path, "video")
             try:
-                self._index = path, read_index(path, self._memo(path))
+                kept = self._index = path, read_index(path, self._memo(path))
             except UnreadableVideoError as error:
-                raise EpisodeFault(
-                    "video cannot be opened", f"its video {path} cannot be opened ({error}). Fetch the file once more."
-                ) from None
-        return self._index[1]
+                raise _cannot_be_opened(path, error) from None
+        return kept[1]
 
     def _open(self, path: Path, index: VideoIndex) -> VideoReader:
         """The reader of that video; the one that read last, if it is of this one, goes on where it is."""
@@ -119,3 +116,9 @@ class VideoFrames:
 
     def _memo(self, path: Path) -> Path:
         return self._memos / f"{digest_json(str(path.resolve()))}.json"
+
+
+def _cannot_be_opened(path: Path, error: UnreadableVideoError) -> EpisodeFault:
+    return EpisodeFault(
+        "video cannot be opened", f"its video {path} cannot be opened ({error}). Fetch the file once more."
+    )

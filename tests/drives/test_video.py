@@ -1,9 +1,13 @@
+import sys
+
 import av
 import numpy as np
 import pytest
 
-from flowlab.drives import video
-from flowlab.drives.video import UndecodableFrameError, UnreadableVideoError, VideoReader, read_index
+from flowlab.core.errors import MissingError
+from flowlab.drives import video_index
+from flowlab.drives.video import UndecodableFrameError, VideoReader
+from flowlab.drives.video_index import UnreadableVideoError, read_index
 from tests.drives.lerobot_folders import CODEC, frame_of, write_video
 
 EVERY_12 = "keyint=12:min-keyint=12:scenecut=0"
@@ -90,9 +94,9 @@ def test_an_index_has_every_frame_at_its_time(tmp_path):
 
 def test_an_index_is_read_once_until_the_file_changes(tmp_path, monkeypatch):
     path, index = make(tmp_path)
-    monkeypatch.setattr(video, "_read_packets", lambda path: pytest.fail("the packets are read again"))
+    monkeypatch.setattr(video_index, "_read_packets", lambda path: pytest.fail("the packets are read again"))
     again = read_index(path, tmp_path / "memo.json")
-    for name in video.ARRAYS:
+    for name in video_index.ARRAYS:
         np.testing.assert_array_equal(getattr(again, name), getattr(index, name))
     monkeypatch.undo()
     write_video(path, moving(12), 30)
@@ -148,6 +152,12 @@ def test_a_video_that_was_cut_off_is_read_up_to_there(tmp_path):
     assert 4 <= len(index.shown) < 40
     reader = VideoReader(path, index)
     assert [place for place, _ in reader.read([0, 1, 2, 3])] == [0, 1, 2, 3]
+
+
+def test_without_pyav_the_command_that_installs_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingError, match=r"^videos are read by PyAV.*Install it: pip install 'flowlab\[lerobot\]'$"):
+        read_index(tmp_path / "video.mp4", tmp_path / "memo.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all", b"\0" * 4096])
