@@ -44,8 +44,8 @@ def refusal(folder: Path, model: str, **given: Any) -> str:
 def test_dinov2_never_sees_the_bottom_10_rows_and_the_right_6_columns_of_160_x_80(folder: Path) -> None:
     """80 = 5 x 14 + 10, 160 = 11 x 14 + 6."""
     assert refusal(folder, "dinov2", image_height=80, image_width=160) == (
-        "model 'dinov2' never sees the last 10 rows and the last 6 columns of images of 80 x 160 (height x width): they "
-        "fill no patch. Set encoder.image_height = 70 or 84 and encoder.image_width = 154 or 168."
+        "model 'dinov2' never sees the last 10 rows and the last 6 columns of images of 80 x 160 (height x width): "
+        "they fill no patch. Set encoder.image_height = 70 or 84 and encoder.image_width = 154 or 168."
     )
     assert opened(folder, "dinov2", image_height=84, image_width=154).image.layout.grid == (6, 11)
 
@@ -92,7 +92,9 @@ def test_a_class_token_that_has_seen_nothing_yet(folder: Path) -> None:
 
 
 def test_a_grid_finer_than_the_patches(folder: Path) -> None:
-    assert "encoder.image_grid 5 is finer than the 4 x 4 patches" in refusal(folder, "vit", pool="patches", image_grid=5)
+    assert "encoder.image_grid 5 is finer than the 4 x 4 patches" in refusal(
+        folder, "vit", pool="patches", image_grid=5
+    )
 
 
 def test_a_model_that_draws_at_random_in_eval_mode(folder: Path) -> None:
