@@ -21,7 +21,7 @@ from flowlab.core.plugins import Source
 from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION, DriveViT, digest_of
 from flowlab.encoder.huggingface import HuggingFaceEncoder
 from flowlab.encoder.pretrain import PRETRAINING_VERSION
-from flowlab.study.huggingface import HuggingFaceSettings
+from flowlab.study.huggingface import HUGGING_FACE, HuggingFaceSettings
 from flowlab.study.settings import DriveViTSettings, WindowSettings
 
 
@@ -151,17 +151,12 @@ def load_temporal_part(path: Path, encoder: HuggingFaceEncoder) -> HuggingFaceEn
 
 def prove_encoder(path: Path) -> None:
     """Raises EncoderError unless the file is what was written, and an encoder as far as it holds one."""
-    if read_encoder(path).architecture.get("kind") != "huggingface":
+    if read_encoder(path).architecture.get("kind") != HUGGING_FACE:
         load_encoder(path)
 
 
-def describe_encoder(path: Path) -> dict[str, Any]:
-    """What the `drive-vit` at `path` is, and how its pretraining went beside knowing nothing."""
-    return {"path": path.name} | describe(load_encoder(path))
-
-
-def describe(encoder: DriveViT | HuggingFaceEncoder) -> dict[str, Any]:
-    """What a frozen encoder is: digest, condition, size, and what is known of its pretraining."""
+def describe_encoder(encoder: DriveViT | HuggingFaceEncoder) -> dict[str, Any]:
+    """What a frozen encoder is, and how its pretraining went beside knowing nothing."""
     facts: dict[str, Any] = {
         "digest": encoder.digest,
         "condition": str(encoder.spec),

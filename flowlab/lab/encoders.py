@@ -22,7 +22,7 @@ from flowlab.encoder.drive_vit import ARCHITECTURE_VERSION
 from flowlab.encoder.pretrain import PRETRAINING_VERSION, train_encoder, train_temporal_part
 from flowlab.encoder.weights import (
     SavedEncoder,
-    describe,
+    describe_encoder,
     encoder_id,
     find_encoder,
     named_settings,
@@ -136,12 +136,12 @@ def describe_study_encoder(study: Study, inputs: Inputs) -> dict[str, Any]:
     require_no_plugin(inputs.encoder)
     source, cpu = open_source(inputs.drives, study.root, inputs.split.blocks), torch.device("cpu")
     if not is_trained_here(inputs.encoder):
-        return describe(open_frozen_encoder(study, inputs, source, cpu))
+        return describe_encoder(open_frozen_encoder(study, inputs, source, cpu))
     pin = find_pin(study, inputs, source)
     if pin is None:
         raise MissingError("this study's encoder is not trained yet. Train it: flowlab encoder train")
     path = study.caches / "encoders" / pin.file_name
-    return {"path": path.name} | describe(open_trained_encoder(study, inputs, source, path, cpu))
+    return {"path": path.name} | describe_encoder(open_trained_encoder(study, inputs, source, path, cpu))
 
 
 def prepare_encoder(

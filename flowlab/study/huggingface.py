@@ -33,7 +33,8 @@ class HuggingFaceSettings(Frozen):
     image, 0: all of them). Sizes that are not given are those of the model's preprocessor file.
 
     `temporal = "none"` puts nothing on top: the model's tokens of now, the past and the waypoints as plain numbers. The
-    keys from `width` on are those of the part on top.
+    keys from `width` on are those of the part on top, and are not looked at where there is none: a lever could not take
+    a width away.
     """
 
     kind: Literal["huggingface"]
@@ -58,11 +59,7 @@ class HuggingFaceSettings(Frozen):
     def _fits_together(self) -> Self:
         if self.image_grid and self.pool != "patches":
             raise ValueError(f"image_grid averages patch tokens, and pool is {self.pool!r}. Set pool = 'patches'")
-        if self.width is None:
-            return self
-        if self.temporal == "none":
-            raise ValueError("width is that of the temporal part; without one a token is as wide as the model's")
-        if self.width % (2 * self.heads):
+        if self.is_trained and self.width is not None and self.width % (2 * self.heads):
             raise ValueError(f"width {self.width} must be a multiple of twice the heads ({self.heads})")
         return self
 

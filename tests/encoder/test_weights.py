@@ -67,7 +67,7 @@ def test_a_torn_file_is_found(saved: Path, size: int):
 
 
 def test_the_description_names_the_condition(saved: Path, encoder: DriveViT):
-    described = describe_encoder(saved)
+    described = describe_encoder(load_encoder(saved))
     assert described["digest"] == encoder.digest
     assert described["condition"] == "12 tokens of width 16 (1 summary + 1 history + 10 waypoints)"
 
