@@ -100,7 +100,7 @@ def encoder_show(study: StudyOption = None, as_json: JsonOption = False) -> None
     inputs = found.base.inputs
     ingest_all(found)
     _require_own_encoder(inputs)
-    pin = find_pin(found, inputs, open_source(inputs.drives, found.root))
+    pin = find_pin(found, inputs, open_source(inputs.drives, found.root, inputs.split.blocks))
     if pin is None:
         raise MissingError("this study's encoder is not trained yet. Train it: flowlab encoder train")
     facts = describe_encoder(found.caches / "encoders" / pin.file_name)

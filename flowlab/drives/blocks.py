@@ -67,6 +67,11 @@ def block_suffix(number: int) -> str:
     return f"#{number:03d}"
 
 
+def parent_of(block_id: str) -> str:
+    """The drive that a block is of."""
+    return block_id.rpartition("#")[0]
+
+
 class BlockedSource:
     """The blocks of a source's drives, each a drive of its own: "DRIVE#000", "DRIVE#001", ...
 

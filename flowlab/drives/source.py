@@ -11,16 +11,19 @@ from flowlab.core.errors import DriveError
 from flowlab.core.plugins import Source, resolve
 from flowlab.core.types import NUM_WAYPOINTS, Drive, Skipped
 from flowlab.core.vocabulary import CHANNEL_RANGES
+from flowlab.drives.blocks import BlockedSource
 from flowlab.drives.faults import as_skipped, require_sound
 from flowlab.study.recipe import Frozen
 from flowlab.study.settings import MAX_FAULT_SHARE
+from flowlab.study.split import BlockSettings
 
 RANGE_SLACK = 1e-3
 NOT_ADVANCING = "time stamp that does not advance"
 
 
-def open_source(settings: Frozen, root: Path) -> Source:
-    """The source of the study in `root`, built from its table [drives]; each drive of it is checked.
+def open_source(settings: Frozen, root: Path, blocks: BlockSettings | None = None) -> Source:
+    """The source of the study in `root`, built from its table [drives]; each drive of it is checked, and then cut into
+    `blocks` if there are such.
 
     Raises UnknownNameError with the nearest name, and DriveError for a plug-in that is no Source.
     """
@@ -33,7 +36,8 @@ def open_source(settings: Frozen, root: Path) -> Source:
             f"source {name!r} is {type(source).__name__}, which is not a Source: it needs channels, has_waypoints, "
             f"drive_ids, load, images and digest."
         )
-    return CheckedSource(source, name, tables.get("max_fault_share", MAX_FAULT_SHARE))
+    checked = CheckedSource(source, name, tables.get("max_fault_share", MAX_FAULT_SHARE))
+    return checked if blocks is None else BlockedSource(checked, blocks)
 
 
 class CheckedSource:

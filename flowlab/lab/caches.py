@@ -72,7 +72,7 @@ def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tu
     settings, val = wanted.inputs.drives, wanted.val
     if isinstance(settings, CarRacingDrives):
         record(settings, study.root, progress)
-    source = open_source(settings, study.root)
+    source = open_source(settings, study.root, wanted.inputs.split.blocks)
     names = source.drive_ids()
     lacking = [name for name in val or () if name not in names]
     if lacking:
@@ -301,7 +301,7 @@ def _plugin_code(inputs: Inputs) -> dict[str, str]:
 def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None, found: Path) -> str:
     """What is not as it was when the noted cache was built: recordings, a plug-in's code, the encoder; or ""."""
     try:
-        source = open_source(wanted.inputs.drives, study.root)
+        source = open_source(wanted.inputs.drives, study.root, wanted.inputs.split.blocks)
         drives = source.drive_ids()
     except FlowlabError:
         return ""  # recordings that are gone: the cache is what is left of them

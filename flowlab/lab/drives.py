@@ -8,6 +8,7 @@ from flowlab.core.plugins import Source
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive, Split
 from flowlab.core.vocabulary import OVERALL
+from flowlab.drives.blocks import block_suffix, parent_of
 from flowlab.drives.faults import drive_reasons
 from flowlab.drives.source import open_source
 from flowlab.drives.splits import choose_split
@@ -47,7 +48,7 @@ def split_loaded(drives: list[Drive | RefusedDrive], settings: SplitSettings, pr
 
     Raises the DriveError of the first refused drive that trains or validates, unless it may be left out.
     """
-    split = _without_left_out(choose_split(drives, settings), drives, progress)
+    split = _without_left_out(choose_split(drives, named_blocks(drives, settings)), drives, progress)
     used = [drive for drive in drives if drive.drive_id in {*split.train, *split.val}]
     refused = [drive for drive in used if isinstance(drive, RefusedDrive)]
     if refused:
@@ -66,6 +67,21 @@ def split_loaded(drives: list[Drive | RefusedDrive], settings: SplitSettings, pr
             f"{sum(counts.values())} rows of the recordings cannot be used ({told}); flowlab drives show names them"
         )
     return split
+
+
+def named_blocks(drives: list[Drive | RefusedDrive], settings: SplitSettings) -> SplitSettings:
+    """`settings` with block 0 for each named block of a drive that cannot be read: it is the only one that is there."""
+    there = {drive.drive_id for drive in drives}
+    refused = {drive.drive_id for drive in drives if isinstance(drive, RefusedDrive)}
+
+    def as_there(names: tuple[str, ...]) -> tuple[str, ...]:
+        firsts = {name: f"{parent_of(name)}{block_suffix(0)}" for name in names if name not in there}
+        return tuple(dict.fromkeys(first if (first := firsts.get(name)) in refused else name for name in names))
+
+    if settings.blocks is None:
+        return settings
+    val = None if settings.val is None else as_there(settings.val)
+    return settings.model_copy(update={"val": val, "without": as_there(settings.without)})
 
 
 def _without_left_out(split: Split, drives: list[Drive | RefusedDrive], progress: Progress) -> Split:
@@ -108,9 +124,9 @@ def describe_drives(study: Study) -> list[dict[str, Any]]:
 
     A drive that cannot be used has 0 frames and says why in `refused`. `same_as` names drives of identical content.
     """
-    source = open_source(study.file.drives, study.root)
+    source = open_source(study.file.drives, study.root, study.file.split.blocks)
     drives = load_drives(source)
-    split = choose_split(drives, study.file.split)
+    split = choose_split(drives, named_blocks(drives, study.file.split))
     digests = {drive.drive_id: source.digest(drive.drive_id) for drive in drives if isinstance(drive, Drive)}
     records = []
     for drive in drives:

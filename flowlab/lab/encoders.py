@@ -39,9 +39,12 @@ class Pin:
 
 
 def encoder_key(settings: DriveViTSettings, inputs: Inputs, source: Source) -> str:
-    """What an encoder has to fit: its settings, the windows' shape, the channels. Not the recordings."""
+    """What an encoder has to fit: its settings, the windows' shape, the channels, the blocks. Not the recordings."""
+    blocks = inputs.split.blocks
+    cut = {} if blocks is None else {"blocks": blocks.model_dump(mode="json")}  # other blocks of the same names
     return digest_json(
-        {
+        cut
+        | {
             "settings": settings.model_dump(mode="json"),
             "history": inputs.windows.history,
             "horizon": inputs.windows.horizon,

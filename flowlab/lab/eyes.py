@@ -27,7 +27,7 @@ def open_eyes(checkpoint: Checkpoint, frames: ValidationFrames, progress: Progre
     for an encoder that is not there.
     """
     inputs = inputs_of(checkpoint)
-    source = open_source(inputs.drives, checkpoint.study.root)
+    source = open_source(inputs.drives, checkpoint.study.root, inputs.split.blocks)
     encoder = encoder_of(checkpoint, inputs, source)
     features, places, seen = [], np.zeros(frames.frame_index.shape, np.int64), 0
     drives = [(position, _load(checkpoint, source, frames.drive_ids[position])) for position in np.unique(frames.drive)]

@@ -10,6 +10,7 @@ from flowlab.study.problems import sentence, shown
 from flowlab.study.recipe import Recipe
 from flowlab.study.settings import Inputs, LeverSettings, drives_model, encoder_model
 from flowlab.study.setup import Setup
+from flowlab.study.split import BlockSettings, PerStratum
 from flowlab.study.unused import why_unused
 
 OPEN_TABLES = (
@@ -26,9 +27,19 @@ FIXED = {
     "windows.horizon": "the chunk is what all runs predict. Change decoder.horizon, or windows.horizon of the study",
     "split.val": "every run is scored on the control's validation frames. Leave it out",
     "split.num_val": "every run is scored on the control's validation frames. Leave it out",
+    "split.val_per": "every run is scored on the control's validation frames. Leave it out",
+    "split.blocks": "other blocks are other validation frames, and every run is scored on the control's. Leave it out",
     "split.scale": "every run is scored on the control's validation frames. Leave 'overfit' out",
 }
 """Keys (or tables) that no lever may set, and why. split.scale: only where it is, or would be, 'overfit'."""
+
+
+ABSENT_TABLES: dict[str, type[BaseModel]] = {
+    "split.val_per": PerStratum,
+    "split.train_per": PerStratum,
+    "split.blocks": BlockSettings,
+}
+"""Tables that a setup need not have."""
 
 
 def pull(name: str, control: Setup, lever: LeverSettings) -> Setup:
@@ -55,7 +66,9 @@ def pull(name: str, control: Setup, lever: LeverSettings) -> Setup:
 
 
 def _begin_anew(settings: dict[str, Any], changes: dict[str, Any]) -> None:
-    """Where the lever takes another source of drives or kind of encoder, that table has the keys of the new one."""
+    """Where the lever takes another source of drives or kind of encoder, that table has the keys of the new one; one
+    that was not there and is given some keys has them all.
+    """
     by_word: dict[str, tuple[str, Callable[[dict[str, Any]], type[BaseModel]]]] = {
         "drives": ("source", drives_model),
         "encoder": ("kind", encoder_model),
@@ -63,8 +76,16 @@ def _begin_anew(settings: dict[str, Any], changes: dict[str, Any]) -> None:
     for table, (word, model_of) in by_word.items():
         given = changes.get(f"{table}.{word}")
         if isinstance(given, str) and given != settings[table][word]:
-            fields = model_of({word: given}).model_fields
-            settings[table] = {name: None if of.is_required() else of.get_default() for name, of in fields.items()}
+            settings[table] = _keys_of(model_of({word: given}))
+    for key, model in ABSENT_TABLES.items():
+        table, name = key.split(".")
+        if settings[table][name] is None and any(given.startswith(f"{key}.") for given in changes):
+            settings[table][name] = _keys_of(model)
+
+
+def _keys_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The keys of a table with their defaults; None for one that has to be given."""
+    return {name: None if of.is_required() else of.get_default() for name, of in model.model_fields.items()}
 
 
 def idle_keys(control: Setup, setup: Setup, lever: LeverSettings) -> list[str]:

@@ -120,11 +120,17 @@ def source_channels(settings: DrivesSettings) -> tuple[str, ...] | None:
     return None if isinstance(settings, PluginDrives) else CHANNELS
 
 
-class WindowSettings(Frozen):
-    """History of `history` frames up to now, then a chunk of `horizon` slots; no step inside exceeds `max_gap_s`."""
+MOST_WINDOW_FRAMES = 4096
 
-    history: int = Field(6, ge=1, le=4096)
-    horizon: int = Field(6, ge=1, le=4096)
+
+class WindowSettings(Frozen):
+    """History of `history` frames up to now, then a chunk of `horizon` slots; no step inside exceeds `max_gap_s`.
+
+    A file may give `history_s` and `horizon_s` instead, in seconds.
+    """
+
+    history: int = Field(6, ge=1, le=MOST_WINDOW_FRAMES)
+    horizon: int = Field(6, ge=1, le=MOST_WINDOW_FRAMES)
     max_gap_s: float = Field(0.5, gt=0, le=3600)
 
 

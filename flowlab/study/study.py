@@ -18,6 +18,7 @@ from flowlab.study.problems import sentence
 from flowlab.study.ranker import ranker_for
 from flowlab.study.recipe import EvaluationSettings, Recipe, model_channels
 from flowlab.study.rule import Rule, write_out
+from flowlab.study.seconds import in_frames
 from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.settings import DriveViTSettings, Inputs, StudyFile, source_channels
 from flowlab.study.setup import Setup
@@ -197,7 +198,7 @@ def load_study(root: Path) -> Study:
 
 def build_study(root: Path, tables: dict[str, Any]) -> Study:
     """The study that the tables of an experiments.toml in `root` mean. Raises a FlowlabError as `load_study` does."""
-    version, tables = take_version(tables)
+    version, tables = take_version(in_frames(root, tables))
     try:
         file = StudyFile.model_validate(write_out_version(tables, version or NEWEST))
     except ValidationError as error:

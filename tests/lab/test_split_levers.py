@@ -6,7 +6,7 @@ import pytest
 
 from flowlab.core.errors import StudyError
 from flowlab.core.types import Split
-from flowlab.lab.caches import open_drives, wanted_caches
+from flowlab.lab.caches import frames_wanted, open_drives, wanted_caches
 from flowlab.study.study import Study
 from tests.lab.small_study import edited, write_small
 
@@ -19,6 +19,8 @@ set = { "split.num_train" = 2, "split.without" = ["drive_01"], "split.choice" = 
 set = { "split.num_train" = 6 }
 [levers.pilot]
 set = { "split.scale" = "pilot" }
+[levers.each-driver]
+set = { "split.train_per" = { by = "driver" } }
 """
 
 
@@ -44,6 +46,34 @@ def test_a_lever_chooses_by_driver_and_track(study: Study) -> None:
 def test_a_lever_may_be_a_pilot(study: Study) -> None:
     assert split_of(study, "pilot") == split_of(study, "control")
     assert len(split_of(study, "pilot").train) == 5
+
+
+def test_a_lever_trains_on_so_many_drives_of_each_driver(study: Study) -> None:
+    assert split_of(study, "each-driver") == Split(("drive_00", "drive_01"), ("drive_03",))
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        ('"split.blocks" = { seconds = 3.0 }', "sets split.blocks.seconds: other blocks are other validation frames"),
+        ('"split.val_per.by" = "driver"', "sets split.val_per.by: every run is scored on the control's validation"),
+        ('"split.train_per.num" = 2', "sets split.train_per.by: got None, expected a list"),
+        (
+            '"split.train_per" = { by = "drivr" }',
+            r"split\.train_per\.by\[0\]: got the text 'drivr': did you mean 'driver'",
+        ),
+    ],
+)
+def test_a_lever_may_not_move_the_validation_frames(study: Study, key: str, told: str) -> None:
+    with pytest.raises(StudyError, match=told):
+        edited(study, '"split.scale" = "pilot"', key)
+
+
+def test_validation_drives_that_are_chosen_by_driver_stay_under_a_lever(study: Study) -> None:
+    other = edited(study, 'val = ["drive_03"]', 'val_per = { by = ["driver"] }')
+    assert open_drives(other, frames_wanted(other))[1].val == ("drive_04", "drive_05")
+    wanted = next(one for one in wanted_caches(other, ("drive_04", "drive_05"), ("each-driver",)) if one.levers)
+    assert open_drives(other, wanted)[1].val == ("drive_04", "drive_05")
 
 
 def test_more_drives_than_there_are_is_one_sentence(study: Study) -> None:
