@@ -12,6 +12,7 @@ from flowlab.core.seeds import derive_seed
 from flowlab.core.types import NUM_WAYPOINTS, ConditionSpec, TokenGroup
 from flowlab.core.vocabulary import IMAGE_TOKENS, WAYPOINT_TOKENS
 from flowlab.encoder.transformer import Block, Linear, RotaryAngles, initialise
+from flowlab.study.huggingface import TemporalSettings
 from flowlab.study.settings import DriveViTSettings
 
 ARCHITECTURE_VERSION = 2
@@ -69,7 +70,14 @@ class WindowTransformer(nn.Module):
     attention alone is slow to learn to copy.
     """
 
-    def __init__(self, settings: DriveViTSettings, num_features: int, num_channels: int, history: int, waypoints: bool):
+    def __init__(
+        self,
+        settings: DriveViTSettings | TemporalSettings,
+        num_features: int,
+        num_channels: int,
+        history: int,
+        waypoints: bool,
+    ) -> None:
         super().__init__()
         width = settings.width
         self.history = history

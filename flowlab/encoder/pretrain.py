@@ -1,4 +1,6 @@
-"""Pretraining of `drive-vit` on the train drives, in two stages, each cheap because it computes only what it teaches.
+"""Pretraining on the train drives, in two stages, each cheap because it computes only what it teaches.
+
+`drive-vit` passes both. Over a frozen model of transformers there is the second alone, and no jitter.
 
 Objective. The frozen tokens must let a small cross-attending decoder draw the next chunk, so that is what is asked:
 
@@ -25,8 +27,10 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.core.seeds import derive_seed
 from flowlab.encoder.drive_vit import SPEED_SCALE_MPS, WAYPOINT_SCALE_M, DriveViT
 from flowlab.encoder.heads import ActionBins, FrameHead, TokenHeads
+from flowlab.encoder.huggingface import HuggingFaceEncoder
 from flowlab.encoder.train_set import TrainSet, read_train_set
 from flowlab.encoder.transformer import initialise
+from flowlab.study.huggingface import TemporalSettings
 from flowlab.study.settings import DriveViTSettings, WindowSettings
 
 PRETRAINING_VERSION = 1
@@ -56,12 +60,14 @@ def train_encoder(
     is stopped leaves nothing behind and starts anew.
     """
     device = torch.device(device)
-    data = read_train_set(source, train_ids, settings, windows, device, progress)
+    size = settings.image_height, settings.image_width
+    data = read_train_set(source, train_ids, size, windows, device, progress)
     encoder = DriveViT(settings, source.channels, source.has_waypoints, windows.history).to(device)
     bins = ActionBins.fit(data.action[data.chunk])
     frame_loss = _train_image_part(encoder, data, bins, windows.horizon, progress)
     encoder.image.requires_grad_(False)
-    losses = _train_window_part(encoder, data, bins, windows.horizon, progress)
+    features = _jittered_features(encoder, data, progress)
+    losses = _train_window_part(encoder, settings, features, data, bins, windows.horizon, progress)
     encoder.summary = {
         "train_drives": list(train_ids),
         "train_windows": len(data),
@@ -81,7 +87,7 @@ def _train_image_part(encoder: DriveViT, data: TrainSet, bins: ActionBins, horiz
     def loss(step: int) -> dict[str, Tensor]:
         generator = _stream(settings, "image", step)
         picked = torch.randint(len(data), (settings.image_batch,), generator=generator).to(now.device)
-        features = encoder.image(jittered(data.images, now[picked], generator))
+        features = encoder.image(jittered(data.frames, now[picked], generator))
         return {"frame_chunk_nats": bins.cross_entropy(head(features), data.action[data.chunk[picked]])}
 
     return _descend([encoder.image, head], loss, settings.image_steps, settings.train_lr, "image part", progress)[
@@ -89,20 +95,59 @@ def _train_image_part(encoder: DriveViT, data: TrainSet, bins: ActionBins, horiz
     ]
 
 
+def train_temporal_part(
+    encoder: HuggingFaceEncoder,
+    source: Source,
+    train_ids: Sequence[str],
+    windows: WindowSettings,
+    progress: Progress = SILENT,
+    device: torch.device | str = "cpu",
+) -> HuggingFaceEncoder:
+    """The same encoder with its temporal part trained on the drives `train_ids` (stage 2 alone), frozen.
+
+    Each frame passes the image part once, as it is; its features are held in memory, not the images.
+    """
+    device = torch.device(device)
+
+    def encode(images: Tensor) -> Tensor:
+        return encoder.image(images).pooled
+
+    size = encoder.image_height, encoder.image_width
+    data = read_train_set(source, train_ids, size, windows, device, progress, encode)
+    bins = ActionBins.fit(data.action[data.chunk])
+    once = data.frames.unsqueeze(0)
+    losses = _train_window_part(encoder, encoder.temporal, once, data, bins, windows.horizon, progress)
+    trivial = _trivial_losses(data, bins)
+    encoder.summary = {
+        "train_drives": list(train_ids),
+        "train_windows": len(data),
+        "final": losses,
+        "trivial": {name: trivial[name] for name in losses},
+    }
+    return encoder.freeze()
+
+
 def _train_window_part(
-    encoder: DriveViT, data: TrainSet, bins: ActionBins, horizon: int, progress: Progress
+    encoder: DriveViT | HuggingFaceEncoder,
+    settings: DriveViTSettings | TemporalSettings,
+    features: Tensor,
+    data: TrainSet,
+    bins: ActionBins,
+    horizon: int,
+    progress: Progress,
 ) -> dict[str, float]:
-    """Stage 2. The mean losses over the last tenth of the steps."""
-    settings = encoder.settings
+    """Stage 2, on the features of every frame in one or several jitters (J, M, F). The mean losses over the last tenth
+    of the steps.
+    """
+    assert encoder.window is not None
     head = TokenHeads(settings.width, settings.heads, horizon, encoder.history, len(encoder.channels))
     _initialise_head(head, settings, "token-head", data)
-    features = _jittered_features(encoder, data, progress)  # (NUM_JITTERS, M, F)
 
     def loss(step: int) -> dict[str, Tensor]:
         generator = _stream(settings, "window", step)
         batch = settings.window_batch
         picked = torch.randint(len(data), (batch,), generator=generator).to(data.history.device)
-        jitter = torch.randint(NUM_JITTERS, (batch, 1), generator=generator).to(picked.device)
+        jitter = torch.randint(len(features), (batch, 1), generator=generator).to(picked.device)
         keep = torch.rand(batch, 1, 1, generator=generator).to(picked.device) >= settings.history_dropout
         rows = data.history[picked]
         past, speed = data.action[rows] * keep, data.speed_mps[rows]
@@ -169,13 +214,13 @@ def jittered(images: Tensor, rows: Tensor, generator: torch.Generator) -> Tensor
 @torch.no_grad()
 def _jittered_features(encoder: DriveViT, data: TrainSet, progress: Progress) -> Tensor:
     """(NUM_JITTERS, M, F): every frame through the image part once for each jitter."""
-    blocks = torch.arange(len(data.images), device=data.images.device).split(ENCODE_BLOCK)
+    blocks = torch.arange(len(data.frames), device=data.frames.device).split(ENCODE_BLOCK)
     out = []
-    with progress.task("encoder: frames", NUM_JITTERS * len(data.images), "frames") as task:
+    with progress.task("encoder: frames", NUM_JITTERS * len(data.frames), "frames") as task:
         for jitter in range(NUM_JITTERS):
             for index, rows in enumerate(blocks):
                 generator = _stream(encoder.settings, "jitter", jitter, index)
-                out.append(encoder.image(jittered(data.images, rows, generator)))
+                out.append(encoder.image(jittered(data.frames, rows, generator)))
                 task.advance(len(rows))
     return torch.cat(out).unflatten(0, (NUM_JITTERS, -1))
 
@@ -194,10 +239,10 @@ def _l1_to_median(value: Tensor) -> float:
     return float((value - value.median(dim=0).values).abs().mean())
 
 
-def _initialise_head(head: nn.Module, settings: DriveViTSettings, name: str, data: TrainSet) -> None:
+def _initialise_head(head: nn.Module, settings: DriveViTSettings | TemporalSettings, name: str, data: TrainSet) -> None:
     initialise(head, _stream(settings, name))
     head.to(data.action.device)
 
 
-def _stream(settings: DriveViTSettings, *names: str | int) -> torch.Generator:
+def _stream(settings: DriveViTSettings | TemporalSettings, *names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(settings.seed, "encoder", *names))

@@ -1,6 +1,6 @@
 """The train drives in memory: every frame once, and the windows over them. The only reader of drives in pretraining."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from flowlab.core.progress import Progress
 from flowlab.core.types import Drive
 from flowlab.drives.windows import cut_windows
 from flowlab.encoder.finite import keep_finite
-from flowlab.study.settings import DriveViTSettings, WindowSettings
+from flowlab.study.settings import WindowSettings
 
 READ_BLOCK = 256
 
@@ -23,7 +23,7 @@ READ_BLOCK = 256
 class TrainSet:
     """M frames of all train drives, one after the other, and N windows whose entries are rows into them."""
 
-    images: Tensor  # (M, height, width, 3) uint8
+    frames: Tensor  # (M, height, width, 3) uint8, or (M, F) what a frozen image part made of them
     speed_mps: Tensor  # (M,)
     action: Tensor  # (M, A) raw
     waypoints: Tensor | None  # (M, 10, 2) metres
@@ -37,12 +37,17 @@ class TrainSet:
 def read_train_set(
     source: Source,
     train_ids: Sequence[str],
-    settings: DriveViTSettings,
+    size: tuple[int, int],
     windows: WindowSettings,
     device: torch.device,
     progress: Progress,
+    encode: Callable[[Tensor], Tensor] | None = None,
 ) -> TrainSet:
-    """Read the drives `train_ids`, and no other. Raises DriveError if they hold no window of finite numbers."""
+    """Read the drives `train_ids`, and no other. Raises DriveError if they hold no window of finite numbers.
+
+    Images have the `size` (height, width). `encode` makes features (n, F) of a block of them as they are read, so that
+    the images need not be in memory together.
+    """
     drives = [source.load(drive_id) for drive_id in train_ids]
     first = np.cumsum([0, *(len(drive) for drive in drives)])
     kept = [keep_finite(drive, cut_windows(drive, windows))[0] for drive in drives]
@@ -51,15 +56,20 @@ def read_train_set(
             f"the {len(drives)} train drives hold no window of {windows.history} + {windows.horizon} frames. "
             f"Record longer drives, or shorten windows.history or windows.horizon."
         )
-    with progress.task("read frames", int(first[-1]), "frames") as task:
-        images = np.empty((first[-1], settings.image_height, settings.image_width, 3), dtype=np.uint8)
+    num = int(first[-1])
+    frames = torch.empty(0)
+    with progress.task("read frames" if encode is None else "encode frames", num, "frames") as task:
         for drive, start in zip(drives, first, strict=False):
             for block in range(0, len(drive), READ_BLOCK):
                 rows = np.arange(block, min(block + READ_BLOCK, len(drive)))
-                images[start + rows] = source.images(drive, rows, settings.image_height, settings.image_width)
+                made = torch.from_numpy(source.images(drive, rows, *size))
+                made = made if encode is None else encode(made.to(device))
+                if not len(frames):
+                    frames = made.new_empty((num, *made.shape[1:]))
+                frames[start + block : start + block + len(rows)] = made
                 task.advance(len(rows))
     return TrainSet(
-        images=torch.from_numpy(images).to(device),
+        frames=frames.to(device),
         speed_mps=_tensor([drive.speed_mps for drive in drives], device),
         action=_tensor([drive.action for drive in drives], device),
         waypoints=_waypoints(drives, device) if source.has_waypoints else None,

@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from flowlab.core.plugins import locate
 from flowlab.core.types import join_slice
 from flowlab.core.vocabulary import CHANNELS, DEFAULT_CHANNEL
+from flowlab.study.huggingface import HUGGING_FACE, HuggingFaceSettings
 from flowlab.study.lerobot import LeRobotDrives
 from flowlab.study.problems import require_each_once
 from flowlab.study.ranker import RankerSettings
@@ -192,7 +193,8 @@ class PluginEncoder(Frozen):
     options: dict[str, Any] = {}
 
 
-EncoderSettings = DriveViTSettings | PluginEncoder
+EncoderSettings = DriveViTSettings | HuggingFaceSettings | PluginEncoder
+ENCODERS_BY_KIND: dict[str, type[EncoderSettings]] = {OWN_ENCODER: DriveViTSettings, HUGGING_FACE: HuggingFaceSettings}
 
 
 def encoder_model(table: dict[str, Any]) -> type[EncoderSettings]:
@@ -201,7 +203,7 @@ def encoder_model(table: dict[str, Any]) -> type[EncoderSettings]:
     if not isinstance(kind, str):
         raise ValueError(f'kind must be a text in quotes, such as "{OWN_ENCODER}"')
     locate("encoders", kind)
-    return DriveViTSettings if kind == OWN_ENCODER else PluginEncoder
+    return ENCODERS_BY_KIND.get(kind, PluginEncoder)
 
 
 class CacheSettings(Frozen):

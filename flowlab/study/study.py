@@ -12,6 +12,7 @@ from flowlab.core.errors import FlowlabError, MissingError, StudyError, unknown_
 from flowlab.core.plugins import locate
 from flowlab.core.vocabulary import CONTROL, MERGED_FROM
 from flowlab.study.document import FILE_NAME, read_document
+from flowlab.study.huggingface import HuggingFaceSettings
 from flowlab.study.lever import flat_keys, idle_keys, pull, twin_keys
 from flowlab.study.numbers import require_numbers
 from flowlab.study.problems import sentence
@@ -256,6 +257,11 @@ def _require_sound(who: str, setup: Setup) -> None:
     if recipe.decoder.image_tokens and isinstance(encoder, DriveViTSettings) and not encoder.image_grid:
         raise StudyError(
             f"{who} has decoder.image_tokens, and the encoder makes none. Set encoder.image_grid: 4 makes 16 tokens."
+        )
+    if recipe.decoder.image_tokens and isinstance(encoder, HuggingFaceSettings) and not encoder.makes_image_tokens:
+        raise StudyError(
+            f"{who} has decoder.image_tokens, and an encoder with pool {encoder.pool!r} makes none. "
+            f"Set encoder.pool = 'patches', and encoder.image_grid = 4 for 16 tokens."
         )
     channels = source_channels(inputs.drives)
     if channels is not None:
