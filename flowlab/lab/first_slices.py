@@ -99,7 +99,9 @@ def _chosen(
 
 def _steps(spread: float) -> list[float]:
     """What numbers are rounded to, the roundest first."""
-    return [part * 10.0 ** (math.floor(math.log10(spread)) - digit) for digit in range(3) for part in (1.0, 0.5, 0.2)]
+    return [
+        part * 10.0 ** (math.floor(math.log10(spread / 2)) - digit) for digit in range(3) for part in (1.0, 0.5, 0.2)
+    ]
 
 
 def _chunks(sides: Sides, channel: str) -> NDArray[np.float32]:
