@@ -139,7 +139,8 @@ class _Build:
                 else:
                     task.advance(len(drive))
                 encoded.add(drive_id, piece)
-        require_no_shared_stretch(encoded.frames, split, self.windows.history + self.windows.horizon)
+        length = self.windows.history + self.windows.horizon
+        require_no_shared_stretch(encoded.frames, split, length, list(drives.values()))
         return encoded
 
     def _encode(self, drive: Drive, task: Task) -> Rows:

@@ -41,7 +41,7 @@ COMMANDS: Commands = {
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
     "drives show": (
         "flowlab.cli.prepare:drives_show",
-        "Every drive: its length, who drove where, which side of the split it is on, and what could not be used.",
+        "Drives: length, rate, channels, who drove where, which side of the split, and what could not be used.",
     ),
     "encoder train": (
         "flowlab.cli.prepare:encoder_train",

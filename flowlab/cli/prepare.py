@@ -6,7 +6,7 @@ import typer
 
 from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, tell_idle_keys
 from flowlab.cli.screen import Bars, out, print_json, say, table
-from flowlab.core.errors import CacheCorruptError, DriveError, MissingError, StudyError
+from flowlab.core.errors import CacheCorruptError, MissingError, StudyError
 from flowlab.study.settings import CarRacingDrives, DriveViTSettings, Inputs
 
 MOST_NAMED = 3
@@ -31,38 +31,18 @@ def drives_record(study: StudyOption = None, as_json: JsonOption = False) -> Non
 
 
 def drives_show(study: StudyOption = None, as_json: JsonOption = False) -> None:
-    """Every drive: its length, who drove where, which side of the split it is on, and what could not be used."""
-    from flowlab.lab.drives import describe_drives
+    """Drives: length, rate, channels, who drove where, which side of the split, and what could not be used."""
+    from flowlab.cli.drives_page import show_drives
+    from flowlab.lab.drive_facts import describe_drives
 
     found = open_study(study)
-    drives = describe_drives(found)
-    refused = [drive for drive in drives if drive["refused"] and drive["side"] != "unused"]
+    described = describe_drives(found)
     if as_json:
-        print_json(drives)
+        print_json(described.drives)
     else:
-        facts = ["drive_id", "side", "driver", "track", "frames", "seconds", "hz", "windows"]
-        slices = list(drives[0]["slices"])
-        rows = [[*(d[c] for c in facts), *(d["slices"][c] for c in slices), len(d["skipped"])] for d in drives]
-        out().print(table([*facts, *slices, "skipped"], rows, f"drives of study {found.name}"))
-        for drive in drives:
-            _tell_of_drive(drive, drive not in refused[:1])
-    if refused:
-        others = ", ".join(drive["drive_id"] for drive in refused[1:])
-        raise DriveError(f"{refused[0]['refused']}{f' Nor can be used: {others}.' if others else ''}")
-
-
-def _tell_of_drive(drive: dict[str, Any], why_refused: bool) -> None:
-    """What was left out of a drive, by reason, and what else there is to say of it."""
-    for reason in drive["reasons"]:
-        share = f"{reason['rows']} of {reason['of']} rows"
-        say(f"{drive['drive_id']}: {share} cannot be used, {reason['reason']}; the first is {reason['first']}")
-    for note in drive["notes"]:
-        say(f"{drive['drive_id']}: {note}")
-    later = [name for name in drive["same_as"] if name > drive["drive_id"]]
-    if later:
-        say(f"{drive['drive_id']}: the same recording, with identical content, is there as {', '.join(later)}")
-    if drive["refused"] and why_refused:
-        say(f"{drive['drive_id']}: {drive['refused']}")
+        show_drives(found.name, described)
+    if described.error:
+        raise described.error
 
 
 def encoder_train(

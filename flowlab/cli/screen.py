@@ -3,7 +3,7 @@
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -77,11 +77,11 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> Table:
-    """A plain table; numbers are right-aligned."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", right: Collection[str] = ()) -> Table:
+    """A plain table; numbers are right-aligned, and the columns `right`, of numbers that are texts already."""
     made = Table(title=plain(title, "\n") or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], int | float) for row in rows)
+        numeric = column in right or any(isinstance(row[index], int | float) for row in rows)
         made.add_column(Text(plain(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*(Text(show(value)) for value in row))

@@ -53,7 +53,7 @@ def last_of_each(drives: list[Stratified], per: PerStratum, without: tuple[str, 
     if few:
         raise StudyError(
             f"split.val_per takes {per.num} of each {_told(per)}, and there are too few of {_listed(few)}: one more "
-            f"than {per.num} has to be there, to train on. Lower its num, leave something out of its by, or name "
+            f"than {per.num} has to be there, to train on. Lower its num, choose others in its by, or name "
             f"those drives in split.without."
         )
     return tuple(sorted(name for names in counted.values() for name in names[-per.num :]))
@@ -66,7 +66,7 @@ def first_of_each(rest: list[Stratified], per: PerStratum) -> tuple[str, ...]:
     if few:
         raise StudyError(
             f"split.train_per takes {per.num} of each {_told(per)}, and fewer are left to train on of {_listed(few)}. "
-            f"Lower its num, leave something out of its by, or name those drives in split.without."
+            f"Lower its num, choose others in its by, or name those drives in split.without."
         )
     return tuple(sorted(name for names in strata.values() for name in names[: per.num]))
 

@@ -1,22 +1,16 @@
 """What there is to know of a study's drives before anything is trained: which can be used, and what each lacks."""
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flowlab.core.errors import DriveError, LeftOutDriveError
 from flowlab.core.plugins import Source
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive, Split
-from flowlab.core.vocabulary import OVERALL
 from flowlab.drives.blocks import block_suffix, parent_of
 from flowlab.drives.faults import drive_reasons
-from flowlab.drives.source import open_source
 from flowlab.drives.splits import choose_split
-from flowlab.drives.windows import cut_windows
-from flowlab.evaluate.slices import frame_masks
-from flowlab.study.slices import slices_for
 from flowlab.study.split import SplitSettings
-from flowlab.study.study import Study
 
 MOST_LEFT_OUT = 0.5
 """The share of a source's drives that may be left out one by one."""
@@ -48,7 +42,7 @@ def split_loaded(drives: list[Drive | RefusedDrive], settings: SplitSettings, pr
 
     Raises the DriveError of the first refused drive that trains or validates, unless it may be left out.
     """
-    split = _without_left_out(choose_split(drives, named_blocks(drives, settings)), drives, progress)
+    split = without_left_out(choose_split(drives, named_blocks(drives, settings)), drives, progress)
     used = [drive for drive in drives if drive.drive_id in {*split.train, *split.val}]
     refused = [drive for drive in used if isinstance(drive, RefusedDrive)]
     if refused:
@@ -84,7 +78,7 @@ def named_blocks(drives: list[Drive | RefusedDrive], settings: SplitSettings) ->
     return settings.model_copy(update={"val": val, "without": as_there(settings.without)})
 
 
-def _without_left_out(split: Split, drives: list[Drive | RefusedDrive], progress: Progress) -> Split:
+def without_left_out(split: Split, drives: list[Drive | RefusedDrive], progress: Progress = SILENT) -> Split:
     """The split without the drives that may be left out; each is named.
 
     Raises DriveError where these are most of what there is: then it is a fault of the whole, or a side has none left.
@@ -117,55 +111,3 @@ def left_out_drives(source: Source) -> list[str]:
         for drive in drives
         if isinstance(drive, RefusedDrive) and isinstance(drive.error, LeftOutDriveError)
     ]
-
-
-def describe_drives(study: Study) -> list[dict[str, Any]]:
-    """One record per drive: length, rate, driver, track, side of the split, windows and their slices, rows left out.
-
-    A drive that cannot be used has 0 frames and says why in `refused`. `same_as` names drives of identical content.
-    """
-    source = open_source(study.file.drives, study.root, study.file.split.blocks)
-    drives = load_drives(source)
-    split = choose_split(drives, named_blocks(drives, study.file.split))
-    digests = {drive.drive_id: source.digest(drive.drive_id) for drive in drives if isinstance(drive, Drive)}
-    records = []
-    for drive in drives:
-        sides = [side for side, ids in (("train", split.train), ("val", split.val)) if drive.drive_id in ids]
-        own = digests.get(drive.drive_id)
-        same = [name for name, digest in digests.items() if name != drive.drive_id and digest == own]
-        records.append(
-            {
-                "drive_id": drive.drive_id,
-                "side": " + ".join(sides) or "unused",
-                "driver": drive.driver,
-                "track": drive.track,
-            }
-            | _describe_content(study, drive, source.channels)
-            | {"same_as": same}
-        )
-    return records
-
-
-def _describe_content(study: Study, drive: Drive | RefusedDrive, channels: tuple[str, ...]) -> dict[str, Any]:
-    slices = slices_for(study.file.slices, channels)
-    if isinstance(drive, RefusedDrive):
-        in_frames = {name: 0 for name, settings in slices.items() if settings.slots != "each"}
-        nothing: dict[str, Any] = {"frames": 0, "seconds": 0.0, "hz": None, "windows": 0, "slices": in_frames}
-        return nothing | {"skipped": [], "reasons": [], "notes": [], "refused": str(drive.error)}
-    windows = cut_windows(drive, study.file.windows)
-    masks = frame_masks(drive.action[windows.chunk], drive.channels, slices)
-    seconds = float(drive.time_us[-1] - drive.time_us[0]) / 1e6 if len(drive) > 1 else 0.0
-    return {
-        "frames": len(drive),
-        "seconds": round(seconds, 1),
-        "hz": round((len(drive) - 1) / seconds, 1) if seconds else None,
-        "windows": len(windows.chunk),
-        "slices": {name: int(mask.sum()) for name, mask in masks.items() if name != OVERALL},
-        "skipped": [str(one) for one in drive.skipped],
-        "reasons": [
-            {"reason": reason.text, "rows": reason.rows, "of": reason.of, "first": str(reason.first)}
-            for reason in drive_reasons(drive)
-        ],
-        "notes": list(drive.notes),
-        "refused": None,
-    }

@@ -50,6 +50,9 @@ def channels_of(drives: Sequence[Drive]) -> list[ChannelFacts]:
 
 def _facts(name: str, values: np.ndarray) -> ChannelFacts:
     values = values[np.isfinite(values)].astype(np.float64)
+    if not len(values):
+        nothing = float("nan")
+        return ChannelFacts(name, nothing, nothing, nothing, nothing, 0.0)
     low, median, high = (float(value) for value in np.quantile(values, [0.0, 0.5, 1.0]))
     if low == high:
         return ChannelFacts(name, low, median, high, low, 1.0)

@@ -314,3 +314,21 @@ def test_a_stretch_of_the_validation_drive_is_not_trained_on(tmp_path: Path):
     with pytest.raises(CacheMismatchError, match="10 different ones in the same order"):
         build_cache(source, Split(("b",), ("a",)), WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
     assert not list(tmp_path.glob("*.zarr"))
+
+
+@pytest.mark.parametrize(("rows", "is_copy"), [(slice(10, 27), True), (slice(10, 26), False), (slice(30, 60), False)])
+def test_without_a_camera_a_stretch_is_found_by_what_it_does(rows: slice, is_copy: bool):
+    drive = numbered_drive("a", 60)
+    kept = numbered_drive("b", 60, seed=1)
+    action, speed = (np.array(array) for array in (kept.action, kept.speed_mps))
+    here = slice(0, rows.stop - rows.start)
+    if rows.start == 30:  # it stands still there in both
+        drive.action[rows], drive.speed_mps[rows], action[here], speed[here] = 0.5, 0.0, 0.5, 0.0
+    action[here], speed[here] = drive.action[rows], drive.speed_mps[rows]
+    grey = {name: np.full(60, 127) for name in "ab"}
+    split, drives = Split(("b",), ("a",)), [drive, dataclasses.replace(kept, action=action, speed_mps=speed)]
+    if is_copy:  # 17 rows are 12 stretches of 6
+        with pytest.raises(CacheMismatchError, match=r"'b' and 'a' do the same, without a camera .*, 12 different"):
+            require_no_shared_stretch(grey, split, 12, drives)
+    else:
+        require_no_shared_stretch(grey, split, 12, drives)

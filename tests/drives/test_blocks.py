@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,18 @@ from hypothesis import strategies as st
 from flowlab.core.errors import DriveError, UnknownNameError
 from flowlab.core.types import Drive, Skipped
 from flowlab.drives.blocks import Block, BlockedSource, cut_blocks
+from flowlab.drives.conformance import SourceConformance
 from flowlab.drives.source import open_source
+from flowlab.drives.synthetic import SyntheticSource
 from flowlab.study.settings import SyntheticDrives
 from flowlab.study.split import BlockSettings
 
 FIVE = BlockSettings(seconds=5.0, gap_s=1.0)
+
+
+class TestBlocksConform(SourceConformance):
+    def source(self):
+        return BlockedSource(SyntheticSource(SyntheticDrives(source="synthetic", count=2, frames=120), Path()), FIVE)
 
 
 def times(num: int, hz: float = 10.0) -> np.ndarray:

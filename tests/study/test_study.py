@@ -292,6 +292,8 @@ REFUSED = {
     "windows.horizon": (4, "the chunk is what all runs predict. Change decoder.horizon"),
     "split.val": (["drive_00"], "scored on the control's validation frames. Leave it out"),
     "split.num_val": (2, "scored on the control's validation frames. Leave it out"),
+    "split.val_per": (1, "scored on the control's validation frames. Leave it out"),
+    "split.blocks": (60.0, "other blocks are other validation frames"),
     "split.scale": ("overfit", "scored on the control's validation frames. Leave 'overfit' out"),
 }
 
