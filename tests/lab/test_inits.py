@@ -304,7 +304,7 @@ def test_a_folder_of_several_data_sets_names_them(tmp_path):
 
 
 def test_one_of_the_written_studies_is_built_to_its_cache(tmp_path, template):
-    study, text, _ = begin(tmp_path / "s", record(tmp_path / "rec", {"lake": 260, "short": 8}))
+    study, text, _ = begin(tmp_path / "s", record(tmp_path / "rec", {"lake": 260, "short": 8}, wheel))
     smaller = {"image_steps": 1, "window_steps": 1, "image_height": 16, "image_width": 16, "width": 16}
     for key, value in (smaller | {"image_width_tokens": 16}).items():
         text, count = re.subn(rf"^{key} = \d+$", f"{key} = {value}", text, count=1, flags=re.MULTILINE)
