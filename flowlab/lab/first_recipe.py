@@ -101,7 +101,9 @@ def _of_another(draft: Draft, found: Found, seen: Seen, sides: Sides) -> Draft:
         where=f"all {len(sides.val):,} validation frames",
         guards=tuple(guards) or (Guard(lead, OVERALL, margin_of(sds[lead])),),
         slices=slices_table(why, told) if told else no_slices(lead),
-        selection=selection_table(lead, rounded(sds[lead] / 2), votes if SMALLEST_RANGE <= spread <= LARGEST else None),
+        selection=selection_table(
+            lead, min(rounded(sds[lead] / 2), LARGEST), votes if SMALLEST_RANGE <= spread <= LARGEST else None
+        ),
     )
 
 

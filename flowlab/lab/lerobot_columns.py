@@ -10,11 +10,12 @@ from flowlab.drives.lerobot_names import VIDEO, cameras_of, find_channels, find_
 from flowlab.lab.first_columns import RAW, Columns
 from flowlab.study.lerobot import INFO, NO_CAMERA, PRESETS, LeRobotDrives, LeRobotInfo, read_info
 from flowlab.study.template import quoted
-from flowlab.study.template_tables import listed
+from flowlab.study.template_tables import LONGEST_REASON, listed, one_line
 
 SPEEDS = ("speed", "speed_mps", "vehicle_speed")
 SPEEDS_KMH = ("speed_kmh", "speed_kph")
 TASKS = ("task", "task_description", "instruction", "instructions")
+LONGEST_ROBOT = 40
 ROUTE_SHAPE = [10, 2]
 NUMBERS = ("float16", "float32", "float64", "int16", "int32", "int64")
 
@@ -63,7 +64,7 @@ def _require_one(root: Path) -> None:
 
 def _head(info: LeRobotInfo) -> str:
     robot = info.tables.get("robot_type")
-    of = f" of {robot}" if isinstance(robot, str) and robot.isprintable() and len(robot) < 40 else ""
+    of = f" of {one_line(robot, LONGEST_ROBOT)}" if isinstance(robot, str) else ""
     return f"[drives]  # a LeRobot data set {info.version}{of}; its episodes are the drives"
 
 
@@ -106,13 +107,17 @@ def _action(root: Path, info: LeRobotInfo) -> str:
 
 def _camera(root: Path, info: LeRobotInfo, cameras: list[str]) -> tuple[str, str, list[str]]:
     """The first camera that has files, a comment on the others, and what is to be said loudly."""
+
+    def told(names: list[str]) -> str:
+        return one_line(listed(names), LONGEST_REASON)
+
     there = [name for name in cameras if info.features[name]["dtype"] != VIDEO or _has_videos(root, name)]
     gone = [name for name in cameras if name not in there]
     if not there:
-        why = f"no video of {listed(gone)} is here" if gone else "the data set has none"
+        why = f"no video of {told(gone)} is here" if gone else "the data set has none"
         return NO_CAMERA, f"  # {why}", [f"there are no images ({why}): the policy sees its own past actions alone."]
-    others = [f"also {listed(there[1:])}"] if there[1:] else []
-    others += [f"no video of {listed(gone)} is here"] if gone else []
+    others = [f"also {told(there[1:])}"] if there[1:] else []
+    others += [f"no video of {told(gone)} is here"] if gone else []
     return there[0], f"  # {'; '.join(others)}" if others else "", []
 
 

@@ -55,8 +55,8 @@ def look_at(source: Source, progress: Progress) -> Found:
             task.advance()
     if len(errors) > MOST_LEFT_OUT * len(names):
         first = next(iter(errors.values()))
-        more = f" {len(errors)} of {len(names)} drives cannot be used." if len(names) > 1 else ""
-        raise DriveError(f"{first}{more}")
+        most = f"{len(errors)} of {len(names)} drives cannot be used. The first: " if len(names) > 1 else ""
+        raise DriveError(f"{most}{first}")
     if not drives:
         raise DriveError(f"none of the drives has a frame: {listed(names)}. Name another folder.")
     barred = {name: str(error) for name, error in errors.items() if not isinstance(error, LeftOutDriveError)}

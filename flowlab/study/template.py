@@ -20,6 +20,7 @@ from flowlab.study.template_texts import (
     GUARDS,
     HEAD,
     KEYBOARD,
+    KEYS,
     LDS_OFF,
     LEVERS,
     LR_HALF,
@@ -101,7 +102,7 @@ def _encoder(draft: Draft) -> str:
 def _control(draft: Draft) -> str:
     merges = set(MERGED_FROM) <= set(draft.channels)
     return CONTROL.format(
-        why=KEYBOARD if draft.by_keys else "",
+        why=(KEYBOARD if draft.is_car else KEYS) if draft.by_keys else "",
         delta_weight=1.0 if draft.by_keys else 10.0,
         lds_alpha=0.0 if draft.by_keys else 0.5,
         init=XAVIER if draft.by_keys else "",

@@ -138,12 +138,12 @@ def _seen(seen: Seen) -> str:
     lines.append("; ".join(about) + ". Drive by drive: flowlab drives show")
     lines.append("")
     lines += _channel_rows(seen.channels)
-    told = [f"{what}: {listed([_short(name) for name in names])}" for what, names in seen.names.items() if names]
+    told = [f"{what}: {listed([one_line(name) for name in names])}" for what, names in seen.names.items() if names]
     lines += ["", *told, *_drive_rows(seen)]
     if seen.unusable:
         lines += ["", f"{counted(len(seen.unusable), 'drive')} cannot be used:"]
         reasons = [why if repr(name) in why else f"drive {name!r} {why}" for name, why in seen.unusable.items()]
-        lines += [f"  {_short(why, LONGEST_REASON)}" for why in reasons[:MOST_LISTED]]
+        lines += [f"  {one_line(why, LONGEST_REASON)}" for why in reasons[:MOST_LISTED]]
         if len(seen.unusable) > MOST_LISTED:
             lines.append(f"  and {len(seen.unusable) - MOST_LISTED:,} more")
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)
@@ -169,7 +169,7 @@ def _drive_rows(seen: Seen) -> list[str]:
     return rows if len(seen.drives) <= MOST_LISTED else [*rows, f"  and {len(seen.drives) - MOST_LISTED:,} more"]
 
 
-def _short(text: str, most: int = LONGEST_NAME) -> str:
+def one_line(text: str, most: int = LONGEST_NAME) -> str:
     """Text from outside as part of a comment: one line, not too long, nothing that TOML does not take there."""
     line = "".join(one if one.isprintable() else " " for one in text)
     return line if len(line) <= most else f"{line[: most - 3]}..."

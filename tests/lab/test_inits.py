@@ -160,9 +160,15 @@ def test_a_refused_drive_and_a_copy_are_left_out_by_name(tmp_path):
     assert sum(sides_of(study)) == 310
 
 
+def test_the_sizes_for_a_gpu_are_a_study_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("flowlab.lab.inits.has_gpu", lambda: True)
+    study, _, _ = begin(tmp_path / "s", record(tmp_path / "rec", {"a": 131, "b": 41}))
+    assert (study.file.encoder.width, study.control.decoder.width, study.control.train.steps) == (384, 256, 3500)
+
+
 def test_a_fault_of_most_drives_stops_it(tmp_path):
     root = record(tmp_path / "rec", {"a": 80, "b": 80}, scale=25.0)
-    with pytest.raises(DriveError, match=r"steering is out of its range.* 2 of 2 drives cannot be used"):
+    with pytest.raises(DriveError, match=r"2 of 2 drives cannot be used\. The first: .*steering is out of its range"):
         begin(tmp_path / "s", root)
     assert not (tmp_path / "s").exists()
 
