@@ -31,6 +31,7 @@ from flowlab.drives.lerobot_videos import VideoFrames
 from flowlab.study.lerobot import LeRobotDrives, read_info
 
 KM_H = 3.6
+SORTED = "its rows were not in the order of frame_index, by which they are now sorted"
 GREY = 127
 """What an encoder is shown where there is no camera."""
 
@@ -87,7 +88,7 @@ class LeRobotSource:
             return np.full((len(rows), height, width, 3), GREY, np.uint8)
         try:
             episode = self._episodes.find(number)
-            in_file = self._open_rows(episode.rows).rows_of[number]
+            in_file = self._open_rows(episode.rows).rows_of(number)
             return self._frames.read(episode, in_file, drive.frame_index[rows], height, width)
         except EpisodeFault as fault:
             raise _left_out(drive.drive_id, fault) from None
@@ -129,7 +130,7 @@ class LeRobotSource:
         episode = self._episodes.find(number)
         file = self._open_rows(episode.rows)
         table = take_rows(file, episode, self._info.fps)
-        rows = file.rows_of[number]
+        rows = file.rows_of(number)
         if self._frames is not None:
             self._frames.require(episode, rows)
         drive = Drive(
@@ -144,6 +145,7 @@ class LeRobotSource:
             track=episode.track,
             task="; ".join(self._texts(table, "task") or episode.tasks),
             image_size=image_size_of(self._info.features[self._camera]) if self._camera is not None else None,
+            notes=() if (np.diff(rows) > 0).all() else (SORTED,),
         )
         return drive, episode, rows
 

@@ -5,6 +5,7 @@ and says in meta/episodes/*/*.parquet where in it.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,8 @@ from flowlab.core.errors import DriveError, told_by
 from flowlab.study.lerobot import INFO, LeRobotInfo
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
-LONGEST = 10**9
-"""More frames, files or episodes than any data set has: what is above it is no number of them."""
+MOST_EPISODES = 2_000_000
+"""More than any data set has: what is above it is no number of episodes."""
 
 
 class EpisodeFault(Exception):
@@ -103,14 +104,15 @@ def read_episodes(root: Path, info: LeRobotInfo, camera: str | None) -> EpisodeL
 
     Raises DriveError if no episode is named at all.
     """
-    promised = info.tables.get("total_episodes")
-    promised = promised if isinstance(promised, int) and 0 <= promised < LONGEST else 0
+    promised = info.tables.get("total_episodes", 0)
+    if not isinstance(promised, int) or not 0 <= promised <= MOST_EPISODES:
+        raise DriveError(f"{root / INFO} has total_episodes {promised!r}, which is no number of episodes. Correct it.")
     unread: list[str] = []
     lines = _lines_v21(root, unread) if info.version == "v2.1" else _lines_v30(root, camera, unread)
     named = {}
     for line in lines:
         number = line.get("episode_index")
-        if not isinstance(number, int) or not 0 <= number < LONGEST:
+        if not isinstance(number, int) or not 0 <= number < 10**9:
             unread.append(f"a line of meta has episode_index {number!r}")
             continue
         named[number] = _episode(root, info, camera, number, line)
@@ -153,13 +155,13 @@ def _lines_v30(root: Path, camera: str | None, unread: list[str]) -> Iterator[di
         try:
             require_file(path, "list of episodes")
             file = pq.ParquetFile(path)
-            table = file.read([name for name in wanted if name in file.schema_arrow.names])
+            lines = file.read([name for name in wanted if name in file.schema_arrow.names]).to_pylist()
         except EpisodeFault as fault:
             unread.append(f"{path}: {fault.reason}")
         except (pa.ArrowException, OSError, ValueError) as error:
             unread.append(f"{path} cannot be read: {told_by(error)}")
         else:
-            yield from table.to_pylist()
+            yield from lines
 
 
 def _episode(root: Path, info: LeRobotInfo, camera: str | None, number: int, line: dict[str, Any]) -> Episode:
@@ -174,8 +176,8 @@ def _episode(root: Path, info: LeRobotInfo, camera: str | None, number: int, lin
             video = VideoPart(_path(root, info, "video_path", keys | {"video_key": camera}))
         elif None not in told.values():
             path = _path(root, info, "video_path", keys | told | {"video_key": camera})
-            from_s, to_s = (line.get(f"videos/{camera}/{name}_timestamp") for name in ("from", "to"))
-            video = VideoPart(path, float(from_s or 0.0), None if to_s is None else float(to_s))
+            from_s, to_s = (_seconds(line.get(f"videos/{camera}/{name}_timestamp")) for name in ("from", "to"))
+            video = VideoPart(path, from_s or 0.0, to_s)
     length = line.get("length")
     tasks = line.get("tasks")
     return Episode(
@@ -186,6 +188,10 @@ def _episode(root: Path, info: LeRobotInfo, camera: str | None, number: int, lin
         video,
         *(str(line.get(name) or "") for name in ("driver", "track")),
     )
+
+
+def _seconds(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def _path(root: Path, info: LeRobotInfo, name: str, keys: dict[str, Any]) -> Path:

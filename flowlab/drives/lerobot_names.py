@@ -11,6 +11,8 @@ from flowlab.study.lerobot import INFO, NO_CAMERA, LeRobotDrives, LeRobotInfo
 VIDEO, PICTURES = "video", "image"
 """The dtypes of a camera's column: a video beside the rows, or pictures among them."""
 
+MOST_CHANNELS = 1024
+
 
 class Column(NamedTuple):
     """A column, and which of its numbers; all of them for None."""
@@ -124,8 +126,11 @@ def find_channels(settings: LeRobotDrives, info: LeRobotInfo, root: Path) -> tup
         pairs = [(name, find_number(text, settings.action, feature, "channels")) for name, text in settings.channels]
         return tuple(name for name, _ in pairs), [place for _, place in pairs]
     width = width_of(feature)
-    if not width:
-        raise DriveError(f"column {settings.action!r} of {root / INFO} has no numbers. Set drives.action to another.")
+    if not 1 <= width <= MOST_CHANNELS:
+        raise DriveError(
+            f"column {settings.action!r} of {root / INFO} has {width} numbers, expected 1 to {MOST_CHANNELS}. Name "
+            f"those that are to be channels in drives.channels, or set drives.action to another column."
+        )
     names = [re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:64] for name in number_names(feature) or ()]
     if not names or len(set(names)) < width:
         names = [f"action_{place}" for place in range(width)]

@@ -28,7 +28,7 @@ class PictureFrames:
         self._camera = camera
         self._memos = memos
         self._cells: tuple[Path, NDArray[np.uint64], dict[str, str]] | None = None
-        self._group: tuple[Path, int, pa.Array] | None = None
+        self._group: tuple[Path, int, pa.ChunkedArray] | None = None
 
     def require(self, episode: Episode, rows: NDArray[np.int64]) -> None:
         """Raises EpisodeFault if a row has no picture, or one that cannot be decoded, as far as that is known."""
@@ -57,9 +57,9 @@ class PictureFrames:
         images = np.empty((len(frames), height, width, 3), np.uint8)
         places = {frame: np.flatnonzero(frames == frame) for frame in np.unique(frames).tolist()}
 
-        def paint(frame: int, content: bytes) -> None:
+        def paint(frame: int, content: bytes | None) -> None:
             try:
-                with Image.open(io.BytesIO(content)) as picture:
+                with Image.open(io.BytesIO(content or b"")) as picture:
                     if picture.width * picture.height > MAX_PIXELS:
                         raise ValueError(f"{picture.width} x {picture.height} pixels")
                     images[places[frame]] = to_rgb_array(picture, height, width)
@@ -75,18 +75,21 @@ class PictureFrames:
             raise undecodable(error.place, episode.rows, error.why) from None
         return images
 
-    def _contents(self, path: Path, rows: NDArray[np.int64], frames: list[int]) -> Iterable[tuple[int, bytes]]:
+    def _contents(self, path: Path, rows: NDArray[np.int64], frames: list[int]) -> Iterable[tuple[int, bytes | None]]:
         """The bytes of each frame's picture; a group of rows is read once while frames lie in it."""
-        with pq.ParquetFile(path) as file:
-            sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-            ends = np.cumsum(sizes)
-            for frame in frames:
-                group = int(np.searchsorted(ends, rows[frame], "right"))
-                kept = self._group
-                if kept is None or kept[:2] != (path, group):
-                    column = file.read_row_group(group, [self._camera]).column(self._camera)
-                    kept = self._group = path, group, _bytes_of(column.combine_chunks())
-                yield frame, kept[2][int(rows[frame]) - int(ends[group]) + sizes[group]].as_py()
+        try:
+            with pq.ParquetFile(path) as file:
+                sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                ends = np.cumsum(sizes)
+                for frame in frames:
+                    group = int(np.searchsorted(ends, rows[frame], "right"))
+                    kept = self._group
+                    if kept is None or kept[:2] != (path, group):
+                        column = file.read_row_group(group, [self._camera]).column(self._camera)
+                        kept = self._group = path, group, column
+                    yield frame, _bytes_of(kept[2][int(rows[frame]) - int(ends[group]) + sizes[group]])
+        except (pa.ArrowException, OSError, LookupError) as error:  # it could be read when its pictures were counted
+            raise _cannot_be_read(path, self._camera, error) from None
 
     def _check(self, path: Path) -> tuple[NDArray[np.uint64], dict[str, str]]:
         """By row of the file a digest of its picture, 0 for none; which rows were tried in vain, and why."""
@@ -115,18 +118,25 @@ def _digest_cells(path: Path, camera: str) -> NDArray[np.uint64]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(64, columns=[camera]):
-                for cell in _bytes_of(batch.column(0)):
-                    content = cell.as_py()
+                for cell in batch.column(0):
+                    content = _bytes_of(cell)
                     told = hashlib.blake2b(content, digest_size=DIGEST_CHARS // 2).digest() if content else bytes(8)
                     digests.append(told)
     except (pa.ArrowException, OSError, ValueError, LookupError) as error:
-        raise EpisodeFault(
-            "file of rows cannot be read",
-            f"the pictures of column {camera!r} in {path} cannot be read ({told_by(error)}). Fetch the file once more.",
-        ) from None
+        raise _cannot_be_read(path, camera, error) from None
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-def _bytes_of(column: pa.Array) -> pa.Array:
-    """The pictures' bytes, of a column of bytes or of tables with `bytes` and `path`."""
-    return column.field("bytes") if pa.types.is_struct(column.type) else column
+def _bytes_of(cell: pa.Scalar) -> bytes | None:
+    """The picture's bytes: the cell itself, or `bytes` of a table with `bytes` and `path`."""
+    content = cell.as_py()
+    if isinstance(content, dict):
+        content = content.get("bytes")
+    return content if isinstance(content, bytes) else None
+
+
+def _cannot_be_read(path: Path, camera: str, error: Exception) -> EpisodeFault:
+    return EpisodeFault(
+        "file of rows cannot be read",
+        f"the pictures of column {camera!r} in {path} cannot be read ({told_by(error)}). Fetch the file once more.",
+    )

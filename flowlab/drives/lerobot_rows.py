@@ -29,7 +29,13 @@ class RowFile:
 
     path: Path
     table: pa.Table
-    rows_of: dict[int, NDArray[np.int64]]  # by episode, the numbers of its rows in the file, in order of frame_index
+    episodes: dict[int, NDArray[np.int64]]  # by episode, the numbers of its rows in the file, in order of frame_index
+
+    def rows_of(self, number: int) -> NDArray[np.int64]:
+        """The numbers of an episode's rows. Raises EpisodeFault if there are none."""
+        if number not in self.episodes:
+            raise EpisodeFault("no rows", f"{self.path} has no row of it. Fetch the data set once more.")
+        return self.episodes[number]
 
 
 def open_rows(path: Path, columns: Iterable[str]) -> RowFile:
@@ -61,9 +67,7 @@ def open_rows(path: Path, columns: Iterable[str]) -> RowFile:
 
 def take_rows(file: RowFile, episode: Episode, fps: float) -> pa.Table:
     """The rows of the episode, in order of frame_index, of which there is each from 0 on. Raises EpisodeFault."""
-    rows = file.rows_of.get(episode.number)
-    if rows is None:
-        raise EpisodeFault("no rows", f"{file.path} has no row of it. Fetch the data set once more.")
+    rows = file.rows_of(episode.number)
     first, num = int(rows[0]), len(rows)
     in_a_row = np.array_equal(rows, np.arange(first, first + num))
     table = file.table.slice(first, num) if in_a_row else file.table.take(pa.array(rows))
@@ -115,7 +119,12 @@ def read_numbers(table: pa.Table, column: Column, width: int) -> NDArray:
 
 def read_texts(table: pa.Table, column: Column) -> tuple[str, ...]:
     """The texts of the column, each once, in order."""
-    values: list[Any] = table.column(column.name).to_pylist()
+    try:
+        values: list[Any] = table.column(column.name).to_pylist()
+    except (pa.ArrowException, ValueError) as error:
+        raise EpisodeFault(
+            "column of no texts", f"its column {column.name!r} holds no texts ({told_by(error)}). Fetch it once more."
+        ) from None
     flat = (value[0] if isinstance(value, list) and value else value for value in values)
     return tuple(dict.fromkeys(str(value) for value in flat if value is not None))
 

@@ -62,6 +62,8 @@ class VideoFrames:
 
             try:
                 for_each(self._open(part.path, index).read(wanted.tolist()), paint)
+            except UnreadableVideoError as error:
+                raise _cannot_be_opened(part.path, error) from None
             except UndecodableFrameError as error:
                 index.undecodable[error.place] = error.why
                 remember(part.path, self._memo(part.path), index)
@@ -107,9 +109,7 @@ class VideoFrames:
             try:
                 kept = self._index = path, read_index(path, self._memo(path))
             except UnreadableVideoError as error:
-                raise EpisodeFault(
-                    "video cannot be opened", f"its video {path} cannot be opened ({error}). Fetch the file once more."
-                ) from None
+                raise _cannot_be_opened(path, error) from None
         return kept[1]
 
     def _open(self, path: Path, index: VideoIndex) -> VideoReader:
@@ -122,3 +122,9 @@ class VideoFrames:
 
     def _memo(self, path: Path) -> Path:
         return self._memos / f"{digest_json(str(path.resolve()))}.json"
+
+
+def _cannot_be_opened(path: Path, error: UnreadableVideoError) -> EpisodeFault:
+    return EpisodeFault(
+        "video cannot be opened", f"its video {path} cannot be opened ({error}). Fetch the file once more."
+    )

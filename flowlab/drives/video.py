@@ -147,8 +147,10 @@ def _read_packets(path: Path) -> VideoIndex:
                         digests.append(hashlib.blake2b(packet, digest_size=DIGEST_CHARS // 2).digest())
             except av.FFmpegError:
                 pass  # cut off in the middle: what is before it can be read
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise UnreadableVideoError(told_by(error) if str(error) else "it holds no video") from None
+    except IndexError:
+        raise UnreadableVideoError("it holds no video") from None
+    except Exception as error:  # a damaged header is met with whatever comes
+        raise UnreadableVideoError(told_by(error)) from None
     return VideoIndex(
         codec,
         time_base,
@@ -195,6 +197,7 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
+        """Raises UnreadableVideoError if the file cannot be opened any more."""
         self.path, self.index = path, index
         self._open()
 
@@ -215,7 +218,10 @@ class VideoReader:
         av = import_av()
         self._error: type[Exception] = av.FFmpegError
         self._threads = threads
-        self._container = av.open(str(self.path))
+        try:
+            self._container = av.open(str(self.path))
+        except (av.FFmpegError, OSError) as error:  # it could be opened when its packets were read
+            raise UnreadableVideoError(told_by(error)) from None
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self._stream.thread_count = threads

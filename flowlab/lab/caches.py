@@ -106,11 +106,15 @@ def prepare_cache(
         _tell_changed_tables(study, wanted, progress)
         _tell_old_caches(study, progress)
     before = {there: there.stat().st_ino for there in study.caches.glob("*.zarr")}
+    told: set[str] = set()
     while True:
         try:
             path = _build(study, wanted, device, progress)
             break
         except LeftOutDriveError as error:  # found out only while its images were read; the source knows it from now on
+            if str(error) in told:
+                raise  # or does not: it has nowhere to keep it, or is one that forgets
+            told.add(str(error))
             progress.say(str(error))
     return Prepared(path, path.stat().st_ino != before.get(path), wanted.levers)
 

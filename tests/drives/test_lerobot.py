@@ -299,6 +299,7 @@ def test_rows_out_of_order_are_joined_by_frame_index(tmp_path):
     write_v30(tmp_path / "data", (5,), columns=turned)
     source = make_source(tmp_path)
     drive = source.load("episode_000000")
+    assert drive.notes == ("its rows were not in the order of frame_index, by which they are now sorted",)
     np.testing.assert_allclose(drive.action[:, 0], [0.04, 0.03, 0.02, 0.01, 0], atol=1e-6)
     means = source.images(drive, np.arange(5), *SIZE)[:, 20:, 30:].mean(axis=(1, 2, 3))
     np.testing.assert_allclose(means, [0, 8, 16, 24, 32], atol=3)

@@ -1,6 +1,7 @@
 """What is wrong with one episode is said of that one, and the others go on."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowlab.core.errors import DriveError, LeftOutDriveError
+from flowlab.core.errors import DriveError, FlowlabError, LeftOutDriveError
 from flowlab.core.types import Drive
 from flowlab.lab.drives import RefusedDrive, load_drives, split_loaded
 from flowlab.study.settings import SplitSettings
@@ -296,6 +297,39 @@ def test_meta_that_lists_nothing_is_a_fault_of_the_whole(tmp_path, old, new, con
     path.write_bytes(content)
     with pytest.raises(DriveError, match=r"meta names no episode: .*file-000\.parquet.*Fetch meta once more"):
         make_source(tmp_path).drive_ids()
+
+
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_a_file_that_goes_away_while_images_are_read_is_told(tmp_path, kind):
+    folder = write_v21(tmp_path / "data", (4, 5), kind=kind)
+    source = make_source(tmp_path)
+    drive = source.load("episode_000001")
+    (folder / (VIDEO_21 if kind == "video" else DATA_21)).unlink()
+    with pytest.raises(LeftOutDriveError, match=r"'episode_000001' cannot be used: .* cannot be (opened|read)"):
+        source.images(drive, np.arange(5), 32, 48)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_whatever_is_damaged_is_told_in_one_sentence(tmp_path, old, seed):
+    """Some bytes of one file are others, or it ends early: no drive of it fails but with a DriveError."""
+    random = np.random.default_rng(seed)
+    files = sorted(path for path in old.rglob("*") if path.is_file())
+    path = files[seed % len(files)]
+    content = bytearray(path.read_bytes())
+    for place in random.integers(0, len(content), 5):
+        content[place] = random.integers(256)
+    path.write_bytes(content[: random.integers(len(content))] if seed % 3 == 0 else content)
+    try:
+        source = make_source(tmp_path)
+        drives = load_drives(source)
+    except FlowlabError as error:
+        assert "\n" not in str(error)
+        return
+    for drive in drives:
+        source.digest(drive.drive_id)
+        if isinstance(drive, Drive):
+            with suppress(DriveError):
+                source.images(drive, np.arange(len(drive)), 16, 24)
 
 
 def test_a_digest_of_a_broken_episode_is_of_its_fault(tmp_path, old):

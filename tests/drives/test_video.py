@@ -1,7 +1,10 @@
+import sys
+
 import av
 import numpy as np
 import pytest
 
+from flowlab.core.errors import MissingError
 from flowlab.drives import video
 from flowlab.drives.video import UndecodableFrameError, UnreadableVideoError, VideoReader, read_index
 from tests.drives.lerobot_folders import CODEC, frame_of, write_video
@@ -148,6 +151,12 @@ def test_a_video_that_was_cut_off_is_read_up_to_there(tmp_path):
     assert 4 <= len(index.shown) < 40
     reader = VideoReader(path, index)
     assert [place for place, _ in reader.read([0, 1, 2, 3])] == [0, 1, 2, 3]
+
+
+def test_without_pyav_the_command_that_installs_it_is_told(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingError, match=r"^videos are read by PyAV.*Install it: pip install 'flowlab\[lerobot\]'$"):
+        read_index(tmp_path / "video.mp4", tmp_path / "memo.json")
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all", b"\0" * 4096])

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from flowlab.core.errors import CacheMismatchError, MissingError, StudyError
+from flowlab.core.errors import CacheMismatchError, LeftOutDriveError, MissingError, StudyError
 from flowlab.core.locks import hold
+from flowlab.lab import caches
 from flowlab.lab.caches import (
     cache_users,
     control_wanted,
@@ -108,6 +109,21 @@ def test_nothing_is_built_or_said_a_second_time(copy: Study) -> None:
     assert [one.is_new for one in done] == [False] * 6
     assert said.lines == []
     assert sorted(copy.caches.rglob("*")) == before
+
+
+def test_a_drive_that_fails_twice_for_one_reason_ends_the_build(tmp_path: Path, monkeypatch) -> None:
+    """Else a source that forgets what it found while images were read would be asked for ever."""
+    study = write_small(tmp_path)
+    tried = []
+
+    def fail(*_: object) -> Path:
+        tried.append(1)
+        raise LeftOutDriveError("a frame cannot be decoded", "drive 'a' cannot be used: frame 8 cannot be decoded.")
+
+    monkeypatch.setattr(caches, "_build", fail)
+    with pytest.raises(LeftOutDriveError, match="frame 8"):
+        prepare_cache(study, frames_wanted(study), CPU)
+    assert len(tried) == 2
 
 
 def test_no_cache_means_that_all_levers_lack_theirs(tmp_path: Path) -> None:
