@@ -95,7 +95,7 @@ class UdacitySource:
             action=np.array([[getattr(row, name) for name in CHANNELS] for row in log.rows], np.float32).reshape(-1, 3),
             driver=driver,
             track=driver.rpartition("_")[0] or driver,
-            image_size=_size_of(self._folder(drive_id) / IMAGES / log.rows[0].image),
+            image_size=_image_size(self._folder(drive_id) / IMAGES / log.rows[0].image),
             skipped=log.skipped,
             notes=log.notes,
         )
@@ -209,12 +209,12 @@ def _image_paths(folder: Path, names: list[str]) -> list[str]:
     return [f"{folder}/{IMAGES}/{name}" for name in names]
 
 
-def _size_of(path: Path) -> tuple[int, int] | None:
-    """Height and width of that image, from its header; None if it is gone since it was checked."""
+def _image_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of one image, by its header; None for one that is gone since it was checked."""
     try:
         with Image.open(path) as picture:
             return picture.height, picture.width
-    except Exception:  # whoever reads it says what is wrong
+    except Exception:  # `images` says what is wrong with it
         return None
 
 

@@ -21,7 +21,7 @@ from flowlab.study.draft import CAR_GUARDS, Draft, Guard
 from flowlab.study.selection import LARGEST
 from flowlab.study.settings import WindowSettings
 from flowlab.study.slices import SliceSettings
-from flowlab.study.template_tables import Seen, no_slices, selection_table, slices_table
+from flowlab.study.template_tables import Seen, no_slices, selection_table, slice_name, slices_table
 
 MOST_GUARDED = 3
 """Channels beside the primary one that a lever must not spoil."""
@@ -88,11 +88,11 @@ def _of_another(draft: Draft, found: Found, seen: Seen, sides: Sides) -> Draft:
     sds = {name: deviation(found.action[:, place]) for place, name in enumerate(channels)}
     of_lead = seen.channels[channels.index(lead)]
     spread = of_lead.high - of_lead.low
-    ends = {f"{end}_{lead}": one for end, one in ends_of(sides, lead).items()}
+    ends = {slice_name(f"{end}_{lead}"): one for end, one in ends_of(sides, lead).items()}
     guards = [Guard(lead, name, margin_of(sds[lead])) for name in ends]
     others = [name for name in by_movement(found.action, seen.channels) if name != lead and margin_of(sds[name]) > 0]
     guards += [Guard(name, OVERALL, margin_of(sds[name])) for name in others[:MOST_GUARDED]]
-    why = f"Slices: the frames that a metric is taken over, beside {OVERALL}. They hold a slot that is beyond a bound."
+    why = f"Slices: the frames that a metric is taken over, beside {OVERALL}: some slot of theirs, or all, is beyond a bound."
     told = {name: (one.settings, _counts(one)) for name, one in ends.items()}
     votes = (rounded(0.01 * spread), rounded(0.05 * spread), rounded(0.025 * spread))
     return replace(

@@ -45,19 +45,21 @@ def usual_slices(sides: Sides) -> dict[str, Slice]:
 
 def wider_spikes(sides: Sides) -> Slice | None:
     """Frames with some |steering| above a round number that leaves enough of them; None where there is none."""
-    return _chosen(
-        sides, DEFAULT_CHANNEL, "size_above", np.abs(_chunks(sides, DEFAULT_CHANNEL)).max(axis=1), has_enough
-    )
+    sizes = np.abs(_chunks(sides, DEFAULT_CHANNEL)).max(axis=1)
+    return _beyond(sides, DEFAULT_CHANNEL, "size_above", "any", sizes, has_enough)
 
 
 def ends_of(sides: Sides, channel: str) -> dict[str, Slice]:
     """The frames in which that channel is high, and those in which it is low: by what they are called, "high", "low".
 
-    Each begins at a round number and holds 5% to 25% of the frames; one for which there is no such number is left out.
+    Each begins at a round number and holds 5% to 25% of the frames: those with some slot beyond it, or where these are
+    too many or too few, as in chunks as long as a movement, those with all slots beyond it. One for which there is no
+    such number is left out.
     """
     chunks = _chunks(sides, channel)
-    high = _chosen(sides, channel, "above", chunks.max(axis=1), is_guardable)
-    low = _chosen(sides, channel, "below", chunks.min(axis=1), is_guardable)
+    lowest, highest = chunks.min(axis=1), chunks.max(axis=1)
+    high = _beyond(sides, channel, "above", "any", highest) or _beyond(sides, channel, "above", "all", lowest)
+    low = _beyond(sides, channel, "below", "any", lowest) or _beyond(sides, channel, "below", "all", highest)
     return {name: one for name, one in (("high", high), ("low", low)) if one is not None}
 
 
@@ -79,19 +81,24 @@ def count(sides: Sides, settings: SliceSettings) -> Slice:
     return Slice(settings, (val + train) / max(1, len(sides.val) + len(sides.train)), val)
 
 
-def _chosen(
-    sides: Sides, channel: str, bound: str, peaks: NDArray, suits: Callable[[Slice, Sides], bool]
+def _beyond(
+    sides: Sides,
+    channel: str,
+    bound: str,
+    slots: str,
+    values: NDArray,
+    suits: Callable[[Slice, Sides], bool] = is_guardable,
 ) -> Slice | None:
     """The slice beyond a number as round as it can be that holds enough frames, and not too many.
 
-    `peaks` (N,) are the outermost values of the frames of both sides.
+    `values` (N,) say of the frames of both sides beyond which number they are no longer in it.
     """
-    spread = float(peaks.max() - peaks.min())
+    spread = float(values.max() - values.min())
     for aim in AIMS if spread > 0 else ():
-        wanted = float(np.quantile(peaks, aim if bound == "below" else 1 - aim))
+        wanted = float(np.quantile(values, aim if bound == "below" else 1 - aim))
         for step in _steps(spread):
             number = float(f"{round(wanted / step) * step:.6g}") + 0.0
-            found = count(sides, SliceSettings.model_validate({"channel": channel, bound: number, "slots": "any"}))
+            found = count(sides, SliceSettings.model_validate({"channel": channel, bound: number, "slots": slots}))
             if LEAST_SHARE <= found.share <= MOST_SHARE and suits(found, sides):
                 return found
     return None

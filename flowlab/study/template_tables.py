@@ -1,17 +1,19 @@
 """The tables [drives], [split], [slices] and [selection] of a first study, with what was seen as comments."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from flowlab.study.settings import SplitSettings
 from flowlab.study.slices import BOUNDS, SliceSettings
-from flowlab.study.template import key_of, quoted
+from flowlab.study.template import quoted
 
 MOST_LISTED = 12
 """Names that a comment lists before it counts the rest."""
 LONGEST_NAME, LONGEST_REASON = 78, 200
 LINE = 116
+LONGEST_SLICE = 64
 
 
 class Channel(Protocol):
@@ -89,15 +91,13 @@ def slices_table(why: str, slices: Mapping[str, tuple[SliceSettings, str]]) -> s
         bounds = [(bound, getattr(one, bound)) for bound in BOUNDS]
         inside = ", ".join(f"{bound} = {value:g}" for bound, value in bounds if value is not None)
         comment = f"  # {told}" if told else ""
-        lines.append(
-            f'{key_of(name)} = {{ channel = {quoted(one.channel)}, {inside}, slots = "{one.slots}" }}{comment}'
-        )
+        lines.append(f'{name} = {{ channel = {quoted(one.channel)}, {inside}, slots = "{one.slots}" }}{comment}')
     return "\n".join(lines) + "\n\n"
 
 
 def no_slices(channel: str) -> str:
     """A comment in place of [slices], where no channel that is not steering has frames worth one."""
-    return NO_SLICES.format(key=key_of(f"high_{channel}"), channel=quoted(channel))
+    return NO_SLICES.format(name=slice_name(f"high_{channel}"), channel=quoted(channel))
 
 
 def selection_table(channel: str, gap: float, votes: tuple[float, float, float] | None) -> str:
@@ -108,6 +108,11 @@ def selection_table(channel: str, gap: float, votes: tuple[float, float, float] 
     if votes is not None:
         text += VOTES.format(first=f"{votes[0]:g}", second=f"{votes[1]:g}", spread=f"{votes[2]:g}")
     return text + "\n"
+
+
+def slice_name(text: str) -> str:
+    """`text` as the name of a slice."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:LONGEST_SLICE]
 
 
 def counted(number: int, what: str) -> str:
@@ -200,7 +205,7 @@ OVERFIT = """\
 NO_SLICES = """\
 # Slices: which frames a metric is taken over, beside overall. None is defined.
 #
-#   [slices.{key}]
+#   [slices.{name}]
 #   channel = {channel}
 #   above = 0.5  # of the raw action; or below, or size_above and size_below of its size
 #   slots = "any"  # some slot of the frame; or all

@@ -73,9 +73,9 @@ KEYBOARD = """\
 # keys below are not as published for that reason, and the lever "published" puts them back (docs/decisions/0034).
 """
 KEYS = """\
-# Driven by keys: each channel is mostly at one of a few values. So the median of the draws has the least absolute error,
-# not their mean, and weights on rare moves make a policy draw too often what is rare. Three keys below are not as
-# published for that reason, and the lever "published" puts them back (docs/decisions/0034).
+# Driven by keys: each channel is mostly at one of a few values. So the median of the draws has the least absolute
+# error, not their mean, and weights on rare moves make a policy draw too often what is rare. Three keys below are not
+# as published for that reason, and the lever "published" puts them back (docs/decisions/0034).
 """
 XAVIER = 'init = "xavier"  # or "torch", as published\n'
 NO_MERGE = """\

@@ -261,6 +261,17 @@ def test_an_arm_has_channels_slices_modes_and_a_rule_of_its_own(tmp_path):
     assert not heard.loud()
 
 
+def test_a_slice_is_named_after_whatever_channel_there_is(tmp_path):
+    names = ("arm.lift", "x" * 64, "grip")
+
+    def swing(episode: int, length: int) -> list[np.ndarray]:
+        return [np.array([math.sin(n / 9 + episode), 1.0, 0.0], np.float32) for n in range(length)]
+
+    study, _, _ = begin(tmp_path / "s", arm(tmp_path / "set", names=names, columns={"action": swing}), "lerobot")
+    assert study.rule.primary.channel == "arm.lift"
+    assert set(study.slices) <= {"high_arm_lift", "low_arm_lift"} and study.slices
+
+
 def test_of_many_channels_the_most_moving_take_part_and_the_others_can_be_put_in(tmp_path):
     names = tuple(f"joint_{number}.pos" for number in range(10))
     study, text, _ = begin(tmp_path / "s", arm(tmp_path / "set", width=10, names=names), "lerobot")
