@@ -92,7 +92,7 @@ def _of_another(draft: Draft, found: Found, seen: Seen, sides: Sides) -> Draft:
     guards = [Guard(lead, name, margin_of(sds[lead])) for name in ends]
     others = [name for name in by_movement(found.action, seen.channels) if name != lead and margin_of(sds[name]) > 0]
     guards += [Guard(name, OVERALL, margin_of(sds[name])) for name in others[:MOST_GUARDED]]
-    why = f"Slices: the frames that a metric is taken over, beside {OVERALL}: some slot of theirs, or all, is beyond a bound."
+    why = f"Slices beside {OVERALL}: the frames of which some slot (any), or each (all), is beyond a number."
     told = {name: (one.settings, _counts(one)) for name, one in ends.items()}
     votes = (rounded(0.01 * spread), rounded(0.05 * spread), rounded(0.025 * spread))
     return replace(

@@ -94,10 +94,10 @@ def _beyond(
     `values` (N,) say of the frames of both sides beyond which number they are no longer in it.
     """
     spread = float(values.max() - values.min())
-    for aim in AIMS if spread > 0 else ():
-        wanted = float(np.quantile(values, aim if bound == "below" else 1 - aim))
-        for step in _steps(spread):
-            number = float(f"{round(wanted / step) * step:.6g}") + 0.0
+    wanted = np.quantile(values, [aim if bound == "below" else 1 - aim for aim in AIMS])
+    for step in _steps(spread) if spread > 0 else ():
+        for near in wanted.tolist():
+            number = float(f"{round(near / step) * step:.6g}") + 0.0
             found = count(sides, SliceSettings.model_validate({"channel": channel, bound: number, "slots": slots}))
             if LEAST_SHARE <= found.share <= MOST_SHARE and suits(found, sides):
                 return found

@@ -29,7 +29,7 @@ from flowlab.study.draft import SIMULATED
 from flowlab.study.settings import WindowSettings
 from flowlab.study.split import SplitSettings
 from flowlab.study.template import draft_study, require_free, write_study
-from flowlab.study.template_tables import MOST_LISTED, counted, drives_table, listed, split_table
+from flowlab.study.template_tables import MOST_LISTED, counted, drives_table, listed, said_of, split_table
 
 COLUMNS = {"lerobot": lerobot_columns, "udacity": udacity_columns}
 SOURCES = (*SIMULATED, *COLUMNS)
@@ -114,8 +114,8 @@ def _text(folder: Path, root: str, columns: Columns, found: Found, name: str | N
 
 
 def _say_unusable(found: Found, progress: Progress) -> None:
-    reasons = [f"drive {name!r} is left out (split.without): {why}" for name, why in found.barred.items()]
-    reasons += found.left_out.values()
+    reasons = [f"left out by split.without: {said_of(name, why)}" for name, why in found.barred.items()]
+    reasons += [said_of(name, why) for name, why in found.left_out.items()]
     for reason in reasons[:MOST_LISTED]:
         progress.say(reason)
     if len(reasons) > MOST_LISTED:

@@ -104,5 +104,5 @@ def _twins(source: Source, drives: Sequence[Drive]) -> dict[str, str]:
     for drive in drives:
         same = first.setdefault(source.digest(drive.drive_id), drive.drive_id)
         if same != drive.drive_id:
-            twins[drive.drive_id] = f"holds the same recording as {same!r}"
+            twins[drive.drive_id] = f"it holds the same recording as {same!r}"
     return twins

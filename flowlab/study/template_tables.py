@@ -11,7 +11,7 @@ from flowlab.study.template import quoted
 
 MOST_LISTED = 12
 """Names that a comment lists before it counts the rest."""
-LONGEST_NAME, LONGEST_REASON = 78, 200
+LONGEST_NAME, LONGEST_REASON = 78, 150
 LINE = 116
 LONGEST_SLICE = 64
 
@@ -110,6 +110,11 @@ def selection_table(channel: str, gap: float, votes: tuple[float, float, float] 
     return text + "\n"
 
 
+def said_of(drive_id: str, why: str) -> str:
+    """Why a drive cannot be used, with its name."""
+    return why if repr(drive_id) in why else f"drive {drive_id!r}: {why}"
+
+
 def slice_name(text: str) -> str:
     """`text` as the name of a slice."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", text)[:LONGEST_SLICE]
@@ -147,7 +152,7 @@ def _seen(seen: Seen) -> str:
     lines += ["", *told, *_drive_rows(seen)]
     if seen.unusable:
         lines += ["", f"{counted(len(seen.unusable), 'drive')} cannot be used:"]
-        reasons = [why if repr(name) in why else f"drive {name!r} {why}" for name, why in seen.unusable.items()]
+        reasons = [said_of(name, why) for name, why in seen.unusable.items()]
         lines += [f"  {one_line(why, LONGEST_REASON)}" for why in reasons[:MOST_LISTED]]
         if len(seen.unusable) > MOST_LISTED:
             lines.append(f"  and {len(seen.unusable) - MOST_LISTED:,} more")

@@ -156,7 +156,7 @@ def test_a_refused_drive_and_a_copy_are_left_out_by_name(tmp_path):
     study, text, heard = begin(tmp_path / "s", root)
     assert study.file.split.without == ("degrees", "z")
     assert "holds the same recording as 'a'" in text
-    assert any("'degrees' is left out (split.without)" in line for line in heard.lines)
+    assert any("left out by split.without: drive 'degrees' is refused" in line for line in heard.lines)
     assert sum(sides_of(study)) == 310
 
 
