@@ -8,11 +8,10 @@ import typer
 import flowlab
 from flowlab.cli import prepare, runs
 from flowlab.cli.options import Device, DeviceOption, Executor, StudyOption
-from flowlab.cli.screen import say
+from flowlab.cli.screen import Bars, say
 from flowlab.core.errors import MissingError
 from flowlab.core.files import write_atomic
 from flowlab.study.study import FILE_NAME, find_study
-from flowlab.study.template import write_study
 
 DEMO_FOLDER = "flowlab-demo"
 DEMO_LEVER = "delta-off"
@@ -21,11 +20,18 @@ DEMO_SEEDS = "1001,1002"
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The new study's folder.")],
-    source: Annotated[str, typer.Option(help="Where drives come from: carracing, udacity or synthetic.")] = "carracing",
+    source: Annotated[
+        str, typer.Option(help="Where drives come from: carracing, udacity, lerobot or synthetic.")
+    ] = "carracing",
     root: Annotated[str | None, typer.Option(help="The folder of recordings, for sources that read one.")] = None,
 ) -> None:
-    """Write experiments.toml for a new study."""
-    path = write_study(folder, source, root, None)
+    """Write experiments.toml for a new study.
+
+    Recordings are looked at first, so that split, windows, sizes, slices and levers fit them.
+    """
+    from flowlab.lab.inits import start_study
+
+    path = start_study(folder, source, root, progress=Bars())
     say(f"wrote {path}. Read it, then: cd {folder} && flowlab cache build")
 
 

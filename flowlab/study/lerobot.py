@@ -83,8 +83,11 @@ class LeRobotDrives(Frozen):
             return value
         preset = value.get("preset")
         value = (PRESETS.get(preset, {}) if isinstance(preset, str) else {}) | value
-        if isinstance(value.get("channels"), dict):
-            value = value | {"channels": list(value["channels"].items())}
+        pairs = value.get("channels")
+        if isinstance(pairs, dict):
+            value = value | {"channels": list(pairs.items())}
+        elif isinstance(pairs, list):  # as JSON has them
+            value = value | {"channels": [tuple(pair) if isinstance(pair, list) else pair for pair in pairs]}
         return value
 
     @model_validator(mode="after")

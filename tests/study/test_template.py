@@ -1,4 +1,3 @@
-import os
 import tomllib
 from pathlib import Path
 
@@ -6,43 +5,64 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowlab.core.errors import DriveError, MissingError, StudyError, UnknownNameError
-from flowlab.core.plugins import TABLE, study_path
-from flowlab.study.recipe import DecoderSettings, ObjectiveSettings
-from flowlab.study.settings import DRIVES_BY_SOURCE
+from flowlab.core.errors import StudyError
+from flowlab.study.draft import SIMULATED, Draft, Guard
 from flowlab.study.slices import SliceSettings
-from flowlab.study.study import load_study
-from flowlab.study.template import SIZES, choose_val, find_udacity_drives, kebab, quoted, write_study
+from flowlab.study.split import SplitSettings
+from flowlab.study.study import Study, build_study
+from flowlab.study.template import draft_study, kebab, key_of, quoted, study_text, write_study
+from flowlab.study.template_tables import Seen, no_slices, selection_table, slices_table, split_table
 
-SEVEN = ["jungle_a/drive_00", "lake_a/drive_00", "lake_b/drive_00", "lake_b/drive_01"]
-SEVEN += [f"lake_c/drive_0{number}" for number in range(3)]
+ARM = """\
+[drives]
+source = "synthetic"
+channels = ["lift", "grip"]
+
+"""
+SPLIT = "[split]\nnum_val = 1\n\n"
+SLICE = {"high_lift": (SliceSettings(channel="lift", above=2.5, slots="any"), "12% of the frames")}
 
 
-def recordings(root, drives=SEVEN):
-    for drive in drives:
-        (root / drive / "IMG").mkdir(parents=True)
-        (root / drive / "driving_log.csv").touch()
-    return root
+def arm(**changes) -> Draft:
+    """The draft for an arm with two channels and nothing that a car has."""
+    draft = {
+        "drives": ARM,
+        "split": SPLIT,
+        "channels": ("lift", "grip"),
+        "lead": "lift",
+        "slice": "overall",
+        "guards": (Guard("lift", "high_lift", 0.03), Guard("grip", "overall", 0.2)),
+        "slices": slices_table("Slices of its own.", SLICE),
+        "selection": selection_table("lift", 0.3, (0.04, 0.2, 0.1)),
+    }
+    return Draft(**draft | changes)
 
 
-def test_the_slice_that_is_shown_as_a_comment_is_one(tmp_path):
-    path = write_study(tmp_path / "study", "synthetic", None, None)
-    comment = [line.removeprefix("#   ") for line in path.read_text().splitlines() if line.startswith("#   ")]
-    table = "\n".join(comment[comment.index("[slices.sharp_right]") : comment.index("[selection]")])
+def drafted(draft: Draft, folder: Path = Path("My Study_1")) -> Study:
+    return draft_study(folder, draft)[1]
+
+
+def uncommented(text: str, first: str, last: str) -> str:
+    """The lines of `text` from the comment `first` to the comment `last`, as TOML."""
+    lines = text.splitlines()
+    begin = lines.index(f"#   {first}")
+    end = next(number for number in range(begin, len(lines)) if lines[number].startswith(f"#   {last}"))
+    return "\n".join(line.removeprefix("#").removeprefix("   ") for line in lines[begin : end + 1])
+
+
+@pytest.mark.parametrize("source", SIMULATED)
+def test_the_slice_that_is_shown_as_a_comment_is_one(source):
+    table = uncommented(study_text("s", SIMULATED[source]), "[slices.sharp_right]", "slots")
     sharp = SliceSettings.model_validate(tomllib.loads(table)["slices"]["sharp_right"])
     assert sharp.to_json() == {"channel": "steering", "above": 0.5, "slots": "any"}
 
 
-@pytest.mark.parametrize("source", SIZES)
-def test_what_is_written_is_a_study(tmp_path, source):
-    root = str(recordings(tmp_path / "recordings")) if source == "udacity" else None
-    path = write_study(tmp_path / "My Study_1", source, root, None)
-    study = load_study(path.parent)
-    assert path == tmp_path / "My Study_1" / "experiments.toml"
+@pytest.mark.parametrize("source", SIMULATED)
+def test_what_is_written_is_a_study(source):
+    study = drafted(SIMULATED[source])
     assert study.name == "my-study-1"
     assert study.file.drives.source == source
-    of_loss = "published" if source == "udacity" else "lds-off"
-    assert study.levers == ("delta-off", of_loss, "lr-half", "depth-2")
+    assert study.levers == ("delta-off", "lds-off", "lr-half", "depth-2")
     assert study.recipe("lr-half").train.lr == study.control.train.lr / 2
     assert study.recipe("depth-2").decoder.layers == 2
     assert study.rule.panel_seeds == (1001, 1002, 1003, 1004)
@@ -55,124 +75,98 @@ def test_what_is_written_is_a_study(tmp_path, source):
     ]
 
 
-def test_a_study_of_keyboard_recordings_reads_out_the_median_and_puts_the_published_recipe_back_by_a_lever(tmp_path):
-    study = load_study(write_study(tmp_path / "s", "udacity", str(recordings(tmp_path / "recordings")), None).parent)
-    published = study.recipe("published")
-    assert study.rule.primary.readout == "mediank"
-    assert {guard.readout for guard in study.rule.guardrails} == {"mediank"}
-    assert published.objective == ObjectiveSettings()
-    assert published.decoder.init == DecoderSettings().init != study.control.decoder.init
-
-
-def test_the_demo_study_has_these_levers_too_and_the_same_rule(tmp_path):
-    demo = load_study(Path(__file__).parents[2])
-    new = load_study(write_study(tmp_path, "carracing", None, None).parent)
+def test_the_demo_study_has_these_levers_too_and_the_same_rule():
+    demo = build_study(Path(), tomllib.loads((Path(__file__).parents[2] / "experiments.toml").read_text()))
+    new = drafted(SIMULATED["carracing"])
     for name, lever in new.file.levers.items():
         assert (list(demo.file.levers[name].set), demo.file.levers[name].tags) == (list(lever.set), lever.tags)
     assert new.rule.digest() == demo.rule.digest()
 
 
-def test_every_built_in_source_has_a_template():
-    assert set(SIZES) == set(TABLE["sources"]) == set(DRIVES_BY_SOURCE)
+def test_what_has_no_steering_is_judged_in_standard_deviations_and_merges_nothing():
+    study = drafted(arm())
+    assert {stage.bar_unit for stage in study.rule.stages} == {"panel-sd"}
+    assert study.rule.primary.shown() == "l1 lift overall meank"
+    assert [guard.margin for guard in study.rule.guardrails] == [0.03, 0.2]
+    assert study.control.action_space.merge is False
+    assert "standardise" in study.levers
+    assert (study.selection.channel, study.selection.gap, study.selection.vote_temperatures) == (
+        "lift",
+        0.3,
+        (0.04, 0.2),
+    )
+    assert study.slices["high_lift"].above == 2.5
 
 
-def test_udacity_names_its_validation_drives_and_lists_all(tmp_path):
-    path = write_study(tmp_path / "study", "udacity", str(recordings(tmp_path / "rec")), None)
-    assert load_study(path.parent).file.split.val == ("lake_b/drive_01", "lake_c/drive_02")
-    comments = [line for line in path.read_text().splitlines() if line.startswith("#   ")]
-    assert [line.strip('# "') for line in comments if "drive_0" in line] == SEVEN
+def test_a_range_too_small_for_temperatures_leaves_voting_as_it_is():
+    assert drafted(arm(selection=selection_table("lift", 0.001, None))).selection.vote_temperatures == (0.02, 0.1)
 
 
-def test_one_drive_trains_and_validates(tmp_path):
-    path = write_study(tmp_path / "study", "udacity", str(recordings(tmp_path / "rec", ["a/one"])), None)
-    assert load_study(path.parent).file.split.scale == "overfit"
+def test_the_slice_that_is_shown_where_there_is_none_is_one():
+    text = study_text("s", arm(slices=no_slices("lift"), guards=(Guard("grip", "overall", 0.2),)))
+    assert tomllib.loads(uncommented(text, "[slices.high_lift]", "slots"))["slices"]["high_lift"]["channel"] == "lift"
 
 
-def test_a_root_that_is_itself_a_drive_is_named_by_its_folder(tmp_path):
-    assert find_udacity_drives(recordings(tmp_path, ["lake"]) / "lake") == ["lake"]
+def test_keyboard_recordings_are_read_out_by_the_median_and_a_lever_puts_the_published_recipe_back():
+    study = drafted(Draft(drives='[drives]\nsource = "synthetic"\n\n', split=SPLIT, by_keys=True))
+    assert {number.readout for number in (study.rule.primary, *study.rule.guardrails)} == {"mediank"}
+    assert study.control.objective.delta_weight == 1.0
+    assert study.recipe("published").objective.delta_weight == 10.0
+    assert study.recipe("published").decoder.init == "torch" != study.control.decoder.init
 
 
-def test_the_template_and_the_source_find_the_same_drives(tmp_path):
-    from flowlab.drives.udacity import UdacitySource
-
-    root = recordings(tmp_path / "rec", [*SEVEN, "deep/er/still", ".", "rec", "rec/IMG"])
-    path = write_study(tmp_path / "study", "udacity", str(root), None)
-    source = UdacitySource(load_study(path.parent).file.drives, path.parent)
-    assert source.drive_ids() == find_udacity_drives(root)
-
-
-@pytest.mark.parametrize(("given", "written"), [("rec", "../../rec"), ("./studies/../rec", "../../rec")])
-def test_a_relative_root_is_rewritten_for_the_study(tmp_path, monkeypatch, given, written):
-    recordings(tmp_path / "rec")
-    (tmp_path / "studies").mkdir()
-    monkeypatch.chdir(tmp_path)
-    path = write_study(Path("studies/one"), "udacity", given, None)
-    (root,) = load_study(path.parent).file.drives.roots
-    assert root == written
-    assert study_path(path.parent.resolve(), root).resolve() == (tmp_path / "rec").resolve()
+def test_the_backbone_that_is_shown_as_a_comment_is_a_lever_that_applies():
+    text = study_text("s", arm(backbone=(126, 168)))
+    shown = uncommented(text, "[levers.dinov2]", '"encoder.image_width"')
+    study = build_study(Path(), tomllib.loads(f"{text}\n{shown}"))
+    encoder = study.setup("dinov2").inputs.encoder
+    assert (encoder.kind, encoder.image_height, encoder.image_width) == ("huggingface", 126, 168)
 
 
-def test_an_absolute_root_stays_absolute(tmp_path):
-    path = write_study(tmp_path / "study", "udacity", str(recordings(tmp_path / "rec")), None)
-    assert load_study(path.parent).file.drives.roots == (str(tmp_path / "rec"),)
+def test_windows_say_how_many_seconds_they_are():
+    text = study_text("s", arm(horizon=16, hz=30.0, in_seconds=True))
+    assert "history = 6  # frames up to now that the encoder sees: 0.2 s\n" in text
+    assert "horizon = 16  # slots of the chunk that the policy predicts: 0.53 s\n" in text
+    assert "history_s = 0.2 and horizon_s = 0.53 mean the same" in text
+
+
+@pytest.mark.parametrize("num", [3, 40])
+def test_names_of_a_split_are_all_there_whether_one_a_line_or_many(num):
+    names = tuple(f"episode_{number:06d}" for number in range(num))
+    text = split_table(SplitSettings(val=names, without=("other",)), 0.2)
+    assert tomllib.loads(text)["split"] == {"val": list(names), "without": ["other"]}
+    assert max(map(len, text.splitlines())) <= 120
+    assert "# 20% of the frames validate." in text
+
+
+def test_blocks_and_overfitting_are_said_in_capitals():
+    blocks = split_table(SplitSettings(blocks={"seconds": 17.0, "gap_s": 1.7}, val=("a#002",)), 0.2)
+    assert "# ONE RECORDING ALONE" in blocks
+    assert tomllib.loads(blocks)["split"] == {"blocks": {"seconds": 17, "gap_s": 1.7}, "val": ["a#002"]}
+    assert "# TRAIN = VALIDATION" in split_table(SplitSettings(scale="overfit"), None)
+
+
+def test_how_much_was_seen_is_one_line():
+    seen = Seen({"a": 1200, "b": 34}, 150.0, (8.4, 9.62), 9.0, 0.1, None, (), {}, {})
+    assert seen.in_words() == "2 drives, 1,234 frames, 2 min, 8.4 to 9.62 Hz"
 
 
 def test_a_study_is_never_overwritten(tmp_path):
-    path = write_study(tmp_path, "synthetic", None, None)
-    before = path.read_bytes()
+    path = write_study(tmp_path, "first = 1\n")
     with pytest.raises(StudyError, match=r"holds an experiments.toml already"):
-        write_study(tmp_path, "carracing", None, None)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("source", "root", "name", "error", "fragment"),
-    [
-        ("udacty", None, None, UnknownNameError, "did you mean 'udacity'?"),
-        ("udacity", None, None, StudyError, "Say where they lie: --root PATH"),
-        ("udacity", "nowhere", None, MissingError, "no folder nowhere"),
-        ("udacity", ".", None, MissingError, "holds no drives: no driving_log.csv"),
-        ("carracing", ".", None, StudyError, "Leave --root out"),
-        ("carracing", None, "My Study", StudyError, "study.name: got the text 'My Study'"),
-    ],
-)
-def test_what_does_not_fit_is_refused_and_writes_nothing(tmp_path, monkeypatch, source, root, name, error, fragment):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(error, match=fragment):
-        write_study(tmp_path / "study", source, root, name)
-    assert list(tmp_path.iterdir()) == []
+        write_study(tmp_path, "second = 2\n")
+    assert path.read_text() == "first = 1\n"
 
 
 def test_a_file_in_the_folders_place_is_one_sentence(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="cannot be written"):
-        write_study(tmp_path / "file", "synthetic", None, None)
+        write_study(tmp_path / "file", "")
 
 
-def test_a_drive_whose_name_is_not_text_is_refused(tmp_path):
-    folder = os.fsencode(tmp_path) + b"/lake_\xe9"
-    os.mkdir(folder)  # noqa: PTH102 -- a name that pathlib would have to escape
-    with open(folder + b"/driving_log.csv", "wb"):  # noqa: PTH123
-        pass
-    with pytest.raises(DriveError, match="is not UTF-8 text"):
-        write_study(tmp_path / "study", "udacity", str(tmp_path), None)
-
-
-TRACKS = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 5), min_size=1)
-
-
-@given(TRACKS)
-def test_both_sides_of_the_split_hold_drives_and_known_tracks_come_first(tracks):
-    drives = [f"{track}/{index}" for track, count in tracks.items() for index in range(count)]
-    val = choose_val(drives)
-    if len(drives) == 1:
-        assert val == []
-        return
-    assert 0 < len(val) < len(drives)
-    assert len(val) <= max(1, len(drives) / 4 + 0.5)
-    spare = sum(count - 1 for count in tracks.values())
-    unseen = {drive[0] for drive in val} - {drive[0] for drive in drives if drive not in val}
-    assert not unseen or spare < len(val)
+def test_a_name_that_is_none_is_refused():
+    with pytest.raises(StudyError, match="got the text 'My Study'"):
+        draft_study(Path("s"), SIMULATED["synthetic"], "My Study")
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=20))
@@ -183,3 +177,9 @@ def test_any_text_survives_toml(text):
 @pytest.mark.parametrize(("text", "name"), [("Lake District 2", "lake-district-2"), ("___", "study"), ("a.b", "a-b")])
 def test_a_folder_name_becomes_a_study_name(text, name):
     assert kebab(text) == name
+
+
+@pytest.mark.parametrize(("name", "key"), [("lift", "lift"), ("lift.pos", '"lift.pos"'), ("", '""')])
+def test_a_key_is_bare_where_it_can_be(name, key):
+    assert key_of(name) == key
+    assert tomllib.loads(f"{key_of(name)} = 1") == {name: 1}
