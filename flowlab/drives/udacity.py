@@ -95,6 +95,7 @@ class UdacitySource:
             action=np.array([[getattr(row, name) for name in CHANNELS] for row in log.rows], np.float32).reshape(-1, 3),
             driver=driver,
             track=driver.rpartition("_")[0] or driver,
+            image_size=_image_size(self._folder(drive_id) / IMAGES / log.rows[0].image),
             skipped=log.skipped,
             notes=log.notes,
         )
@@ -206,6 +207,15 @@ def _check_images(folder: Path, names: list[str], csv: Stamp, memo: Path) -> tup
 
 def _image_paths(folder: Path, names: list[str]) -> list[str]:
     return [f"{folder}/{IMAGES}/{name}" for name in names]
+
+
+def _image_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of one image, by its header; None for one that is gone since it was checked."""
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except Exception:  # `images` says what is wrong with it
+        return None
 
 
 def _read_image(path: Path, height: int, width: int) -> NDArray[np.uint8]:
