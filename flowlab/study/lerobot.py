@@ -3,18 +3,52 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from flowlab.core.errors import DriveError, told_by
-from flowlab.study.recipe import Frozen
+from flowlab.study.recipe import ChannelName, Frozen
 
 INFO = Path("meta", "info.json")
 VERSIONS = ("v2.1", "v3.0")
 MOST_FPS = 10_000
 NO_CAMERA = "none"
 """As drives.camera: no images are read, and the encoder is shown grey."""
+
+L2D_VEHICLE = "observation.state.vehicle"
+PRESETS: dict[str, dict[str, Any]] = {
+    "l2d": {
+        "camera": "observation.images.front_left",
+        "action": "action.continuous",
+        "channels": {
+            "gas": "gas_pedal_normalized",
+            "brake": "brake_pedal_normalized",
+            "steering": "steering_angle_normalized",
+        },
+        "speed": f"{L2D_VEHICLE}.speed",
+        "speed_unit": "km/h",
+        "waypoints": "observation.state.waypoints",
+        "position": {
+            "latitude": f"{L2D_VEHICLE}.hp_loc_latitude",
+            "longitude": f"{L2D_VEHICLE}.hp_loc_longitude",
+            "heading": f"{L2D_VEHICLE}.heading",
+        },
+        "task": "task.instructions",
+        "driver": "task.policy",
+    }
+}
+"""By the name of a data set, what its columns are; a key that stands in [drives] as well goes before."""
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class GpsPosition(Frozen):
+    """Where the car is, if waypoints are degrees on the globe: columns in degrees, the heading clockwise from north."""
+
+    latitude: Text
+    longitude: Text
+    heading: Text
 
 
 class LeRobotDrives(Frozen):
@@ -25,19 +59,41 @@ class LeRobotDrives(Frozen):
     """
 
     source: Literal["lerobot"]
-    root: str = Field(min_length=1)
-    camera: str | None = None  # a column of images; the only one there is without it; NO_CAMERA for none
-    action: str = "action"
-    channels: tuple[tuple[str, str], ...] | None = Field(None, strict=False)  # (channel, name in the action column)
+    root: Text
+    preset: Literal["l2d"] | None = None  # the names of a known data set; keys given beside it go before
+    camera: Text | None = None  # a column of images; the only one there is without it; NO_CAMERA for none
+    action: Text = "action"
+    channels: tuple[tuple[ChannelName, Text], ...] | None = Field(None, strict=False, min_length=1)  # (channel, name)
+    speed: Text | None = None  # one number; without it the speed is 0
+    speed_unit: Literal["m/s", "km/h"] = "m/s"
+    waypoints: Text | None = None  # 10 points (x forward, y left) in metres, or degrees if there is a position
+    position: GpsPosition | None = None
+    task: Text | None = None  # a column of texts; without it what meta says of the episode
+    driver: Text | None = None  # a column of texts; without it the column "driver" of meta/episodes, if there is one
+    time: Text | None = None  # a column of whole microseconds; without it frame_index / fps
     max_fault_share: float = Field(0.02, ge=0, le=1)
 
     @model_validator(mode="before")
     @classmethod
-    def _channels_in_order(cls, value: Any) -> Any:
-        """`channels = { steering = "angle" }` as pairs: their order says what a recipe's channels are."""
-        if isinstance(value, dict) and isinstance(value.get("channels"), dict):
-            return value | {"channels": list(value["channels"].items())}
+    def _filled_in(cls, value: Any) -> Any:
+        """What the preset says, and `channels = { steering = "angle" }` as pairs: their order is that of a recipe."""
+        if not isinstance(value, dict):
+            return value
+        preset = value.get("preset")
+        value = (PRESETS.get(preset, {}) if isinstance(preset, str) else {}) | value
+        if isinstance(value.get("channels"), dict):
+            value = value | {"channels": list(value["channels"].items())}
         return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = [name for name, _ in self.channels or ()]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"channels names {name} twice")
+        if self.position is not None and self.waypoints is None:
+            raise ValueError("position says where waypoints in degrees start from; give waypoints too, or neither")
+        return self
 
 
 @dataclass(frozen=True)

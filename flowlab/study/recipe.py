@@ -1,8 +1,9 @@
 """Every setting of a run. A lever is a change to exactly these keys; the recipe's hash is what the ledger compares."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from flowlab.core.digest import digest_json
 from flowlab.core.vocabulary import MERGED, MERGED_FROM
@@ -16,6 +17,15 @@ LARGEST_SEED = 10**18 - 1
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Alpha = Annotated[float, Field(ge=0, le=10)]
+
+
+def _as_channel(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise ValueError(f"a channel is named by letters, digits, _, . and -, up to 64 of them. Rename {name!r}")
+    return name
+
+
+ChannelName = Annotated[str, AfterValidator(_as_channel)]
 
 
 class Frozen(BaseModel):

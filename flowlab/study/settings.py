@@ -1,32 +1,22 @@
 """The tables of experiments.toml other than the recipe and the slices: drives, split, windows, encoder, cache, ..."""
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from flowlab.core.plugins import locate
 from flowlab.core.types import join_slice
 from flowlab.core.vocabulary import CHANNELS, DEFAULT_CHANNEL
 from flowlab.study.lerobot import LeRobotDrives
 from flowlab.study.ranker import RankerSettings
-from flowlab.study.recipe import LARGEST_SEED, Frozen, Recipe
+from flowlab.study.recipe import LARGEST_SEED, ChannelName, Frozen, Recipe
 from flowlab.study.selection import SelectionSettings
 from flowlab.study.slices import SliceName, SliceSettings
 
 KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Text = Annotated[str, Field(min_length=1)]
-
-
-def _as_channel(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-        raise ValueError(f"a channel is named by letters, digits, _, . and -, up to 64 of them. Rename {name!r}")
-    return name
-
-
-ChannelName = Annotated[str, AfterValidator(_as_channel)]
 
 
 def _require_each_once(name: str, values: Sequence[object]) -> None:

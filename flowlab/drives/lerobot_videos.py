@@ -1,0 +1,121 @@
+"""The frames of an episode, from a video that may hold those of many."""
+
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from flowlab.core.digest import digest_json
+from flowlab.drives.lerobot_files import Episode, EpisodeFault, VideoPart, require_file, undecodable
+from flowlab.drives.lerobot_rows import OFF_FRAMES
+from flowlab.drives.parallel import for_each
+from flowlab.drives.picture import to_rgb_array
+from flowlab.drives.video import (
+    UndecodableFrameError,
+    UnreadableVideoError,
+    VideoIndex,
+    VideoReader,
+    read_index,
+    remember,
+)
+
+if TYPE_CHECKING:
+    import av
+
+
+class VideoFrames:
+    """Frames of videos: frame k of an episode is the k-th one after that at the second where the episode begins."""
+
+    def __init__(self, fps: float, memos: Path) -> None:
+        self._fps = fps
+        self._memos = memos
+        self._index: tuple[Path, VideoIndex] | None = None
+        self._reader: VideoReader | None = None
+        self._one_at_a_time = Lock()
+
+    def require(self, episode: Episode, rows: NDArray[np.int64]) -> None:
+        """Raises EpisodeFault if the video lacks frames of the episode, or has them at other times."""
+        self._find(episode, len(rows))
+
+    def digest(self, episode: Episode, rows: NDArray[np.int64]) -> str:
+        """16 hex digits over the packets that the frames are decoded from."""
+        _, index, first = self._find(episode, len(rows))
+        return index.digest(first, len(rows))
+
+    def read(
+        self, episode: Episode, rows: NDArray[np.int64], frames: NDArray[np.int64], height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """RGB (len(frames), height, width, 3). Raises EpisodeFault for one that cannot be decoded."""
+        images = np.empty((len(frames), height, width, 3), np.uint8)
+        with self._one_at_a_time:
+            part, index, first = self._find(episode, len(rows))
+            wanted, slots = np.unique(frames + first, return_inverse=True)
+
+            def paint(place: int, frame: "av.VideoFrame") -> None:
+                picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
+                images[slots == np.searchsorted(wanted, place)] = to_rgb_array(picture, height, width)
+
+            try:
+                for_each(self._open(part.path, index).read(wanted.tolist()), paint)
+            except UndecodableFrameError as error:
+                index.undecodable[error.place] = error.why
+                remember(part.path, self._memo(part.path), index)
+                raise undecodable(error.place - first, part.path, error.why) from None
+        return images
+
+    def _find(self, episode: Episode, num: int) -> tuple[VideoPart, VideoIndex, int]:
+        """The episode's video, what is in it, and the place of the first frame there. Raises EpisodeFault."""
+        part = episode.video
+        if part is None:
+            raise EpisodeFault("meta names no video", "meta does not say in which video it is. Fetch meta once more.")
+        index = self._index_of(part.path)
+        first = int(np.abs(index.seconds - part.from_s).argmin()) if len(index.shown) else 0
+        there = len(index.shown) - first
+        if part.to_s is not None:
+            there = min(there, round((part.to_s - part.from_s) * self._fps))
+        if there < num:
+            raise EpisodeFault(
+                "video is shorter than its rows",
+                f"its video {part.path} has {max(there, 0)} frames from {part.from_s:g} s on that are its own, and it "
+                f"has {num} rows. Fetch the file once more, or record the episode again.",
+            )
+        expected = part.from_s + np.arange(num) / self._fps
+        off = np.abs(index.seconds[first : first + num] - expected) * self._fps
+        wrong = np.flatnonzero(off > OFF_FRAMES)
+        if len(wrong):
+            frame = int(wrong[0])
+            raise EpisodeFault(
+                "time stamps of the video do not fit the fps",
+                f"frame {frame} is at {index.seconds[first + frame]:.3f} s of its video {part.path}, expected "
+                f"{expected[frame]:.3f} s at {self._fps:g} fps ({len(wrong)} of {num} frames are off). Record it "
+                f"again, or correct fps in meta/info.json.",
+            )
+        for place, why in index.undecodable.items():
+            if first <= place < first + num:
+                raise undecodable(place - first, part.path, why)
+        return part, index, first
+
+    def _index_of(self, path: Path) -> VideoIndex:
+        if self._index is None or self._index[0] != path:
+            require_file(path, "video")
+            try:
+                self._index = path, read_index(path, self._memo(path))
+            except UnreadableVideoError as error:
+                raise EpisodeFault(
+                    "video cannot be opened", f"its video {path} cannot be opened ({error}). Fetch the file once more."
+                ) from None
+        return self._index[1]
+
+    def _open(self, path: Path, index: VideoIndex) -> VideoReader:
+        """The reader of that video; the one that read last, if it is of this one, goes on where it is."""
+        if self._reader is None or self._reader.path != path:
+            if self._reader is not None:
+                self._reader.close()
+            self._reader = VideoReader(path, index)
+        return self._reader
+
+    def _memo(self, path: Path) -> Path:
+        return self._memos / f"{digest_json(str(path.resolve()))}.json"
