@@ -113,15 +113,16 @@ class LeRobotSource:
 
     def _open_rows(self, path: Path) -> RowFile:
         """The file of rows; the last one is kept, since episodes that follow each other often share theirs."""
-        if self._last_rows is None or self._last_rows[0] != path:
+        kept = self._last_rows
+        if kept is None or kept[0] != path:
             try:
-                self._last_rows = path, open_rows(path, [column.name for column in self._columns.values()])
+                kept = path, open_rows(path, [column.name for column in self._columns.values()])
             except EpisodeFault as fault:
-                self._last_rows = path, fault
-        found = self._last_rows[1]
-        if isinstance(found, EpisodeFault):
-            raise found
-        return found
+                kept = path, fault
+            self._last_rows = kept
+        if isinstance(kept[1], EpisodeFault):
+            raise kept[1]
+        return kept[1]
 
     def _load(self, drive_id: str, number: int) -> tuple[Drive, Episode, NDArray[np.int64]]:
         """The drive, its episode, and the numbers of its rows in their file. Raises EpisodeFault."""

@@ -82,23 +82,25 @@ class PictureFrames:
             ends = np.cumsum(sizes)
             for frame in frames:
                 group = int(np.searchsorted(ends, rows[frame], "right"))
-                if self._group is None or self._group[:2] != (path, group):
+                kept = self._group
+                if kept is None or kept[:2] != (path, group):
                     column = file.read_row_group(group, [self._camera]).column(self._camera)
-                    self._group = path, group, _bytes_of(column.combine_chunks())
-                yield frame, self._group[2][int(rows[frame]) - int(ends[group]) + sizes[group]].as_py()
+                    kept = self._group = path, group, _bytes_of(column.combine_chunks())
+                yield frame, kept[2][int(rows[frame]) - int(ends[group]) + sizes[group]].as_py()
 
     def _check(self, path: Path) -> tuple[NDArray[np.uint64], dict[str, str]]:
         """By row of the file a digest of its picture, 0 for none; which rows were tried in vain, and why."""
-        if self._cells is None or self._cells[0] != path:
+        known = self._cells
+        if known is None or known[0] != path:
             (stamp,) = settled_stamps([path])
             kept = read_memo(self._memo(path))
             if kept is not None and kept["stamp"] == stamp:
-                self._cells = path, unpack_array(kept["cells"], np.uint64), kept["failed"]
+                known = path, unpack_array(kept["cells"], np.uint64), kept["failed"]
             else:
-                cells = _digest_cells(path, self._camera)
-                self._remember(path, stamp, cells, {})
-                self._cells = path, cells, {}
-        return self._cells[1:]
+                known = path, _digest_cells(path, self._camera), {}
+                self._remember(path, stamp, known[1], {})
+            self._cells = known
+        return known[1:]
 
     def _remember(self, path: Path, stamp: Stamp, cells: NDArray[np.uint64], failed: dict[str, str]) -> None:
         content = {"stamp": stamp, "cells": pack_array(cells), "failed": failed}

@@ -51,9 +51,10 @@ def open_rows(path: Path, columns: Iterable[str]) -> RowFile:
                 "file of rows lacks a column",
                 f"its file of rows {path} has no column {name!r}. Fetch it once more, or name another in [drives].",
             )
-    episode, frame = (numbers(table.column(name), name)[:, 0] for name in ("episode_index", "frame_index"))
+    episode, frame = _one_each(table, "episode_index"), _one_each(table, "frame_index")
+    episode = np.where(np.isfinite(episode), episode, -1).astype(np.int64)
     order = np.lexsort((frame, episode))
-    starts = np.flatnonzero(np.diff(episode[order], prepend=-1))
+    starts = np.flatnonzero(np.diff(episode[order], prepend=-2))
     parts = np.split(order, starts[1:]) if len(order) else []
     return RowFile(path, table, {int(episode[part[0]]): part for part in parts})
 
@@ -66,7 +67,7 @@ def take_rows(file: RowFile, episode: Episode, fps: float) -> pa.Table:
     first, num = int(rows[0]), len(rows)
     in_a_row = np.array_equal(rows, np.arange(first, first + num))
     table = file.table.slice(first, num) if in_a_row else file.table.take(pa.array(rows))
-    frame = numbers(table.column("frame_index"), "frame_index")[:, 0]
+    frame = _one_each(table, "frame_index")
     wrong = np.flatnonzero(frame != np.arange(num))
     if len(wrong):
         raise EpisodeFault(
@@ -79,7 +80,7 @@ def take_rows(file: RowFile, episode: Episode, fps: float) -> pa.Table:
             f"it has {num} rows, and meta says {episode.length}. Fetch the data set once more.",
         )
     if "timestamp" in table.column_names:
-        _require_regular(numbers(table.column("timestamp"), "timestamp")[:, 0], fps)
+        _require_regular(_one_each(table, "timestamp"), fps)
     return table
 
 
@@ -94,6 +95,11 @@ def _require_regular(timestamp: NDArray, fps: float) -> None:
             f"row {wrong[0]} has timestamp {timestamp[wrong[0]]:g} s, expected {expected[wrong[0]]:g} s at {fps:g} fps "
             f"({len(wrong)} of {len(timestamp)} rows are off). Record it again, or correct fps in meta/info.json.",
         )
+
+
+def _one_each(table: pa.Table, name: str) -> NDArray:
+    """(N,) numbers of a column that has one a row."""
+    return read_numbers(table, Column(name), 1)[:, 0]
 
 
 def read_numbers(table: pa.Table, column: Column, width: int) -> NDArray:

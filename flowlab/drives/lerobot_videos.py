@@ -99,15 +99,16 @@ class VideoFrames:
         return part, index, first
 
     def _index_of(self, path: Path) -> VideoIndex:
-        if self._index is None or self._index[0] != path:
+        kept = self._index
+        if kept is None or kept[0] != path:
             require_file(path, "video")
             try:
-                self._index = path, read_index(path, self._memo(path))
+                kept = self._index = path, read_index(path, self._memo(path))
             except UnreadableVideoError as error:
                 raise EpisodeFault(
                     "video cannot be opened", f"its video {path} cannot be opened ({error}). Fetch the file once more."
                 ) from None
-        return self._index[1]
+        return kept[1]
 
     def _open(self, path: Path, index: VideoIndex) -> VideoReader:
         """The reader of that video; the one that read last, if it is of this one, goes on where it is."""

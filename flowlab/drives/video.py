@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 SEEK_FROM = 50
 """Frames that are decoded and passed over rather than sought across: a seek costs about as much."""
+PICTURE_I, PICTURE_UNTOLD = 1, 0
+"""What a frame's `pict_type` is for one that leans on no other, and for codecs that have no other kind."""
 FURTHER_BACK = 8
 """Keyframes before the nearest one from which a frame is tried once more."""
 
@@ -186,9 +188,10 @@ def unpack_array(text: str, dtype: Any) -> NDArray:
 class VideoReader:
     """The frames of one video. Frames that follow each other are decoded once and in order; a jump is a seek.
 
-    A seek is believed only if its first packet is that of the keyframe asked for, or one before it, and the first
-    frame that comes out is at or before the wanted one. Else it goes further back: on streams with open groups of
-    pictures (x264's open-gop, x265 as it comes) libavformat lands on the keyframe after it, up to 0.3 s too late.
+    A seek is believed only if the first packet after it is of a keyframe at or before the wanted frame, and that
+    keyframe comes out of the decoder as a picture of its own. Else it goes further back. On streams with open groups
+    of pictures (x264's open-gop, x265 as it comes) libavformat lands up to 0.3 s after the time asked for, and a
+    stream with intra refresh calls pictures keyframes that lean on others.
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
@@ -278,26 +281,28 @@ class VideoReader:
         return None
 
     def _seek(self, place: int, key: int) -> None:
-        """Go on at the keyframe number `key`, or at one before it that leads to `place`."""
+        """Go on at the keyframe number `key`, or as far before it as `place` can be trusted from."""
         step = 1
         while key >= 0:
-            if self._land(int(self.index.keyframes[key])):
-                first = self._peek()
-                if first is not None and first <= place:
-                    return
+            if self._land(int(self.index.keyframes[key]), place):
+                return
             key -= step
             step *= 2
         self.close()
         self._open(self._threads)
 
-    def _land(self, keyframe: int) -> bool:
-        """Whether a seek to the keyframe at that place came out there, or before it."""
+    def _land(self, keyframe: int, place: int) -> bool:
+        """Whether a seek to the keyframe at that place came out where `place` can be decoded from."""
         try:
             self._container.seek(int(self.index.shown[keyframe]), stream=self._stream)
             packets = self._container.demux(self._stream)
             first = next(packets)
         except (self._error, StopIteration):
             return False
-        self._follow(itertools.chain([first], packets))
         landed = self.index.place_of(first.pts)
-        return landed is not None and self.index.order[landed] <= self.index.order[keyframe]
+        if landed is None or landed > place:
+            return False
+        self._follow(itertools.chain([first], packets))
+        while (coming := self._peek()) is not None and coming < landed:
+            self._ahead.popleft()  # it leans on frames before the keyframe, which were not decoded
+        return coming == landed and self._ahead[0][1].pict_type in (PICTURE_I, PICTURE_UNTOLD)

@@ -41,6 +41,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 """By the name of a data set, what its columns are; a key that stands in [drives] as well goes before."""
 
 Text = Annotated[str, Field(min_length=1)]
+NamedNumber = Annotated[tuple[ChannelName, Text], Field(strict=False)]
+"""A channel, and the name or the place of its number in the action column."""
 
 
 class GpsPosition(Frozen):
@@ -63,7 +65,7 @@ class LeRobotDrives(Frozen):
     preset: Literal["l2d"] | None = None  # the names of a known data set; keys given beside it go before
     camera: Text | None = None  # a column of images; the only one there is without it; NO_CAMERA for none
     action: Text = "action"
-    channels: tuple[tuple[ChannelName, Text], ...] | None = Field(None, strict=False, min_length=1)  # (channel, name)
+    channels: tuple[NamedNumber, ...] | None = Field(None, strict=False, min_length=1)  # of the action; all without it
     speed: Text | None = None  # one number; without it the speed is 0
     speed_unit: Literal["m/s", "km/h"] = "m/s"
     waypoints: Text | None = None  # 10 points (x forward, y left) in metres, or degrees if there is a position

@@ -1,7 +1,7 @@
 """Small LeRobot folders of both versions, for tests: rows in parquet, frames as videos or as pictures in the parquet.
 
-Frame k of episode e is grey of 8 * k with a red mark of 30 * e in its upper left quarter; its action is (k / 100, e),
-with more channels (k / 100, e, 0, 0, ...).
+Frame k of episode e is grey of 8 * k with a red mark of 30 * e in its upper left quarter; its action is
+(k / 100, e / 10), with more channels (k / 100, e / 10, 0, 0, ...).
 """
 
 import io
@@ -23,6 +23,8 @@ NAMES = ("gas", "steering")
 LENGTHS = (12, 9, 10)
 FPS = 10
 SIZE = (32, 48)
+DATA_V30 = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_V30 = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 CODEC = "libx264" if "libx264" in av.codec.codecs_available else "mpeg4"
 
 
@@ -67,7 +69,7 @@ def rows_of(episode: int, length: int, *, fps: float = FPS, width: int = len(NAM
     action = np.zeros((length, width), np.float32)
     action[:, 0] = numbers / 100
     if width > 1:
-        action[:, 1] = episode
+        action[:, 1] = episode / 10
     return {
         "action": list(action),
         "timestamp": (numbers / fps).astype(np.float32),
@@ -85,8 +87,7 @@ def info_of(version: str, lengths: Sequence[int], features: dict[str, Any], fps:
         data = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
         video = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
     else:
-        data = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-        video = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+        data, video = DATA_V30, VIDEO_V30
     plain = {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in always.items()}
     return {
         "codebase_version": version,
@@ -217,9 +218,9 @@ def write_v30(
             told.append(line)
             frames += own
             first += length
-        write_parquet(root / said["data_path"].format(**keys), rows)
+        write_parquet(root / DATA_V30.format(**keys), rows)
         for camera in cameras if kind == "video" else ():
-            write_video(root / said["video_path"].format(video_key=camera, **keys), frames, fps)
+            write_video(root / VIDEO_V30.format(video_key=camera, **keys), frames, fps)
     _write_json(root / "meta" / "info.json", said)
     for episode, line in enumerate(told):
         line |= {name: values[episode] for name, values in (meta or {}).items()}
