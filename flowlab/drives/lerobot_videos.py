@@ -55,8 +55,10 @@ class VideoFrames:
             wanted, slots = np.unique(frames + first, return_inverse=True)
 
             def paint(place: int, frame: "av.VideoFrame") -> None:
-                picture = Image.fromarray(frame.to_ndarray(format="rgb24"))
-                images[slots == np.searchsorted(wanted, place)] = to_rgb_array(picture, height, width)
+                image = frame.to_ndarray(format="rgb24")
+                if image.shape[:2] != (height, width):
+                    image = to_rgb_array(Image.fromarray(image), height, width)
+                images[slots == np.searchsorted(wanted, place)] = image
 
             try:
                 for_each(self._open(part.path, index).read(wanted.tolist()), paint)
