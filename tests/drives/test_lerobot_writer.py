@@ -18,7 +18,9 @@ from flowlab.core.types import Drive
 from flowlab.drives.lerobot_layout import Layout
 from flowlab.drives.lerobot_stats import PixelCounts, column_stats, sampled_rows
 from flowlab.drives.lerobot_writer import write_lerobot
+from flowlab.drives.source import open_source
 from flowlab.drives.synthetic import SyntheticSource
+from flowlab.study.lerobot import LeRobotDrives
 from flowlab.study.settings import SyntheticDrives
 from tests.encoder.memory_source import FIRST_FRAME, MemorySource, numbered_drive
 
@@ -194,3 +196,21 @@ def test_a_hundred_frames_are_all_looked_at_and_a_thousand_are_not():
     assert sampled_rows(100).tolist() == list(range(100))
     assert len(sampled_rows(1000)) == 177 and sampled_rows(1000)[-1] == 999
     assert sampled_rows(1).tolist() == [0]
+
+
+@pytest.mark.parametrize("has_waypoints", [True, False])
+def test_flowlab_reads_back_what_it_wrote(tmp_path, has_waypoints):
+    drives = [numbered_drive("a", 300, has_waypoints), numbered_drive("b", 5, has_waypoints, seed=1)]
+    drives[0].time_us[100:] += 77_777
+    table = {"source": "lerobot", "root": str(write(tmp_path / "out", drives)), "camera": CAMERA}
+    table |= {"speed": "observation.speed_mps", "time": "observation.time_us"}
+    table |= {"waypoints": "observation.waypoints"} if has_waypoints else {}
+    source = open_source(LeRobotDrives.model_validate(table), tmp_path)
+    assert (source.channels, source.has_waypoints) == (("gas", "brake", "steering"), has_waypoints)
+    for drive, drive_id in zip(drives, source.drive_ids(), strict=True):
+        back = source.load(drive_id)
+        assert back.image_size == (4, 6)
+        for name in ("time_us", "speed_mps", "action", "waypoints"):
+            np.testing.assert_array_equal(getattr(back, name), getattr(drive, name))
+        rows = np.arange(len(drive))
+        np.testing.assert_array_equal(source.images(back, rows, 4, 6), MemorySource(drives).images(drive, rows, 4, 6))
