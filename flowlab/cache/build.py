@@ -6,8 +6,9 @@ with the same bytes. The store appears under its name only when it is whole.
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +21,17 @@ from flowlab.cache.layout import DTYPES, ArrayWriter
 from flowlab.cache.pieces import FRAMES, Pieces, Rows
 from flowlab.cache.shared_frames import require_no_shared_stretch
 from flowlab.cache.verify import damage, trust_cache
-from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import CacheBuildError, CacheMismatchError
 from flowlab.core.files import trouble
 from flowlab.core.locks import hold
 from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import Drive, Split, Windows
+from flowlab.drives.read_ahead import ImageBlock, blocks_of, read_blocks
 from flowlab.drives.windows import cut_windows
 from flowlab.encoder.finite import keep_finite
 from flowlab.study.settings import MAX_FAULT_SHARE, WindowSettings
 
-IMAGE_BLOCK = 256
 WINDOW_BLOCK = 1024
 
 
@@ -126,31 +126,35 @@ class _Build:
     device: torch.device
 
     def encode_drives(self, split: Split, progress: Progress) -> _Encoded:
-        """One piece on disk for each drive of the split."""
-        drive_ids = sorted({*split.train, *split.val})
-        drives = {drive_id: self.source.load(drive_id) for drive_id in drive_ids}
-        encoded = _Encoded()
-        with progress.task("build cache", sum(map(len, drives.values())), "frames") as task:
-            for drive_id, drive in drives.items():
-                piece = self.pieces.read(drive_id)
+        """One piece on disk for each drive of the split. While a block of images is encoded, the next are read."""
+        drives = [self.source.load(drive_id) for drive_id in sorted({*split.train, *split.val})]
+        encoded, missing = _Encoded(), []
+        with progress.task("build cache", sum(map(len, drives)), "frames") as task:
+            for drive in drives:
+                piece = self.pieces.read(drive.drive_id)
                 if piece is None:
-                    piece = self._encode(drive, task)
-                    self.pieces.write(drive_id, piece)
+                    missing.append(drive)
                 else:
                     task.advance(len(drive))
-                encoded.add(drive_id, piece)
+                    encoded.add(drive.drive_id, piece)
+            height, width = self.encoder.image_height, self.encoder.image_width
+            with read_blocks(self.source, missing, height, width, digests=True) as blocks:
+                for drive in missing:
+                    piece = self._encode(drive, blocks, task)
+                    self.pieces.write(drive.drive_id, piece)
+                    encoded.add(drive.drive_id, piece)
         length = self.windows.history + self.windows.horizon
-        require_no_shared_stretch(encoded.frames, split, length, list(drives.values()))
+        require_no_shared_stretch(encoded.frames, split, length, drives)
         return encoded
 
-    def _encode(self, drive: Drive, task: Task) -> Rows:
+    def _encode(self, drive: Drive, blocks: Iterator[ImageBlock], task: Task) -> Rows:
         if (drive.waypoints is not None) != self.source.has_waypoints:
             has, says = ("none", "has") if self.source.has_waypoints else ("some", "has not")
             raise CacheBuildError(
                 f"the source says that it {says} waypoints, and drive {drive.drive_id!r} has {has}. Correct the source."
             )
         cut = cut_windows(drive, self.windows)
-        features, frames = self._encode_frames(drive, task)
+        features, frames = self._encode_frames(islice(blocks, blocks_of(drive)), task)
         kept, left_out = keep_finite(drive, cut)
         dropped = dict(left_out.by_field)
         rows: Rows = {
@@ -173,18 +177,14 @@ class _Build:
         return rows | {FRAMES: frames} | {f"dropped.{field}": np.array([count]) for field, count in dropped.items()}
 
     @torch.no_grad()
-    def _encode_frames(self, drive: Drive, task: Task) -> tuple[torch.Tensor, NDArray[np.int64]]:
-        """The features of each frame, and a digest of its image."""
-        height, width = self.encoder.image_height, self.encoder.image_width
-        blocks, digests = [], []
-        for first in range(0, len(drive), IMAGE_BLOCK):
-            rows = np.arange(first, min(first + IMAGE_BLOCK, len(drive)))
-            images = self.source.images(drive, rows, height, width)
-            digests += [int(digest_bytes(image.tobytes()), 16) for image in images]
-            blocks.append(self.encoder.encode_frames(torch.from_numpy(images).to(self.device)))
-            task.advance(len(rows))
-        features = torch.cat(blocks) if blocks else torch.empty(0)
-        return features, np.array(digests, np.uint64).view(np.int64)
+    def _encode_frames(self, blocks: Iterator[ImageBlock], task: Task) -> tuple[torch.Tensor, NDArray[np.int64]]:
+        """The features of each frame of a drive, and a digest of its image."""
+        features, digests = [torch.empty(0)], [np.empty(0, np.int64)]
+        for block in blocks:
+            features.append(self.encoder.encode_frames(torch.from_numpy(block.images).to(self.device)))
+            digests.append(block.digests)
+            task.advance(len(block.rows))
+        return torch.cat(features[1:] or features), np.concatenate(digests)
 
     @torch.no_grad()
     def _encode_windows(self, drive: Drive, cut: Windows, features: torch.Tensor, variant: str) -> NDArray[np.float16]:

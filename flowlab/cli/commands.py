@@ -43,6 +43,10 @@ COMMANDS: Commands = {
         "flowlab.cli.prepare:drives_show",
         "Drives: length, rate, channels, who drove where, which side of the split, and what could not be used.",
     ),
+    "drives convert": (
+        "flowlab.cli.convert:drives_convert",
+        "Write recordings as a data set that other tools read, and flowlab too: what is driven, images, real times.",
+    ),
     "encoder train": (
         "flowlab.cli.prepare:encoder_train",
         "Pretrain the encoder on the train drives and freeze it, unless the study has one.",
@@ -120,7 +124,7 @@ COMMANDS: Commands = {
 """Every command, in the order of the help."""
 
 GROUPS = {
-    "drives": "Recordings: make them, look at them.",
+    "drives": "Recordings: make them, look at them, write them for other tools.",
     "encoder": "The frozen encoder: pretrain it, look at it.",
     "cache": "The cache of condition tokens: build it, look at it.",
     "ranker": "Learned rankers of finished runs' draws: train them, see what they choose.",

@@ -64,7 +64,10 @@ class Source(Protocol):
         """One drive without its images. Raises DriveError if it cannot be read at all."""
 
     def images(self, drive: Drive, rows: "NDArray[np.int64]", height: int, width: int) -> "NDArray[np.uint8]":
-        """RGB images (len(rows), height, width, 3) of those rows of `drive`, resized if need be."""
+        """RGB images (len(rows), height, width, 3) of those rows of `drive`, resized if need be.
+
+        A cache's are asked for in order by one thread of its own, while nothing else is asked of the source.
+        """
 
     def digest(self, drive_id: str) -> str:
         """16 hex digits over the recording's content; part of the cache's identity."""

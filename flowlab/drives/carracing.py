@@ -25,7 +25,7 @@ from flowlab.core.types import Drive
 from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.memo import read_memo, settled_stamps, stamp_of, write_memo
 from flowlab.drives.picture import to_rgb_array
-from flowlab.drives.recording import Recording, read_recording, record_drive, write_recording
+from flowlab.drives.recording import IMAGE_HEIGHT, IMAGE_WIDTH, Recording, read_recording, record_drive, write_recording
 from flowlab.study.settings import CarRacingDrives
 
 RECORDER_VERSION = 1
@@ -64,6 +64,7 @@ class CarRacingSource:
             waypoints=recording.waypoints,
             driver=recording.driver,
             track=recording.track,
+            image_size=(IMAGE_HEIGHT, IMAGE_WIDTH),
         )
 
     def images(self, drive: Drive, rows: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:

@@ -16,6 +16,10 @@ def for_each(items: Iterable[tuple], work: Callable[..., Any]) -> None:
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(MOST_THREADS, cores)
+    if threads == 1:
+        for item in items:
+            work(*item)
+        return
     waiting: deque[Future] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for item in items:

@@ -1,6 +1,7 @@
 """What there is to know of a study's drives before anything is trained: which can be used, and what each lacks."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from flowlab.core.errors import DriveError, LeftOutDriveError
@@ -26,10 +27,10 @@ class RefusedDrive(NamedTuple):
     task: str = ""
 
 
-def load_drives(source: Source) -> list[Drive | RefusedDrive]:
-    """Every drive of the source, in order of its ids."""
+def load_drives(source: Source, drive_ids: Sequence[str] | None = None) -> list[Drive | RefusedDrive]:
+    """Those drives of the source, or every one in order of its ids."""
     drives: list[Drive | RefusedDrive] = []
-    for drive_id in source.drive_ids():
+    for drive_id in source.drive_ids() if drive_ids is None else drive_ids:
         try:
             drives.append(source.load(drive_id))
         except DriveError as error:
@@ -43,14 +44,27 @@ def split_loaded(drives: list[Drive | RefusedDrive], settings: SplitSettings, pr
     Raises the DriveError of the first refused drive that trains or validates, unless it may be left out.
     """
     split = without_left_out(choose_split(drives, named_blocks(drives, settings)), drives, progress)
-    used = [drive for drive in drives if drive.drive_id in {*split.train, *split.val}]
+    _require_usable([drive for drive in drives if drive.drive_id in {*split.train, *split.val}], progress)
+    return split
+
+
+def usable_drives(drives: list[Drive | RefusedDrive], progress: Progress = SILENT) -> list[Drive]:
+    """The drives without those that may be left out, whatever a split does with them. Tells and raises as for one."""
+    left_out = _left_out(drives)
+    for name, error in left_out.items():
+        progress.say(f"drive {name} is left out: {error}")
+    return _require_usable([drive for drive in drives if drive.drive_id not in left_out], progress)
+
+
+def _require_usable(used: Sequence[Drive | RefusedDrive], progress: Progress) -> list[Drive]:
+    """The same drives, with what was left out of them told. Raises the DriveError of the first that is refused."""
     refused = [drive for drive in used if isinstance(drive, RefusedDrive)]
     if refused:
         more = f" {len(refused) - 1} more cannot be used either: flowlab drives show." if len(refused) > 1 else ""
         raise type(refused[0].error)(f"{refused[0].error}{more}")
+    drives = [drive for drive in used if isinstance(drive, Drive)]
     counts: dict[str, int] = {}
-    for drive in used:
-        assert isinstance(drive, Drive)
+    for drive in drives:
         for note in drive.notes:
             progress.say(f"note: drive {drive.drive_id}: {note}")
         for reason in drive_reasons(drive):
@@ -60,7 +74,7 @@ def split_loaded(drives: list[Drive | RefusedDrive], settings: SplitSettings, pr
         progress.say(
             f"{sum(counts.values())} rows of the recordings cannot be used ({told}); flowlab drives show names them"
         )
-    return split
+    return drives
 
 
 def named_blocks(drives: list[Drive | RefusedDrive], settings: SplitSettings) -> SplitSettings:
@@ -83,13 +97,7 @@ def without_left_out(split: Split, drives: list[Drive | RefusedDrive], progress:
 
     Raises DriveError where these are most of what there is: then it is a fault of the whole, or a side has none left.
     """
-    broken = {drive.drive_id: drive.error for drive in drives if isinstance(drive, RefusedDrive)}
-    left_out = {name: error for name, error in broken.items() if isinstance(error, LeftOutDriveError)}
-    if len(left_out) > MOST_LEFT_OUT * len(drives):
-        reasons = Counter(error.reason for error in left_out.values()).most_common()
-        told = ", ".join(f"{reason}: {number}" for reason, number in reasons)
-        first = next(iter(left_out.values()))
-        raise DriveError(f"{len(left_out)} of {len(drives)} drives cannot be used ({told}). The first: {first}")
+    left_out = _left_out(drives)
     kept = {side: tuple(name for name in names if name not in left_out) for side, names in split.to_json().items()}
     for side, names in split.to_json().items():
         for name in names:
@@ -101,6 +109,18 @@ def without_left_out(split: Split, drives: list[Drive | RefusedDrive], progress:
                 f"Choose others in [split]."
             )
     return Split(**kept)
+
+
+def _left_out(drives: Sequence[Drive | RefusedDrive]) -> dict[str, LeftOutDriveError]:
+    """Why each of the drives that may be left out cannot be used. Raises DriveError where these are most of them."""
+    broken = {drive.drive_id: drive.error for drive in drives if isinstance(drive, RefusedDrive)}
+    left_out = {name: error for name, error in broken.items() if isinstance(error, LeftOutDriveError)}
+    if len(left_out) > MOST_LEFT_OUT * len(drives):
+        reasons = Counter(error.reason for error in left_out.values()).most_common()
+        told = ", ".join(f"{reason}: {number}" for reason, number in reasons)
+        first = next(iter(left_out.values()))
+        raise DriveError(f"{len(left_out)} of {len(drives)} drives cannot be used ({told}). The first: {first}")
+    return left_out
 
 
 def left_out_drives(source: Source) -> list[str]:

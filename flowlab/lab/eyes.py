@@ -8,6 +8,7 @@ from flowlab.core.errors import CacheMismatchError, EncoderError, FlowlabError, 
 from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive
+from flowlab.drives.read_ahead import read_blocks
 from flowlab.drives.source import open_source
 from flowlab.encoder.weights import read_encoder
 from flowlab.evaluate.diagnose.rollout import Eyes
@@ -17,8 +18,6 @@ from flowlab.lab.encoder_kinds import is_trained_here, model_identity, open_froz
 from flowlab.study.huggingface import HuggingFaceSettings
 from flowlab.study.settings import Inputs
 from flowlab.study.versions import read_recorded
-
-IMAGE_BLOCK = 256
 
 
 def open_eyes(checkpoint: Checkpoint, frames: ValidationFrames, progress: Progress = SILENT) -> Eyes:
@@ -32,17 +31,19 @@ def open_eyes(checkpoint: Checkpoint, frames: ValidationFrames, progress: Progre
     encoder = encoder_of(checkpoint, inputs, source)
     features, places, seen = [], np.zeros(frames.frame_index.shape, np.int64), 0
     drives = [(position, _load(checkpoint, source, frames.drive_ids[position])) for position in np.unique(frames.drive)]
-    with progress.task("encode frames", sum(len(drive) for _, drive in drives), "frames") as task:
-        for position, drive in drives:
-            own = frames.drive == position
-            places[own] = seen + _rows_of(checkpoint, drive, frames.frame_index[own])
-            for first in range(0, len(drive), IMAGE_BLOCK):
-                rows = np.arange(first, min(first + IMAGE_BLOCK, len(drive)))
-                images = source.images(drive, rows, encoder.image_height, encoder.image_width)
-                with torch.no_grad():
-                    features.append(encoder.encode_frames(torch.from_numpy(images).to(checkpoint.device)))
-                task.advance(len(rows))
-            seen += len(drive)
+    for position, drive in drives:
+        own = frames.drive == position
+        places[own] = seen + _rows_of(checkpoint, drive, frames.frame_index[own])
+        seen += len(drive)
+    shown = [drive for _, drive in drives]
+    with (
+        progress.task("encode frames", seen, "frames") as task,
+        read_blocks(source, shown, encoder.image_height, encoder.image_width) as blocks,
+        torch.no_grad(),
+    ):
+        for block in blocks:
+            features.append(encoder.encode_frames(torch.from_numpy(block.images).to(checkpoint.device)))
+            task.advance(len(block.rows))
     places_there = torch.from_numpy(places).to(checkpoint.device)
     return Eyes(encoder, torch.cat(features), places_there, checkpoint.tokens)
 

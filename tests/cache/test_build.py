@@ -7,16 +7,18 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import open_cache
 from flowlab.cache.pieces import Pieces
 from flowlab.cache.shared_frames import require_no_shared_stretch
-from flowlab.core.errors import CacheBuildError, CacheMismatchError
+from flowlab.core.errors import CacheBuildError, CacheMismatchError, LeftOutDriveError
 from flowlab.core.locks import hold
 from flowlab.core.progress import SILENT, Silent
 from flowlab.core.types import ConditionSpec, Drive, Split
@@ -332,3 +334,31 @@ def test_without_a_camera_a_stretch_is_found_by_what_it_does(rows: slice, is_cop
             require_no_shared_stretch(grey, split, 12, drives)
     else:
         require_no_shared_stretch(grey, split, 12, drives)
+
+
+def test_a_source_slower_or_faster_than_the_encoder_gives_the_same_bytes(tmp_path: Path, built: Path):
+    class Slow(MemorySource):
+        def images(self, *asked: Any) -> NDArray[np.uint8]:
+            time.sleep(0.005)
+            return super().images(*asked)
+
+    slow = build_cache(
+        Slow(list(three_drives().drives.values())), SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path / "source"
+    )
+    busy = build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(frame_s=2e-5), VARIANTS, tmp_path / "encoder")
+    assert chunk_files(slow) == chunk_files(busy) == chunk_files(built)
+
+
+def test_what_a_source_raises_while_images_are_read_comes_out_as_it_is(tmp_path: Path):
+    class Torn(MemorySource):
+        def images(self, drive: Drive, *asked: Any) -> NDArray[np.uint8]:
+            if drive.drive_id == "b":
+                raise LeftOutDriveError("torn video", "drive b is torn")
+            return super().images(drive, *asked)
+
+    torn = Torn(list(three_drives().drives.values()))
+    with pytest.raises(LeftOutDriveError, match="drive b is torn"):
+        build_cache(torn, SPLIT, WINDOWS, NumberEncoder(), VARIANTS, tmp_path)
+    encoder = NumberEncoder()
+    build_cache(three_drives(), SPLIT, WINDOWS, encoder, VARIANTS, tmp_path)
+    assert encoder.frames_seen == 1300 + 50  # drive a was finished before

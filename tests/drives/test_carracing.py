@@ -43,6 +43,7 @@ class TestCarRacingConforms(SourceConformance):
 def test_a_drive_has_ten_frames_a_second(study):
     drive = CarRacingSource(make_settings(), study).load("drive_01")
     assert drive.time_us.tolist() == list(range(0, 2_000_000, 100_000))
+    assert drive.image_size == (84, 96)
 
 
 @needs_sim

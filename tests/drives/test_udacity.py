@@ -307,3 +307,7 @@ def test_a_real_recording_loads_whole(tmp_path):
     drive = source.load("lake_c/drive_01")
     assert (len(drive), drive.skipped) == (1042, ())
     assert source.images(drive, np.array([0, 1041]), 64, 64).std() > 10
+
+
+def test_a_drive_says_how_large_its_images_are(tmp_path, drive):
+    assert make_source(tmp_path).load("jungle_a/drive_00").image_size == (16, 32)
