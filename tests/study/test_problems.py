@@ -197,7 +197,7 @@ EDITS = [
     (
         'source = "carracing"',
         'source = ["carracing"]',
-        "drives: source must be a text in quotes, such as 'carracing', 'udacity', 'synthetic'.",
+        "drives: source must be a text in quotes, such as 'carracing', 'udacity', 'lerobot', 'synthetic'.",
     ),
     ('name = "demo"', "name = 3", "study.name: got 3, expected a text in quotes."),
     (
