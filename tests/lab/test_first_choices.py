@@ -82,6 +82,6 @@ def test_an_end_where_half_of_the_frames_rest_is_none():
 
 
 def test_spikes_are_looked_for_on_both_sides():
-    found = wider_spikes(sides(np.linspace(-0.4, 0.4, 1001)))
-    assert found is not None and found.settings.size_above == 0.35
+    found = wider_spikes(sides(np.linspace(-0.5, 0.5, 1001)))
+    assert found is not None and found.settings.size_above == 0.4
     assert wider_spikes(sides(np.zeros(1001))) is None

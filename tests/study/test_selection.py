@@ -7,9 +7,10 @@ import pytest
 from flowlab.core.errors import StudyError, UnknownNameError
 from flowlab.core.vocabulary import MODE_READOUTS
 from flowlab.study.document import parse_document
+from flowlab.study.draft import SIMULATED
 from flowlab.study.selection import SelectionSettings, name_of, selection_for
 from flowlab.study.study import build_study
-from flowlab.study.template import write_study
+from flowlab.study.template import study_text
 from tests.study.test_slices import ARM
 
 
@@ -100,9 +101,9 @@ def test_a_temperature_has_a_name_without_a_point(temperature, name):
     assert name_of(temperature) == name
 
 
-def test_what_the_template_shows_as_a_comment_are_the_defaults(tmp_path):
-    path = write_study(tmp_path / "study", "synthetic", None, None)
-    comment = [line.removeprefix("#   ") for line in path.read_text().splitlines() if line.startswith("#   ")]
+def test_what_the_template_shows_as_a_comment_are_the_defaults():
+    text = study_text("s", SIMULATED["synthetic"])
+    comment = [line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   ")]
     table = tomllib.loads("\n".join(comment[comment.index("[selection]") :]))["selection"]
     assert table == {name: SelectionSettings().to_json()[name] for name in table}
     assert len(table) == 3
