@@ -282,10 +282,10 @@ def build(folder: Path, encoder: Any) -> Path:
 def small_encoder(model: Path) -> Any:
     """A random vision transformer of DINOv2-small's size, as a folder of its own, through flowlab's encoder."""
     import torch
-    from flowlab.encoder.huggingface import open_huggingface
-    from flowlab.study.huggingface import HuggingFaceSettings
     from transformers import Dinov2Config, Dinov2Model
 
+    from flowlab.encoder.huggingface import open_huggingface
+    from flowlab.study.huggingface import HuggingFaceSettings
     from flowlab.study.settings import WindowSettings
 
     torch.manual_seed(0)
