@@ -33,6 +33,8 @@ from flowlab.encoder.finite import keep_finite
 from flowlab.study.settings import MAX_FAULT_SHARE, WindowSettings
 
 WINDOW_BLOCK = 1024
+MOST_FEATURES = 2**26
+"""Numbers of all frames of a block of windows together, 268 MB: windows whose frames have many come fewer at a time."""
 
 
 def build_cache(
@@ -190,8 +192,10 @@ class _Build:
     def _encode_windows(self, drive: Drive, cut: Windows, features: torch.Tensor, variant: str) -> NDArray[np.float16]:
         spec = self.encoder.spec
         out = np.empty((len(cut.history), spec.num_tokens, spec.width), np.float16)
-        for first in range(0, len(out), WINDOW_BLOCK):
-            history = cut.history[first : first + WINDOW_BLOCK]
+        numbers_each = max(1, self.windows.history * features.shape[-1])
+        block_size = max(1, min(WINDOW_BLOCK, MOST_FEATURES // numbers_each))
+        for first in range(0, len(out), block_size):
+            history = cut.history[first : first + block_size]
             action = torch.from_numpy(drive.action[history]).to(self.device)
             if variant == "no-history":
                 action = torch.zeros_like(action)  # before the encoder: a variant is computed, not patched

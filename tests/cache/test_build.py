@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import flowlab.cache.build
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import open_cache
 from flowlab.cache.pieces import Pieces
@@ -347,6 +348,22 @@ def test_a_source_slower_or_faster_than_the_encoder_gives_the_same_bytes(tmp_pat
     )
     busy = build_cache(three_drives(), SPLIT, WINDOWS, NumberEncoder(frame_s=2e-5), VARIANTS, tmp_path / "encoder")
     assert chunk_files(slow) == chunk_files(busy) == chunk_files(built)
+
+
+def test_windows_of_frames_with_many_features_come_fewer_at_a_time_and_are_the_same(
+    tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen = []
+
+    class Watched(NumberEncoder):
+        def encode_windows(self, features: torch.Tensor, *given: Any) -> torch.Tensor:
+            seen.append(features.numel())
+            return super().encode_windows(features, *given)
+
+    monkeypatch.setattr(flowlab.cache.build, "MOST_FEATURES", 100)
+    few = build_cache(three_drives(), SPLIT, WINDOWS, Watched(), VARIANTS, tmp_path)
+    assert max(seen) <= 100
+    assert chunk_files(few) == chunk_files(built)
 
 
 def test_what_a_source_raises_while_images_are_read_comes_out_as_it_is(tmp_path: Path):
