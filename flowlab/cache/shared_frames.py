@@ -51,7 +51,7 @@ def require_no_shared_stretch(
                 raise CacheMismatchError(
                     f"drives {train_id!r} and {val_id!r} {shared}, {num} different ones in the same order: one "
                     f"recording, or a part of it, is on both sides of the split. Remove one of them, or name it in "
-                    f"split.without."
+                    f"split.without; an encoder that was shown it is trained anew by: flowlab encoder train --again"
                 )
 
 

@@ -70,6 +70,7 @@ def train_encoder(
     losses = _train_window_part(encoder, settings, features, data, bins, windows.horizon, progress)
     encoder.summary = {
         "train_drives": list(train_ids),
+        "train_digests": [source.digest(drive_id) for drive_id in train_ids],
         "train_windows": len(data),
         "final": {"frame_chunk_nats": frame_loss, **losses},
         "trivial": _trivial_losses(data, bins),
@@ -120,6 +121,7 @@ def train_temporal_part(
     trivial = _trivial_losses(data, bins)
     encoder.summary = {
         "train_drives": list(train_ids),
+        "train_digests": [source.digest(drive_id) for drive_id in train_ids],
         "train_windows": len(data),
         "final": losses,
         "trivial": {name: trivial[name] for name in losses},

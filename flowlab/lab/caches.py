@@ -123,8 +123,8 @@ def _build(study: Study, wanted: Wanted, device: torch.device, progress: Progres
     """Where the cache for these inputs lies, built and noted."""
     source, split = open_drives(study, wanted, progress)
     shown = (source, split) if wanted.val is None else open_drives(study, frames_wanted(study))
-    encoder = open_encoder(study, wanted.inputs, *shown, device, progress)
     _require_apart(source, split)
+    encoder = open_encoder(study, wanted.inputs, *shown, device, progress)
     pin = find_pin(study, wanted.inputs, source)
     if pin is not None and set(split.train) != set(pin.train_drives):
         progress.say(

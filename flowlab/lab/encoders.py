@@ -114,12 +114,16 @@ def what_changed_of_encoder(study: Study, inputs: Inputs, source: Source, pinned
     """
     settings = inputs.encoder
     model = settings.model if isinstance(settings, HuggingFaceSettings) else None
-    other_weights = f"{f'encoder {settings.kind!r}' if model is None else f'model {model!r}'} has other weights"
+    other_weights = (
+        f"encoder {settings.kind!r} has other weights"
+        if model is None
+        else f"model {model!r} has other weights, or another config or preprocessor file"
+    )
     try:
         if not is_trained_here(settings):
             return "" if frozen_digest(study, inputs, source) == built_by else other_weights
         pin = find_pin(study, inputs, source)
-    except (MissingError, EncoderError):
+    except MissingError:
         if model is None:
             raise
         return ""  # a model that is gone: the cache is what is left of it
@@ -163,9 +167,10 @@ def prepare_encoder(
     ingest(study.ledger, study.runs, runs_too=False)
     folder = study.caches / "encoders"
     pin = find_pin(study, inputs, source)
-    digest, fault = ("", "") if pin is None else _digest_or_fault(folder / pin.file_name)
+    saved, fault = (None, "") if pin is None else _saved_or_fault(folder / pin.file_name)
+    digest = "" if saved is None else saved.digest
     if pin is not None and not again:
-        seen = _shown(pin.train_drives, split)
+        seen = _shown(pin.train_drives, () if saved is None else saved.summary.get("train_digests", ()), source, split)
         if seen:
             progress.say(
                 f"the study's encoder {pin.digest} was pretrained on {', '.join(seen)}, which now validate: another "
@@ -229,15 +234,15 @@ def _pin(study: Study, inputs: Inputs, source: Source, encoder: SavedEncoder, sp
     ingest(study.ledger, study.runs, runs_too=False)
 
 
-def _digest_or_fault(path: Path) -> tuple[str, str]:
-    """The digest of the encoder at `path`, or why it cannot be had: "is gone from ...", "is damaged ..."."""
+def _saved_or_fault(path: Path) -> tuple[SavedEncoder | None, str]:
+    """The encoder at `path`, or why it cannot be had: "is gone from ...", "is damaged ..."."""
     if not path.is_file():
-        return "", f"is gone from {path.parent}"
+        return None, f"is gone from {path.parent}"
     try:
         prove_encoder(path)
-        return read_encoder(path).digest, ""
+        return read_encoder(path), ""
     except EncoderError as error:
-        return "", f"is damaged ({str(error).partition('. ')[0]})"
+        return None, f"is damaged ({str(error).partition('. ')[0]})"
 
 
 def _gone(pin: Pin, fault: str) -> EncoderError:
@@ -247,9 +252,13 @@ def _gone(pin: Pin, fault: str) -> EncoderError:
     )
 
 
-def _shown(train_drives: Collection[str], split: Split) -> list[str]:
-    """The validation drives that an encoder was shown; one that trains as well (scale overfit) may be."""
-    return sorted(set(train_drives) & set(split.val) - set(split.train))
+def _shown(train_drives: Collection[str], digests: Collection[str], source: Source, split: Split) -> list[str]:
+    """The validation drives that an encoder was shown, by name or, under whatever name, by content.
+
+    One that trains as well (scale overfit) may be.
+    """
+    validating = set(split.val) - set(split.train)
+    return sorted(name for name in validating if name in train_drives or source.digest(name) in digests)
 
 
 def _require_pinned(digest: str, pin: Pin) -> None:

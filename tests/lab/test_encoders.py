@@ -8,11 +8,13 @@ import pytest
 
 from flowlab.core.errors import EncoderError
 from flowlab.drives.source import open_source
+from flowlab.encoder.weights import read_encoder
 from flowlab.lab.caches import frames_wanted, open_drives, prepare_caches
 from flowlab.lab.encoders import Pin, find_pin, prepare_encoder
-from flowlab.study.study import Study
+from flowlab.study.study import Study, load_study
 from tests.cli.tiny_study import flowlab_here
-from tests.lab.small_study import CPU, Said, edited, write_small
+from tests.drives.recordings import write_sound
+from tests.lab.small_study import CPU, Said, edited, small_text, write_small
 
 
 def pin_of(study: Study) -> Pin:
@@ -93,6 +95,25 @@ def test_an_encoder_that_was_shown_what_now_validates_is_not_used(copy: Study) -
     )
     assert path.name != before.file_name
     assert pin_of(study).train_drives == ("drive_00", "drive_01", "drive_03")
+
+
+def test_an_encoder_that_was_shown_a_recording_is_not_used_where_that_validates_under_another_name(
+    tmp_path: Path,
+) -> None:
+    recordings = tmp_path / "rec"
+    for number, name in enumerate("abc"):
+        write_sound(recordings / name, 24, steering=number / 10)
+    text = small_text("").replace('source = "synthetic"\ncount = 4\nframes = 90', 'source = "udacity"\nroot = "rec"')
+    (tmp_path / "experiments.toml").write_text(text.replace('["drive_03"]', '["c"]'))
+    study, said = load_study(tmp_path), Said()
+    before = encoder_of(study, said)
+    for old, new in (("b", "x"), ("c", "b"), ("x", "c")):
+        (recordings / old).rename(recordings / new)
+    again = encoder_of(study, said)
+    assert again.name != before.name
+    assert f"the study's encoder {read_encoder(before).digest} was pretrained on c, which now validate" in "".join(
+        said.lines
+    )
 
 
 def test_a_missing_file_is_trained_anew_and_told(copy: Study) -> None:

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from flowlab.cache.cache import open_cache
+from flowlab.core.errors import EncoderError
 from flowlab.drives.source import open_source
 from flowlab.lab.caches import prepare_caches
 from flowlab.study.study import Study, load_study
@@ -119,7 +120,7 @@ def test_other_weights_in_the_same_folder_are_another_cache_and_told(study: Stud
     after = cache_ids(study)
     assert after["control"] == before["control"]
     assert after["hf"] != before["hf"] and after["hf-bare"] != before["hf-bare"]
-    told = [line for line in said.lines if line.startswith("model 'dinov3' has other weights: cache ")]
+    told = [line for line in said.lines if line.startswith("model 'dinov3' has other weights, or another")]
     assert len(told) == 2
 
 
@@ -129,6 +130,13 @@ def test_a_model_that_is_gone_leaves_its_caches(study: Study) -> None:
     done = prepare_caches(study, ("hf", "hf-bare"), CPU, Said())
     assert not any(one.is_new for one in done)
     assert cache_ids(study) == before
+
+
+def test_a_model_that_is_there_and_broken_is_told_though_its_caches_are_there(study: Study) -> None:
+    path = study.root / "dinov3" / "preprocessor_config.json"
+    path.write_text(path.read_text().replace('"image_mean"', '"image_median"'))
+    with pytest.raises(EncoderError, match="image_mean"):
+        prepare_caches(study, ("hf",), CPU, Said())
 
 
 def test_the_pinned_temporal_part_is_taken_and_not_trained_again(study: Study) -> None:
@@ -192,6 +200,7 @@ def test_a_download_is_asked_for_what_is_not_there_alone(study: Study, monkeypat
 OWN = """
 from pathlib import Path
 import torch
+from flowlab.core.errors import EncoderError
 from flowlab.core.types import ConditionSpec, TokenGroup
 
 class Own:
