@@ -32,8 +32,8 @@ def show_drives(study: str, described: Described) -> None:
     screen.print(table(["side", "drives", "frames", "of all", "seconds", "windows"], _side_rows(sides), "", RIGHT))
     if described.channels:
         screen.print(table(CHANNEL_COLUMNS, [_channel_row(channel) for channel in described.channels], "", RIGHT))
-    if drives[0]["slices"]:
-        in_use = {side: own for side, own in sides.items() if side in ("train", "val", "train + val")}
+    in_use = {side: own for side, own in sides.items() if side in ("train", "val", "train + val")}
+    if in_use and drives[0]["slices"]:
         columns = ["windows in slice", *(column for side in in_use for column in (side, "of it"))]
         screen.print(table(columns, _slice_rows(in_use), "", RIGHT))
     strata = [row for key in ("driver", "track", "task") for row in _stratum_rows(key, drives, list(sides))]

@@ -119,3 +119,32 @@ def test_a_side_of_which_all_is_left_out_is_an_error(tmp_path, capsys):
     with left_out("drive_03"):
         code, _, err = show(tmp_path, capsys)
     assert code == 2 and "error: none of the 1 drives of val can be used. The first: drive 'drive_03' has no" in err
+
+
+def test_where_all_drives_are_left_out_the_page_still_ends_in_the_reason(tmp_path, capsys):
+    write_small(tmp_path, "")
+    with left_out(*(f"drive_{number:02d}" for number in range(4))):
+        code, out, err = show(tmp_path, capsys)
+    assert code == 2
+    assert table_of(out, "side drives") == [["left", "out", "4", "0", "-", "0.0", "0"]]
+    assert "windows in slice" not in out
+    assert "4 of 4 drives are left out (no video: 4)" in err
+    assert err.splitlines()[-1].startswith("error: 4 of 4 drives cannot be used (no video: 4). The first: drive")
+
+
+def test_one_drive_that_can_be_used_is_shown_with_its_side_alone(tmp_path, capsys):
+    write_small(tmp_path, "")
+    with left_out("drive_00", "drive_01", "drive_02"):
+        code, out, err = show(tmp_path, capsys)
+    assert code == 2 and err.splitlines()[-1].startswith("error: 3 of 4 drives cannot be used")
+    assert [row[:2] for row in table_of(out, "side drives")] == [["val", "1"], ["left", "out"]]
+    assert [len(row) for row in table_of(out, "windows in")] == [3, 3]
+
+
+def test_where_only_drives_out_of_use_can_be_read_there_are_no_slices_to_show(tmp_path, capsys):
+    study = edited(write_small(tmp_path, ""), 'val = ["drive_03"]', 'num_val = 1\nwithout = ["drive_00", "drive_01"]')
+    with left_out("drive_02", "drive_03"):
+        code, out, err = show(study.root, capsys)
+    assert code == 2 and "Traceback" not in err and "windows in slice" not in out
+    assert [row[:2] for row in table_of(out, "side drives")] == [["unused", "2"], ["left", "out"]]
+    assert err.splitlines()[-1].startswith("error: none of the 1 drives of train can be used")
