@@ -215,6 +215,8 @@ def test_an_absolute_root_stays_absolute_and_may_be_a_drive_itself(tmp_path):
         ("udacty", None, UnknownNameError, "did you mean 'udacity'"),
         ("udacity", None, StudyError, "Say where they lie: --root PATH"),
         ("lerobot", None, StudyError, "Say where they lie: --root PATH"),
+        ("udacity", "", StudyError, "--root '' names no folder"),
+        ("lerobot", " ", StudyError, "--root ' ' names no folder"),
         ("udacity", "nowhere", MissingError, "no folder nowhere"),
         ("udacity", ".", MissingError, r"holds no drives: no driving_log\.csv"),
         ("lerobot", ".", StudyError, "no LeRobot data set: it has no meta/info.json"),
