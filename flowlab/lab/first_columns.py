@@ -41,7 +41,10 @@ class Columns:
 
 
 def as_given(root: str) -> Path:
-    """The folder that `root` means on a command line. Raises StudyError if it names nothing, MissingError if it is none."""
+    """The folder that `root` means on a command line.
+
+    Raises StudyError if it names nothing, MissingError if it is no folder.
+    """
     if not root.strip():
         raise StudyError(f"--root {root!r} names no folder. Give --root the folder that the recordings lie in.")
     there = Path(os.path.expanduser(root))  # noqa: PTH111 -- Path.expanduser raises for a user that does not exist

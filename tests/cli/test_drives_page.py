@@ -1,9 +1,11 @@
 """What `flowlab drives show` prints of drives, whatever their names and however many there are."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 from flowlab.cli.drives_page import shortened
@@ -148,3 +150,35 @@ def test_where_only_drives_out_of_use_can_be_read_there_are_no_slices_to_show(tm
     assert code == 2 and "Traceback" not in err and "windows in slice" not in out
     assert [row[:2] for row in table_of(out, "side drives")] == [["unused", "2"], ["left", "out"]]
     assert err.splitlines()[-1].startswith("error: none of the 1 drives of train can be used")
+
+
+def cut(**frames: int):
+    """Those drives end after so many frames."""
+
+    def load(source: SyntheticSource, drive_id: str) -> Drive:
+        drive = LOAD(source, drive_id)
+        rows = slice(frames.get(drive_id, len(drive)))
+        arrays = {name: value[rows] for name, value in vars(drive).items() if isinstance(value, np.ndarray)}
+        return replace(drive, **arrays)
+
+    return patch.object(SyntheticSource, "load", load)
+
+
+def test_a_drive_in_use_without_a_window_is_named(tmp_path, capsys):
+    write_small(tmp_path, "")
+    with cut(drive_01=11, drive_02=12):
+        code, _, err = show(tmp_path, capsys)
+    assert (code, err) == (0, "drive_01: has no window of 6 + 6 frames\n")
+
+
+def test_a_drive_out_of_use_without_a_window_is_not_worth_a_line(tmp_path, capsys):
+    study = edited(write_small(tmp_path, ""), 'val = ["drive_03"]', 'num_val = 1\nwithout = ["drive_01"]')
+    with cut(drive_01=5):
+        assert show(study.root, capsys)[2] == ""
+
+
+def test_a_side_without_a_window_is_said_once(tmp_path, capsys):
+    write_small(tmp_path, "")
+    with cut(drive_00=11, drive_01=2, drive_02=11):
+        err = show(tmp_path, capsys)[2]
+    assert err == "no drive of train has a window of 6 + 6 frames: a build of the cache refuses that\n"

@@ -88,8 +88,8 @@ def test_an_encoder_of_other_blocks_is_another(tmp_path):
     source = open_source(study.file.drives, study.root)
     settings = study.file.encoder
     assert isinstance(settings, DriveViTSettings)
-    cut = encoder_key(settings, study.file.inputs, source)
+    cut = encoder_key(settings, study.file.inputs, source, "")
     longer = edited(study, "seconds = 6.0", "seconds = 7.0")
     whole = edited(longer, "blocks = ", "# ")
-    assert len({cut, encoder_key(settings, longer.file.inputs, source)}) == 2
-    assert encoder_key(settings, whole.file.inputs, source) == "1426fd39194b0c3a"  # as before there were blocks
+    assert len({cut, encoder_key(settings, longer.file.inputs, source, "")}) == 2
+    assert encoder_key(settings, whole.file.inputs, source, "") == "1426fd39194b0c3a"  # as before there were blocks
