@@ -9,7 +9,7 @@ import typer
 
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import Bars, out, print_json, say, table
-from flowlab.core.errors import StudyError
+from flowlab.core.errors import StoppedError, StudyError
 
 
 class Format(StrEnum):
@@ -45,7 +45,10 @@ def drives_convert(
     found = open_study(study)
     size = None if height is None or width is None else (height, width)
     drive_ids = None if drives is None else [name.strip() for name in drives.split(",")]
-    done = convert_drives(found, folder, drive_ids, size, file_mb, Bars())
+    try:
+        done = convert_drives(found, folder, drive_ids, size, file_mb, Bars())
+    except KeyboardInterrupt:
+        raise StoppedError(f"{folder} is not written: the same command begins it anew.") from None
     frames = sum(map(len, done.drives))
     if as_json:
         facts = {"folder": str(done.folder), "frames": frames, "fps": done.layout.fps, "drives": done.table}

@@ -32,8 +32,8 @@ def show_drives(study: str, described: Described) -> None:
     screen.print(table(["side", "drives", "frames", "of all", "seconds", "windows"], _side_rows(sides), "", RIGHT))
     if described.channels:
         screen.print(table(CHANNEL_COLUMNS, [_channel_row(channel) for channel in described.channels], "", RIGHT))
-    if drives[0]["slices"]:
-        in_use = {side: own for side, own in sides.items() if side in ("train", "val", "train + val")}
+    in_use = {side: own for side, own in sides.items() if side in ("train", "val", "train + val")}
+    if in_use and drives[0]["slices"]:
         columns = ["windows in slice", *(column for side in in_use for column in (side, "of it"))]
         screen.print(table(columns, _slice_rows(in_use), "", RIGHT))
     strata = [row for key in ("driver", "track", "task") for row in _stratum_rows(key, drives, list(sides))]
@@ -43,6 +43,7 @@ def show_drives(study: str, described: Described) -> None:
     if reasons:
         screen.print(table(["rows left out, since", "rows", "drives", "the first in"], reasons))
     _tell_of_drives(drives, str(described.error or ""))
+    _tell_of_windows(drives, "{} + {} frames".format(*described.window))
 
 
 CHANNEL_COLUMNS = ["channel", "low", "median", "high", "rests at", "at rest"]
@@ -177,13 +178,27 @@ def _tell_of_drives(drives: list[Record], error: str) -> None:
     """What was left out of single drives, what else there is to say of them, and which cannot be used; but what the
     command ends with is said there.
     """
-    _tell([line for drive in drives for line in _lines_of(drive)], len(drives))
+    sides = {drive["drive_id"]: drive["side"] for drive in drives}
+    _tell([line for drive in drives for line in _lines_of(drive, sides)], len(drives))
     left_out = Counter(drive["left_out"] for drive in drives if drive["left_out"] is not None)
     if left_out:
         told = ", ".join(f"{reason}: {num}" for reason, num in left_out.most_common())
         say(f"{left_out.total()} of {len(drives)} drives are left out ({told})")
     refused = [drive for drive in drives if drive["refused"] and drive["refused"] not in error]
     _tell([f"{drive['drive_id']}: {drive['refused']}" for drive in refused], len(drives))
+
+
+def _tell_of_windows(drives: list[Record], window: str) -> None:
+    """Which drives that can be used are too short or too broken for a window, or that it is all of a side."""
+    short = []
+    for side in ("train", "val"):
+        own = [drive for drive in drives if side in drive["side"].split(" + ") and not drive["refused"]]
+        none = [drive for drive in own if drive["windows"] == 0]
+        if none and len(none) == len(own):
+            say(f"no drive of {side} has a window of {window}: a build of the cache refuses that")
+        else:
+            short += [drive["drive_id"] for drive in none if drive["drive_id"] not in short]
+    _tell([f"{name}: has no window of {window}" for name in short], len(drives))
 
 
 def _tell(lines: list[str], num_drives: int) -> None:
@@ -194,7 +209,8 @@ def _tell(lines: list[str], num_drives: int) -> None:
         say(f"... and {len(lines) - len(shown)} more such lines; flowlab drives show --json has all")
 
 
-def _lines_of(drive: Record) -> list[str]:
+def _lines_of(drive: Record, sides: dict[str, str]) -> list[str]:
+    """What there is to say of a drive that can be used, given the side of each."""
     name = drive["drive_id"]
     lines = [
         f"{name}: {reason['rows']} of {reason['of']} rows cannot be used, {reason['reason']}; the first is "
@@ -205,4 +221,8 @@ def _lines_of(drive: Record) -> list[str]:
     later = [other for other in drive["same_as"] if other > name]
     if later:
         lines.append(f"{name}: the same recording, with identical content, is there as {', '.join(later)}")
+    if drive["side"] == "val":
+        trains = [other for other in drive["same_as"] if "train" in sides[other].split(" + ")]
+        if trains:
+            lines.append(f"{name} validates and trains as {', '.join(trains)}: a build of the cache refuses that")
     return lines

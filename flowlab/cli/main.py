@@ -9,7 +9,7 @@ import typer
 from flowlab.cli.commands import COMMANDS, GROUPS
 from flowlab.cli.lazy import lazy_group
 from flowlab.cli.screen import say
-from flowlab.core.errors import FlowlabError
+from flowlab.core.errors import FlowlabError, StoppedError
 from flowlab.core.files import trouble
 
 # Typer carries its own copy of click: its errors are found through the classes that Typer does export.
@@ -34,6 +34,9 @@ def run_command(arguments: list[str]) -> int:
         if code == INTERRUPTED:  # Typer has caught the Ctrl-C by then
             say("stopped. What is done is kept: give the same command again to go on.")
         return code if isinstance(code, int) else 0
+    except StoppedError as stop:
+        say(f"stopped. {stop}")
+        return INTERRUPTED
     except FlowlabError as error:
         say(f"error: {error}")
     except UsageProblem as error:

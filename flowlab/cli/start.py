@@ -9,7 +9,7 @@ import flowlab
 from flowlab.cli import prepare, runs
 from flowlab.cli.options import Device, DeviceOption, Executor, StudyOption
 from flowlab.cli.screen import Bars, say
-from flowlab.core.errors import MissingError
+from flowlab.core.errors import MissingError, StoppedError
 from flowlab.core.files import write_atomic
 from flowlab.study.study import FILE_NAME, find_study
 
@@ -31,7 +31,10 @@ def init(
     """
     from flowlab.lab.inits import start_study
 
-    path = start_study(folder, source, root, progress=Bars())
+    try:
+        path = start_study(folder, source, root, progress=Bars())
+    except KeyboardInterrupt:
+        raise StoppedError("No study is written: the same command begins anew.") from None
     say(f"wrote {path}. Read it, then: cd {folder} && flowlab cache build")
 
 

@@ -42,6 +42,10 @@ class LeftOutDriveError(DriveError):
         return self.message
 
 
+class StoppedError(FlowlabError):
+    """Ctrl-C ended what keeps nothing of what it had begun; the message says so, and how to go on."""
+
+
 class EncoderError(FlowlabError):
     """A frozen encoder cannot be read as one."""
 

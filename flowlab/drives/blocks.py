@@ -14,7 +14,7 @@ from flowlab.core.types import Drive, Skipped
 from flowlab.study.split import BlockSettings
 
 SHORTEST_REST = 5
-"""A rest at the end that is shorter than a block by more than this factor joins the block before it."""
+"""A rest at the end that is, without the gap, shorter than a block by more than this factor joins the block before."""
 
 
 class Block(NamedTuple):
@@ -29,15 +29,14 @@ def cut_blocks(time_us: NDArray[np.int64], settings: BlockSettings) -> list[Bloc
     """The blocks of a drive with these times (N,). Block n begins n * `seconds` after the first frame.
 
     From the second one on, frames less than `gap_s` after the last frame before the block are left out. A block of
-    which no frame is left, as in a long hole of the recording, is not there, and the others keep their numbers. Where
-    time stands still or goes back, that step counts as none.
+    which no frame is left, as in a long hole of the recording, is not there, and the others keep their numbers; the
+    last frame is always in one. Where time stands still or goes back, that step counts as none.
     """
     if not len(time_us):
         return [Block(0, 0, 0)]
     steps_us = np.maximum(np.diff(time_us), 0)
     elapsed_us = np.concatenate([[0], np.cumsum(steps_us)])
-    frame_us = float(np.median(steps_us)) if len(steps_us) else 0.0
-    num = num_blocks((float(elapsed_us[-1]) + frame_us) / 1e6, settings)
+    num = num_blocks(int(elapsed_us[-1]), settings)
     numbers = np.minimum(elapsed_us // round(settings.seconds * 1e6), num - 1)
     blocks = []
     for number in np.unique(numbers).tolist():
@@ -50,16 +49,17 @@ def cut_blocks(time_us: NDArray[np.int64], settings: BlockSettings) -> list[Bloc
     return blocks
 
 
-def num_blocks(seconds: float, settings: BlockSettings) -> int:
-    """How many blocks a drive of so many seconds has, from its first frame to the end of its last one.
+def num_blocks(length_us: int, settings: BlockSettings) -> int:
+    """How many blocks a drive has that is so many microseconds long, from its first frame to its last one.
 
-    One, if it is shorter than two blocks. A rest of less than a fifth of a block counts to the block before it.
+    One, if it is shorter than two blocks. A rest counts to the block before it if less than a fifth of a block would be
+    left of it after the gap.
     """
-    whole = int(seconds // settings.seconds)
+    block_us, gap_us = round(settings.seconds * 1e6), round(settings.gap_s * 1e6)
+    whole, rest_us = divmod(length_us, block_us)
     if whole < 2:
         return 1
-    rest = seconds - whole * settings.seconds
-    return whole + (rest * SHORTEST_REST >= settings.seconds)
+    return whole + ((rest_us - gap_us) * SHORTEST_REST >= block_us)
 
 
 def block_suffix(number: int) -> str:

@@ -89,15 +89,15 @@ VAL_EVERY, FIRST_VAL = 5, 2
 
 
 def choose_blocks(seconds: float) -> tuple[BlockSettings, list[str]]:
-    """How a new study cuts one recording of so many seconds, and which blocks validate, as "#002", "#007", ...: what
-    follows the recording's name in their ids.
+    """How a new study cuts one recording of so many seconds, from its first frame to its last, and which blocks
+    validate, as "#002", "#007", ...: what follows the recording's name in their ids.
 
     There are about ten blocks, of 5 to 60 whole seconds, and a gap of a tenth of a block, at most 2 s. Every fifth
     block validates. Of two blocks it is the last one; a recording that makes one block alone (under 10 s) has none.
     """
     length = min(max(round(seconds / NUM_BLOCKS), SHORTEST_BLOCK_S), LONGEST_BLOCK_S)
     settings = BlockSettings(seconds=float(length), gap_s=min(LONGEST_GAP_S, length / 10))
-    num = num_blocks(seconds, settings)
+    num = num_blocks(round(seconds * 1e6), settings)
     val = [number for number in range(num) if number % VAL_EVERY == FIRST_VAL]
     if not val and num == 2:
         val = [1]

@@ -64,11 +64,17 @@ def convert_drives(
 
 
 def _chosen(source: Source, drive_ids: Sequence[str] | None) -> list[str]:
-    """The drives that were asked for, each once, in the source's order. Raises UnknownNameError for one that is not."""
+    """The drives that were asked for, in the source's order.
+
+    Raises UnknownNameError for one that is not there, StudyError for one that is named twice.
+    """
     known = source.drive_ids()
-    for drive_id in drive_ids or ():
+    asked = drive_ids or ()
+    for drive_id in asked:
         if drive_id not in known:
             raise unknown_name("drive", drive_id, known)
+        if asked.count(drive_id) > 1:
+            raise StudyError(f"--drives names drive {drive_id!r} twice, and one drive is one episode. Name it once.")
     return [drive_id for drive_id in known if drive_ids is None or drive_id in drive_ids]
 
 

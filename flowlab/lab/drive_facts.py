@@ -26,6 +26,7 @@ class Described(NamedTuple):
     drives: list[dict[str, Any]]  # one record each
     channels: list[ChannelFacts]  # over all drives that can be read; none if there is no frame
     error: DriveError | None  # why a cache cannot be built from them
+    window: tuple[int, int]  # frames of its history and of its chunk
 
 
 def describe_drives(study: Study) -> Described:
@@ -55,7 +56,8 @@ def describe_drives(study: Study) -> Described:
             {"drive_id": drive.drive_id, "side": _side(drive.drive_id, split)} | of | content | {"same_as": others}
         )
     readable = [drive for drive in drives if isinstance(drive, Drive) and len(drive)]
-    return Described(records, channels_of(readable) if readable else [], _why_unusable(split, drives))
+    window = study.file.windows.history, study.file.windows.horizon
+    return Described(records, channels_of(readable) if readable else [], _why_unusable(split, drives), window)
 
 
 def _side(drive_id: str, split: Split) -> str:

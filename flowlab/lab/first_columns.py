@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowlab.core.errors import MissingError
+from flowlab.core.errors import MissingError, StudyError
 from flowlab.core.vocabulary import CHANNEL_RANGES
 from flowlab.study.drive_folders import drives_below
 from flowlab.study.settings import DrivesSettings, UdacityDrives
@@ -41,7 +41,12 @@ class Columns:
 
 
 def as_given(root: str) -> Path:
-    """The folder that `root` means on a command line. Raises MissingError if it is none."""
+    """The folder that `root` means on a command line.
+
+    Raises StudyError if it names nothing, MissingError if it is no folder.
+    """
+    if not root.strip():
+        raise StudyError(f"--root {root!r} names no folder. Give --root the folder that the recordings lie in.")
     there = Path(os.path.expanduser(root))  # noqa: PTH111 -- Path.expanduser raises for a user that does not exist
     if not there.is_dir():
         raise MissingError(f"no folder {there}. Give --root the folder that the recordings lie in.")

@@ -161,7 +161,7 @@ def _one_recording(found: Found, drive: Drive, windows: WindowSettings) -> Halve
     """The blocks of the only drive that can be used; whatever else is there is left out."""
     others = tuple(sorted({*found.barred, *found.left_out, *(one.drive_id for one in found.drives)} - {drive.drive_id}))
     elapsed_us = np.maximum(np.diff(drive.time_us), 0)
-    blocks, suffixes = choose_blocks(float(elapsed_us.sum() + np.median(elapsed_us)) / 1e6)
+    blocks, suffixes = choose_blocks(float(elapsed_us.sum()) / 1e6)
     parts = {
         f"{drive.drive_id}{block_suffix(one.number)}": _rows(drive, one) for one in cut_blocks(drive.time_us, blocks)
     }

@@ -6,6 +6,7 @@ from typing import Any
 
 from flowlab.core.errors import FlowlabError, StudyError
 from flowlab.core.vocabulary import CHANNEL_RANGES
+from flowlab.drives.lerobot_layout import TIME
 from flowlab.drives.lerobot_names import VIDEO, cameras_of, find_channels, find_columns, number_names, width_of
 from flowlab.lab.first_columns import RAW, Columns
 from flowlab.study.lerobot import INFO, NO_CAMERA, PRESETS, LeRobotDrives, LeRobotInfo, read_info
@@ -17,6 +18,7 @@ SPEEDS_KMH = ("speed_kmh", "speed_kph")
 TASKS = ("task", "task_description", "instruction", "instructions")
 LONGEST_ROBOT = 40
 ROUTE_SHAPE = [10, 2]
+REAL_TIMES = "  # microseconds as they were recorded; without this key frames come at 1 / fps"
 NUMBERS = ("float16", "float32", "float64", "int16", "int32", "int64")
 
 
@@ -37,7 +39,8 @@ def lerobot_columns(root: Path) -> Columns:
     table: dict[str, Any] = {"camera": camera, "action": action} | _plain_columns(info)
     settings = LeRobotDrives(source="lerobot", root=str(root.absolute()), **table)
     channels = _channels(settings, info, root)
-    keys = [f"{key} = {quoted(text)}{told if key == 'camera' else ''}" for key, text in table.items()]
+    comments = {"camera": told, "time": REAL_TIMES}
+    keys = [f"{key} = {quoted(text)}{comments.get(key, '')}" for key, text in table.items()]
     return Columns(
         settings.model_copy(update={"channels": channels}),
         _head(info),
@@ -143,7 +146,7 @@ def _channels(settings: LeRobotDrives, info: LeRobotInfo, root: Path) -> tuple[t
 
 
 def _plain_columns(info: LeRobotInfo) -> dict[str, str]:
-    """Keys of [drives] for columns whose names leave no doubt: speed, waypoints, task."""
+    """Keys of [drives] for columns whose names leave no doubt: speed, waypoints, task, time."""
     found: dict[str, str] = {}
     for name, feature in info.features.items():
         numbers = number_names(feature) or []
@@ -160,4 +163,6 @@ def _plain_columns(info: LeRobotInfo) -> dict[str, str]:
             found["waypoints"] = name
         if dtype == "string" and last in TASKS:
             found.setdefault("task", name)
+        if name == TIME and dtype == "int64" and width_of(feature) == 1:
+            found["time"] = name
     return found

@@ -1,9 +1,11 @@
 """What `flowlab drives show` prints of drives, whatever their names and however many there are."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 from flowlab.cli.drives_page import shortened
@@ -119,3 +121,64 @@ def test_a_side_of_which_all_is_left_out_is_an_error(tmp_path, capsys):
     with left_out("drive_03"):
         code, _, err = show(tmp_path, capsys)
     assert code == 2 and "error: none of the 1 drives of val can be used. The first: drive 'drive_03' has no" in err
+
+
+def test_where_all_drives_are_left_out_the_page_still_ends_in_the_reason(tmp_path, capsys):
+    write_small(tmp_path, "")
+    with left_out(*(f"drive_{number:02d}" for number in range(4))):
+        code, out, err = show(tmp_path, capsys)
+    assert code == 2
+    assert table_of(out, "side drives") == [["left", "out", "4", "0", "-", "0.0", "0"]]
+    assert "windows in slice" not in out
+    assert "4 of 4 drives are left out (no video: 4)" in err
+    assert err.splitlines()[-1].startswith("error: 4 of 4 drives cannot be used (no video: 4). The first: drive")
+
+
+def test_one_drive_that_can_be_used_is_shown_with_its_side_alone(tmp_path, capsys):
+    write_small(tmp_path, "")
+    with left_out("drive_00", "drive_01", "drive_02"):
+        code, out, err = show(tmp_path, capsys)
+    assert code == 2 and err.splitlines()[-1].startswith("error: 3 of 4 drives cannot be used")
+    assert [row[:2] for row in table_of(out, "side drives")] == [["val", "1"], ["left", "out"]]
+    assert [len(row) for row in table_of(out, "windows in")] == [3, 3]
+
+
+def test_where_only_drives_out_of_use_can_be_read_there_are_no_slices_to_show(tmp_path, capsys):
+    study = edited(write_small(tmp_path, ""), 'val = ["drive_03"]', 'num_val = 1\nwithout = ["drive_00", "drive_01"]')
+    with left_out("drive_02", "drive_03"):
+        code, out, err = show(study.root, capsys)
+    assert code == 2 and "Traceback" not in err and "windows in slice" not in out
+    assert [row[:2] for row in table_of(out, "side drives")] == [["unused", "2"], ["left", "out"]]
+    assert err.splitlines()[-1].startswith("error: none of the 1 drives of train can be used")
+
+
+def cut(**frames: int):
+    """Those drives end after so many frames."""
+
+    def load(source: SyntheticSource, drive_id: str) -> Drive:
+        drive = LOAD(source, drive_id)
+        rows = slice(frames.get(drive_id, len(drive)))
+        arrays = {name: value[rows] for name, value in vars(drive).items() if isinstance(value, np.ndarray)}
+        return replace(drive, **arrays)
+
+    return patch.object(SyntheticSource, "load", load)
+
+
+def test_a_drive_in_use_without_a_window_is_named(tmp_path, capsys):
+    write_small(tmp_path, "")
+    with cut(drive_01=11, drive_02=12):
+        code, _, err = show(tmp_path, capsys)
+    assert (code, err) == (0, "drive_01: has no window of 6 + 6 frames\n")
+
+
+def test_a_drive_out_of_use_without_a_window_is_not_worth_a_line(tmp_path, capsys):
+    study = edited(write_small(tmp_path, ""), 'val = ["drive_03"]', 'num_val = 1\nwithout = ["drive_01"]')
+    with cut(drive_01=5):
+        assert show(study.root, capsys)[2] == ""
+
+
+def test_a_side_without_a_window_is_said_once(tmp_path, capsys):
+    write_small(tmp_path, "")
+    with cut(drive_00=11, drive_01=2, drive_02=11):
+        err = show(tmp_path, capsys)[2]
+    assert err == "no drive of train has a window of 6 + 6 frames: a build of the cache refuses that\n"

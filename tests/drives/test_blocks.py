@@ -74,18 +74,29 @@ class Numbered:
 
 
 def test_blocks_begin_on_time_and_leave_out_a_gap_before_them():
-    # 12.3 s: the rest of 2.3 s is more than a fifth of 5 s; frames 49 and 99 end blocks, 59 and 109 are 1.0 s later
+    # 12.2 s: a rest of 2.2 s, less a gap of 1 s, is more than a fifth of 5 s; frames 49 and 99 end blocks, 59 and 109
+    # are 1.0 s later
     assert cut_blocks(times(123), FIVE) == [Block(0, 0, 50), Block(1, 59, 100), Block(2, 109, 123)]
 
 
 def test_a_short_rest_joins_the_block_before():
-    assert cut_blocks(times(109), FIVE) == [Block(0, 0, 50), Block(1, 59, 109)]
-    assert cut_blocks(times(110), FIVE)[1:] == [Block(1, 59, 100), Block(2, 109, 110)]
+    # 120 frames are 11.9 s: 1.9 s are left, 0.9 s of them after the gap; of 121 frames a fifth of 5 s is
+    assert cut_blocks(times(120), FIVE) == [Block(0, 0, 50), Block(1, 59, 120)]
+    assert cut_blocks(times(121), FIVE)[1:] == [Block(1, 59, 100), Block(2, 109, 121)]
+
+
+def test_a_rest_that_a_long_gap_would_swallow_joins_the_block_before():
+    # Blocks of 6 s: neither a rest of just under a fifth of it, nor one that lies within the gap of 2 s, is lost
+    settings = BlockSettings(seconds=6.0, gap_s=2.0)
+    for rest_us in (1_195_000, 1_200_000, 1_900_000, 3_195_000):
+        time_us = np.arange(0, 12_000_001 + rest_us, 5000)
+        assert cut_blocks(time_us, settings)[-1] == Block(1, 1599, len(time_us))
+    assert cut_blocks(np.arange(0, 15_200_001, 5000), settings)[-1] == Block(2, 2799, 3041)
 
 
 def test_a_drive_shorter_than_two_blocks_stays_whole():
-    assert cut_blocks(times(99), FIVE) == [Block(0, 0, 99)]
-    assert cut_blocks(times(100), FIVE) == [Block(0, 0, 50), Block(1, 59, 100)]
+    assert cut_blocks(times(100), FIVE) == [Block(0, 0, 100)]  # 9.9 s from the first frame to the last
+    assert cut_blocks(times(101), FIVE) == [Block(0, 0, 50), Block(1, 59, 101)]
     assert cut_blocks(times(1), FIVE) == [Block(0, 0, 1)]
     assert cut_blocks(times(0), FIVE) == [Block(0, 0, 0)]
 
@@ -112,7 +123,7 @@ def test_no_frame_is_in_two_blocks_and_a_gap_is_between_them(steps, seconds, sha
     time_us = np.cumsum(np.array(steps, np.int64))
     settings = BlockSettings(seconds=seconds, gap_s=seconds * share)
     blocks = cut_blocks(time_us, settings)
-    assert blocks[0].first == 0 and blocks[0].number == 0
+    assert blocks[0].first == 0 and blocks[0].number == 0 and blocks[-1].stop == len(time_us)
     elapsed = np.concatenate([[0], np.cumsum(np.maximum(np.diff(time_us), 0))])
     for before, after in pairwise(blocks):
         assert before.number < after.number and before.first < before.stop <= after.first < after.stop
@@ -180,5 +191,5 @@ def test_a_digest_is_of_the_recording_and_of_the_rows():
 
 
 def test_a_source_is_opened_in_blocks_once_it_is_checked(tmp_path):
-    settings = SyntheticDrives(source="synthetic", count=1, frames=120)
+    settings = SyntheticDrives(source="synthetic", count=1, frames=121)
     assert open_source(settings, tmp_path, FIVE).drive_ids() == ["drive_00#000", "drive_00#001", "drive_00#002"]

@@ -57,7 +57,7 @@ def two_recordings(folder: Path) -> Path:
     for number, name in enumerate("ab"):
         write_sound(folder / "rec" / name, 100, steering=number / 10)
     text = small_text("").replace('source = "synthetic"\ncount = 4\nframes = 90', 'source = "udacity"\nroot = "rec"')
-    blocks = 'val = ["a#001", "b#001"]\nblocks = { seconds = 3.0, gap_s = 0.5 }'
+    blocks = 'val = ["a#001", "b#001"]\nblocks = { seconds = 3.0, gap_s = 0.2 }'
     (folder / "experiments.toml").write_text(text.replace('val = ["drive_03"]', blocks))
     return folder
 

@@ -161,6 +161,7 @@ def test_with_json_the_command_prints_one_document(study, capsys):
         (["--drives", "drive_9"], "unknown drive 'drive_9': did you mean 'drive_0"),
         (["--image-height", "8"], "--image-height and --image-width go together"),
         (["--drives", ""], "unknown drive ''"),
+        (["--drives", "drive_01,drive_01"], "--drives names drive 'drive_01' twice"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_writes_nothing(study, capsys, options, sentence):
@@ -175,3 +176,16 @@ def test_a_folder_with_something_in_it_is_not_written_to(study, capsys):
     assert ran(study) == 2
     assert "out is not empty" in capsys.readouterr().err
     assert [path.name for path in (study.root / "out").iterdir()] == ["mine"]
+
+
+def test_ctrl_c_leaves_nothing_and_says_that_the_command_begins_anew(study, capsys, monkeypatch):
+    def interrupted(source, drives, layout, folder, progress):
+        (folder / "data").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion, "write_lerobot", interrupted)
+    assert ran(study) == 130
+    assert capsys.readouterr().err.endswith(
+        f"stopped. {study.root}/out is not written: the same command begins it anew.\n"
+    )
+    assert not list(study.root.glob("out*"))

@@ -110,7 +110,14 @@ def test_two_drives_of_identical_content_are_named(folder, capsys):
     code, _, err = shown(folder, capsys)
     assert code == 0
     assert "c: the same recording, with identical content, is there as c copy" in err
+    assert "c validates and trains as c copy: a build of the cache refuses that" in err
     assert [drive["same_as"] for drive in json.loads(shown(folder, capsys, "--json")[1])] == [[], [], ["c copy"], ["c"]]
+
+
+def test_copies_that_both_train_are_no_reason_for_a_build_to_refuse(folder, capsys):
+    shutil.copytree(folder / "rec" / "a", folder / "rec" / "a copy")
+    err = shown(folder, capsys)[2]
+    assert "a: the same recording, with identical content, is there as a copy" in err and "refuses" not in err
 
 
 def test_what_was_done_with_a_recording_is_told(folder, capsys):

@@ -13,6 +13,7 @@ from flowlab.core.errors import DriveError, MissingError, StudyError, UnknownNam
 from flowlab.core.plugins import TABLE, study_path
 from flowlab.drives.source import open_source
 from flowlab.drives.udacity import UdacitySource
+from flowlab.drives.windows import cut_windows
 from flowlab.lab.caches import prepare_caches
 from flowlab.lab.drives import load_drives, split_loaded
 from flowlab.lab.inits import SOURCES, start_study
@@ -214,6 +215,8 @@ def test_an_absolute_root_stays_absolute_and_may_be_a_drive_itself(tmp_path):
         ("udacty", None, UnknownNameError, "did you mean 'udacity'"),
         ("udacity", None, StudyError, "Say where they lie: --root PATH"),
         ("lerobot", None, StudyError, "Say where they lie: --root PATH"),
+        ("udacity", "", StudyError, "--root '' names no folder"),
+        ("lerobot", " ", StudyError, "--root ' ' names no folder"),
         ("udacity", "nowhere", MissingError, "no folder nowhere"),
         ("udacity", ".", MissingError, r"holds no drives: no driving_log\.csv"),
         ("lerobot", ".", StudyError, "no LeRobot data set: it has no meta/info.json"),
@@ -280,6 +283,29 @@ def test_of_many_channels_the_most_moving_take_part_and_the_others_can_be_put_in
     text = text.replace(f"{other}\n", "").replace("[drives.channels]", f"[drives.channels]\n{other.strip('# ')}\n#")
     (study.root / "experiments.toml").write_text(text)
     assert load_study(study.root).channels == ("joint_1", *study.channels)
+
+
+def test_a_recording_with_a_hole_keeps_its_real_times(tmp_path):
+    def action(episode: int, length: int) -> list[np.ndarray]:
+        return [np.array([math.sin(n / 9 + episode), n % 3], np.float32) for n in range(length)]
+
+    def time_us(episode: int, length: int) -> list[int]:
+        return [100_000 * n + (1_500_000 if n >= 20 else 0) for n in range(length)]  # 1.6 s from frame 19 to frame 20
+
+    root = arm(
+        tmp_path / "set",
+        (60, 40),
+        width=2,
+        names=("a", "b"),
+        fps=10,
+        columns={"action": action, "observation.time_us": time_us},
+        features={"observation.time_us": {"dtype": "int64", "shape": [1], "names": None}},
+    )
+    study, _, _ = begin(tmp_path / "s", root, "lerobot")
+    drive = open_source(study.file.drives, study.root).load("episode_000000")
+    assert drive.time_us[18:22].tolist() == [1_800_000, 1_900_000, 3_500_000, 3_600_000]
+    rows = cut_windows(drive, study.file.windows).chunk
+    assert len(rows) and not any({19, 20} <= set(window) for window in rows.tolist())
 
 
 def test_without_a_video_there_is_no_camera_and_that_is_said_loudly(tmp_path):

@@ -46,6 +46,17 @@ def test_a_speed_in_km_h_says_so(tmp_path):
     assert keys[2:] == ('speed = "speed_kmh"', 'speed_unit = "km/h"')
 
 
+def test_times_as_they_were_recorded_are_taken_where_they_are_whole_microseconds(tmp_path):
+    name = "observation.time_us"
+    for folder, dtype in (("whole", "int64"), ("real", "float64")):
+        (tmp_path / folder).mkdir()
+        told(tmp_path / folder, features_of(kind="image") | {name: numbers("us", dtype=dtype)})
+    comment = "microseconds as they were recorded; without this key frames come at 1 / fps"
+    assert lerobot_columns(tmp_path / "whole").keys[2:] == (f'time = "{name}"  # {comment}',)
+    assert lerobot_columns(tmp_path / "whole").settings.time == name
+    assert lerobot_columns(tmp_path / "real").keys[2:] == ()
+
+
 def test_an_ending_that_all_names_share_is_left_out(tmp_path):
     root = told(tmp_path, features_of(("a.pos", "b.pos"), 2, kind="image"))
     assert lerobot_columns(root).channels == (("a", "a.pos"), ("b", "b.pos"))
