@@ -165,6 +165,57 @@ def test_an_episode_without_a_place_in_a_video_is_told(tmp_path, new):
     assert verdicts(tmp_path) == ["ok", "meta names no video", "ok"]
 
 
+def change_meta(folder: Path, name: str, values: list) -> None:
+    """Replace a column of meta/episodes."""
+    path = next((folder / "meta" / "episodes").rglob("*.parquet"))
+    lines = pq.read_table(path).to_pylist()
+    write_episodes(folder, [line | {name: value} for line, value in zip(lines, values, strict=True)])
+
+
+@pytest.mark.parametrize("second", [None, np.nan, np.inf, -0.6])
+def test_an_episode_that_begins_nowhere_does_not_get_the_frames_at_0(tmp_path, new, second):
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, second, 0.0])
+    assert verdicts(tmp_path) == ["ok", "meta does not say where its frames are", "ok"]
+    assert message(tmp_path).endswith(
+        f"meta/episodes has videos/{CAMERA}/from_timestamp {second} for it, expected a number of seconds. "
+        f"Fetch meta once more."
+    )
+
+
+def test_seconds_that_are_texts_are_not_taken_as_0(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", ["0.0", "0.6", "0.0"])
+    assert verdicts(tmp_path) == ["meta does not say where its frames are"] * 3
+    assert "from_timestamp '0.6' for it" in message(tmp_path)
+
+
+def test_an_end_that_is_nan_is_told_and_one_that_is_not_there_is_none(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/to_timestamp", [None, np.nan, 0.8])
+    assert verdicts(tmp_path) == ["ok", "meta does not say where its frames are", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [("data", "meta names no file of rows"), (f"videos/{CAMERA}", "meta names no video")],
+)
+def test_a_place_that_is_nan_is_the_fault_of_its_episode(tmp_path, new, column, reason):
+    change_meta(new, f"{column}/file_index", [0.0, np.nan, 1.0])
+    assert verdicts(tmp_path) == ["ok", reason, "ok"]
+    assert f"meta/episodes has {column}/file_index nan for it" in message(tmp_path)
+
+
+def test_lengths_and_numbers_beside_a_nan_are_still_read(tmp_path, new):
+    change_meta(new, "length", [6.0, np.nan, 9.0])
+    change_meta(new, "episode_index", [0.0, np.nan, 2.0])
+    assert verdicts(tmp_path) == ["ok", "meta does not name the episode", "another number of rows than meta says"]
+
+
+def test_a_pattern_that_gives_no_path_is_a_fault_of_the_whole(tmp_path, new):
+    path = new / "meta" / "info.json"
+    path.write_text(path.read_text().replace("{chunk_index:03d}", "{chunk:03d}"))
+    with pytest.raises(DriveError, match=r"info\.json has data_path .* gives no path"):
+        make_source(tmp_path).drive_ids()
+
+
 def test_a_frame_that_cannot_be_decoded_is_found_out_once_and_remembered(tmp_path):
     write_v21(tmp_path / "data", (6, 12, 8), size=(64, 96))
     noise = np.random.default_rng(0).integers(0, 255, (12, 64, 96, 3), np.uint8)
