@@ -5,7 +5,6 @@ and says in meta/episodes/*/*.parquet where in it.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,9 @@ from flowlab.study.lerobot import INFO, LeRobotInfo
 LFS_POINTER = b"version https://git-lfs.github.com/spec"
 MOST_EPISODES = 2_000_000
 """More than any data set has: what is above it is no number of episodes."""
+
+MOST = 10**9
+"""Above any number, place, length or second of an episode."""
 
 
 class EpisodeFault(Exception):
@@ -37,6 +39,7 @@ class VideoPart:
     path: Path
     from_s: float = 0.0
     to_s: float | None = None
+    is_whole: bool = False  # the video is of this episode alone
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def read_episodes(root: Path, info: LeRobotInfo, camera: str | None) -> EpisodeL
     named, faults = {}, {}
     for line in lines:
         number = _whole(line.get("episode_index"))
-        if number is None or number >= 10**9:
+        if number is None:
             unread.append(f"a line of meta has episode_index {line.get('episode_index')!r}")
             continue
         try:
@@ -180,7 +183,7 @@ def _episode(root: Path, info: LeRobotInfo, camera: str | None, number: int, lin
         told = _places(line, f"videos/{camera}", info, "video_path")
         path = _path(root, info, "video_path", keys | told | {"video_key": camera})
         if info.version == "v2.1":
-            video = VideoPart(path)
+            video = VideoPart(path, is_whole=True)
         else:
             begin, end = (f"videos/{camera}/{name}_timestamp" for name in ("from", "to"))
             to_s = None if line.get(end) is None else _seconds(line, end)
@@ -198,9 +201,11 @@ def _episode(root: Path, info: LeRobotInfo, camera: str | None, number: int, lin
 
 def _whole(value: Any) -> int | None:
     """A whole number from 0 on, None for anything else. A NaN in a column makes floats of the others: 3.0 is 3."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return int(value) if value >= 0 and value == int(value) else None
+    return int(value) if _is_number(value) and value == int(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
 
 
 def _places(line: dict[str, Any], of: str, info: LeRobotInfo, pattern: str) -> dict[str, int]:
@@ -219,7 +224,7 @@ def _places(line: dict[str, Any], of: str, info: LeRobotInfo, pattern: str) -> d
 def _seconds(line: dict[str, Any], name: str) -> float:
     """Never taken as 0 where it is missing: those are the frames of another episode. Raises EpisodeFault."""
     value = line.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if not _is_number(value):
         raise EpisodeFault("meta does not say where its frames are", _says(line, name, "a number of seconds"))
     return float(value)
 

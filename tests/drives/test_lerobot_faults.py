@@ -172,7 +172,7 @@ def change_meta(folder: Path, name: str, values: list) -> None:
     write_episodes(folder, [line | {name: value} for line, value in zip(lines, values, strict=True)])
 
 
-@pytest.mark.parametrize("second", [None, np.nan, np.inf, -0.6])
+@pytest.mark.parametrize("second", [None, np.nan, np.inf, -0.6, 1e308])
 def test_an_episode_that_begins_nowhere_does_not_get_the_frames_at_0(tmp_path, new, second):
     change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, second, 0.0])
     assert verdicts(tmp_path) == ["ok", "meta does not say where its frames are", "ok"]
@@ -214,6 +214,36 @@ def test_a_pattern_that_gives_no_path_is_a_fault_of_the_whole(tmp_path, new):
     path.write_text(path.read_text().replace("{chunk_index:03d}", "{chunk:03d}"))
     with pytest.raises(DriveError, match=r"info\.json has data_path .* gives no path"):
         make_source(tmp_path).drive_ids()
+
+
+def test_an_episode_that_begins_a_frame_early_is_told_and_the_one_before_it_is_used(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, 0.5, 0.0])
+    assert verdicts(tmp_path) == ["ok", "another number of frames than rows", "ok"]
+    assert "gives it 8 frames of " in message(tmp_path) and "(0.5 to 1.3 s), and it has 7 rows" in message(tmp_path)
+
+
+def test_of_two_episodes_with_one_frame_neither_is_used(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, 0.5, 0.0])
+    change_meta(new, f"videos/{CAMERA}/to_timestamp", [0.6, 1.2, 0.8])
+    reason = "meta gives its frames to another episode as well"
+    assert verdicts(tmp_path) == [reason, reason, "ok"]
+    assert "file-000.mp4 to it and to episode 0." in message(tmp_path)
+
+
+def test_episodes_without_ends_overlap_by_their_lengths(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/to_timestamp", [None] * 3)
+    assert verdicts(tmp_path) == ["ok", "ok", "ok"]
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, 0.5, 0.0])
+    reason = "meta gives its frames to another episode as well"
+    assert verdicts(tmp_path) == [reason, reason, "ok"]
+
+
+@pytest.mark.parametrize(("num", "notes"), [(7, 0), (8, 0), (9, 1)])
+def test_a_video_with_more_frames_than_its_rows_is_noted(tmp_path, old, num, notes):
+    write_video(old / VIDEO_21, [frame_of(1, number) for number in range(num)])
+    drive = make_source(tmp_path).load("episode_000001")
+    assert len(drive.notes) == notes
+    assert all(note.startswith("its video has 9 frames and it has 7 rows") for note in drive.notes)
 
 
 def test_a_frame_that_cannot_be_decoded_is_found_out_once_and_remembered(tmp_path):
