@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowlab.core.errors import DriveError, FlowlabError, LeftOutDriveError
+from flowlab.core.errors import DriveError, FlowlabError, LeftOutDriveError, UnknownNameError
 from flowlab.core.types import Drive
 from flowlab.lab.drives import RefusedDrive, load_drives, split_loaded
 from flowlab.study.settings import SplitSettings
@@ -378,6 +378,38 @@ def test_meta_that_lists_nothing_is_a_fault_of_the_whole(tmp_path, old, new, con
     path.write_bytes(content)
     with pytest.raises(DriveError, match=r"meta names no episode: .*file-000\.parquet.*Fetch meta once more"):
         make_source(tmp_path).drive_ids()
+
+
+@pytest.mark.parametrize("key", ["action", "speed", "time", "waypoints"])
+def test_a_camera_is_no_column_of_numbers(tmp_path, old, key):
+    told = f"drives.{key} names column '{CAMERA}', which is a camera (video), expected another column. Name one of them"
+    for text in (CAMERA, f"{CAMERA}.3")[: 1 if key == "action" else 2]:
+        with pytest.raises(DriveError) as caught:
+            make_source(tmp_path, **{key: text})
+        assert str(caught.value).startswith(f"{told}: action, timestamp, frame_index")
+
+
+def test_of_many_numbers_only_the_first_are_listed(tmp_path):
+    write_v21(tmp_path / "data", (3,), names=tuple(f"n{place}" for place in range(30)), width=30, cameras=())
+    keys = {"camera": "none"}
+    with pytest.raises(UnknownNameError, match=r"Known: n0, n1, .*, n19, \.\.\. and 10 more\.$"):
+        make_source(tmp_path, channels={"steering": "steering"}, **keys)
+    with pytest.raises(DriveError, match=r"30 numbers\. Name one of them: action\.n0, .*n19, \.\.\. and 10 more\.$"):
+        make_source(tmp_path, speed="action", **keys)
+
+
+def test_numbers_without_names_are_told_by_their_range(tmp_path):
+    write_v21(tmp_path / "data", (3,), names=None, width=30, cameras=())
+    with pytest.raises(UnknownNameError, match=r"Known: 0 to 29\.$"):
+        make_source(tmp_path, channels={"steering": "30"}, camera="none")
+    with pytest.raises(DriveError, match=r"Name one of them: action\.0 to action\.29\.$"):
+        make_source(tmp_path, speed="action", camera="none")
+
+
+def test_an_info_that_is_a_pointer_of_git_lfs_is_told_as_one(tmp_path, old):
+    (old / "meta" / "info.json").write_bytes(POINTER)
+    with pytest.raises(DriveError, match=r"info\.json is a Git LFS pointer, not the file itself\. .* git lfs pull$"):
+        make_source(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["video", "image"])
