@@ -4,6 +4,7 @@ Rows and frames are joined by frame_index alone. Time stamps are float32: search
 would get the frame before theirs.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from flowlab.drives.lerobot_names import (
 )
 from flowlab.drives.lerobot_pictures import PictureFrames
 from flowlab.drives.lerobot_rows import RowFile, open_rows, read_numbers, read_texts, take_rows
-from flowlab.drives.lerobot_videos import VideoFrames
+from flowlab.drives.lerobot_videos import VideoFrames, shared_frames
 from flowlab.study.lerobot import LeRobotDrives, read_info
 
 KM_H = 3.6
@@ -63,7 +64,8 @@ class LeRobotSource:
 
     @cached_property
     def _episodes(self) -> EpisodeList:
-        return read_episodes(self._root, self._info, self._camera if self._is_video else None)
+        told = read_episodes(self._root, self._info, self._camera if self._is_video else None)
+        return replace(told, faults=told.faults | shared_frames(told.named.values(), self._info.fps))
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
@@ -131,8 +133,7 @@ class LeRobotSource:
         file = self._open_rows(episode.rows)
         table = take_rows(file, episode, self._info.fps)
         rows = file.rows_of(number)
-        if self._frames is not None:
-            self._frames.require(episode, rows)
+        notes = self._frames.require(episode, rows) if self._frames is not None else ()
         drive = Drive(
             drive_id=drive_id,
             channels=self.channels,
@@ -145,7 +146,7 @@ class LeRobotSource:
             track=episode.track,
             task="; ".join(self._texts(table, "task") or episode.tasks),
             image_size=image_size_of(self._info.features[self._camera]) if self._camera is not None else None,
-            notes=() if (np.diff(rows) > 0).all() else (SORTED,),
+            notes=notes if (np.diff(rows) > 0).all() else (SORTED, *notes),
         )
         return drive, episode, rows
 

@@ -5,7 +5,6 @@ and says in meta/episodes/*/*.parquet where in it.
 """
 
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flowlab.core.errors import DriveError, told_by
-from flowlab.study.lerobot import INFO, LeRobotInfo
+from flowlab.study.lerobot import INFO, LFS_POINTER, LeRobotInfo
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec"
 MOST_EPISODES = 2_000_000
 """More than any data set has: what is above it is no number of episodes."""
+
+MOST = 10**9
+"""Above any number, place, length or second of an episode."""
 
 
 class EpisodeFault(Exception):
@@ -37,6 +38,7 @@ class VideoPart:
     path: Path
     from_s: float = 0.0
     to_s: float | None = None
+    is_whole: bool = False  # the video is of this episode alone
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,16 @@ class EpisodeList:
     named: dict[int, Episode]
     promised: int
     unread: list[str] = field(default_factory=list)
+    faults: dict[int, EpisodeFault] = field(default_factory=dict)  # of those that meta names and says too little of
 
     def numbers(self) -> list[int]:
         """Every episode that is named or promised."""
-        return sorted({*self.named, *range(self.promised)})
+        return sorted({*self.named, *self.faults, *range(self.promised)})
 
     def find(self, number: int) -> Episode:
-        """The episode. Raises EpisodeFault for one that is promised and not named."""
+        """The episode. Raises EpisodeFault for one that is promised and not named, or not so that it can be used."""
+        if number in self.faults:
+            raise self.faults[number]
         if number not in self.named:
             why = f" ({self.unread[0]})" if self.unread else ""
             raise EpisodeFault(
@@ -109,17 +114,20 @@ def read_episodes(root: Path, info: LeRobotInfo, camera: str | None) -> EpisodeL
         raise DriveError(f"{root / INFO} has total_episodes {promised!r}, which is no number of episodes. Correct it.")
     unread: list[str] = []
     lines = _lines_v21(root, unread) if info.version == "v2.1" else _lines_v30(root, camera, unread)
-    named = {}
+    named, faults = {}, {}
     for line in lines:
-        number = line.get("episode_index")
-        if not isinstance(number, int) or not 0 <= number < 10**9:
-            unread.append(f"a line of meta has episode_index {number!r}")
+        number = _whole(line.get("episode_index"))
+        if number is None:
+            unread.append(f"a line of meta has episode_index {line.get('episode_index')!r}")
             continue
-        named[number] = _episode(root, info, camera, number, line)
-    if not named:
+        try:
+            named[number] = _episode(root, info, camera, number, line)
+        except EpisodeFault as fault:
+            faults[number] = fault
+    if not named and not faults:
         why = unread[0] if unread else "it lists none"
         raise DriveError(f"{root / 'meta'} names no episode: {why}. Fetch meta once more (with Git LFS: git lfs pull).")
-    return EpisodeList(named, promised, unread)
+    return EpisodeList(named, promised, unread, faults)
 
 
 def _lines_v21(root: Path, unread: list[str]) -> Iterator[dict[str, Any]]:
@@ -168,30 +176,60 @@ def _episode(root: Path, info: LeRobotInfo, camera: str | None, number: int, lin
     chunks_size = info.tables.get("chunks_size")
     size = chunks_size if isinstance(chunks_size, int) and chunks_size > 0 else 1000
     keys: dict[str, Any] = {"episode_index": number, "episode_chunk": number // size}
-    keys |= {name: line.get(f"data/{name}") for name in ("chunk_index", "file_index")}
+    rows = _path(root, info, "data_path", keys | _places(line, "data", info, "data_path"))
     video = None
     if camera is not None:
-        told = {name: line.get(f"videos/{camera}/{name}") for name in ("chunk_index", "file_index")}
+        told = _places(line, f"videos/{camera}", info, "video_path")
+        path = _path(root, info, "video_path", keys | told | {"video_key": camera})
         if info.version == "v2.1":
-            video = VideoPart(_path(root, info, "video_path", keys | {"video_key": camera}))
-        elif None not in told.values():
-            path = _path(root, info, "video_path", keys | told | {"video_key": camera})
-            from_s, to_s = (_seconds(line.get(f"videos/{camera}/{name}_timestamp")) for name in ("from", "to"))
-            video = VideoPart(path, from_s or 0.0, to_s)
-    length = line.get("length")
+            video = VideoPart(path, is_whole=True)
+        else:
+            begin, end = (f"videos/{camera}/{name}_timestamp" for name in ("from", "to"))
+            to_s = None if line.get(end) is None else _seconds(line, end)
+            video = VideoPart(path, _seconds(line, begin), to_s)
     tasks = line.get("tasks")
     return Episode(
         number,
-        length if isinstance(length, int) else None,
+        _whole(line.get("length")),
         tuple(map(str, tasks)) if isinstance(tasks, list) else (),
-        _path(root, info, "data_path", keys),
+        rows,
         video,
         *(str(line.get(name) or "") for name in ("driver", "track")),
     )
 
 
-def _seconds(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+def _whole(value: Any) -> int | None:
+    """A whole number from 0 on, None for anything else. A NaN in a column makes floats of the others: 3.0 is 3."""
+    return int(value) if _is_number(value) and value == int(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST
+
+
+def _places(line: dict[str, Any], of: str, info: LeRobotInfo, pattern: str) -> dict[str, int]:
+    """Those of chunk_index and file_index that the pattern asks for. Raises EpisodeFault for one that is no number."""
+    places = {}
+    for name in ("chunk_index", "file_index"):
+        if f"{{{name}" in str(info.tables.get(pattern)) and info.version != "v2.1":
+            place = _whole(line.get(f"{of}/{name}"))
+            if place is None:
+                what = "file of rows" if of == "data" else "video"
+                raise EpisodeFault(f"meta names no {what}", _says(line, f"{of}/{name}", "a whole number from 0 on"))
+            places[name] = place
+    return places
+
+
+def _seconds(line: dict[str, Any], name: str) -> float:
+    """Never taken as 0 where it is missing: those are the frames of another episode. Raises EpisodeFault."""
+    value = line.get(name)
+    if not _is_number(value):
+        raise EpisodeFault("meta does not say where its frames are", _says(line, name, "a number of seconds"))
+    return float(value)
+
+
+def _says(line: dict[str, Any], name: str, expected: str) -> str:
+    return f"meta/episodes has {name} {line.get(name)!r:.80} for it, expected {expected}. Fetch meta once more."
 
 
 def _path(root: Path, info: LeRobotInfo, name: str, keys: dict[str, Any]) -> Path:

@@ -1,17 +1,19 @@
 """Columns of a LeRobot data set by name: cameras, the numbers of an action, one number of a column."""
 
+import difflib
 import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flowlab.core.errors import DriveError, unknown_name
+from flowlab.core.errors import DriveError, UnknownNameError, unknown_name
 from flowlab.study.lerobot import INFO, NO_CAMERA, LeRobotDrives, LeRobotInfo
 
 VIDEO, PICTURES = "video", "image"
 """The dtypes of a camera's column: a video beside the rows, or pictures among them."""
 
 MOST_CHANNELS = 1024
+MOST_LISTED = 20
 
 
 class Column(NamedTuple):
@@ -91,15 +93,32 @@ def _flat(names: Any) -> list[str]:
 def find_column(text: str, info: LeRobotInfo, key: str) -> Column:
     """The column, or one number of it, that `text` names: "action", "action.2", "observation.state.vehicle.speed".
 
-    Raises UnknownNameError, which names the `key` of [drives] that has it.
+    Raises UnknownNameError, which names the `key` of [drives] that has it, or DriveError for a camera.
     """
     if text in info.features:
+        _require_no_camera(text, info, key)
         return Column(text)
     names = [name for name in info.features if text.startswith(f"{name}.")]
     if not names:
         raise unknown_name("column", text, info.features, f"drives.{key}")
     name = max(names, key=len)
+    _require_no_camera(name, info, key)
     return Column(name, find_number(text.removeprefix(f"{name}."), name, info.features[name], key))
+
+
+def _require_no_camera(name: str, info: LeRobotInfo, key: str) -> None:
+    if name in cameras_of(info):
+        others = [one for one in info.features if one not in cameras_of(info)]
+        raise DriveError(
+            f"drives.{key} names column {name!r}, which is a camera ({info.features[name]['dtype']}), expected another "
+            f"column. Name one of them: {_listed(others)}."
+        )
+
+
+def _listed(names: list[str]) -> str:
+    """The names with commas; of many only the first."""
+    more = f", ... and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(names[:MOST_LISTED]) + more
 
 
 def find_number(text: str, name: str, feature: dict[str, Any], key: str) -> int:
@@ -109,8 +128,10 @@ def find_number(text: str, name: str, feature: dict[str, Any], key: str) -> int:
         return names.index(text)
     if re.fullmatch(r"\d{1,6}", text) and int(text) < width_of(feature):
         return int(text)
-    known = names or [str(place) for place in range(width_of(feature))]
-    raise unknown_name("number", text, known, f"column {name!r} (drives.{key})")
+    near = difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    known = _listed(names) if names else f"0 to {width_of(feature) - 1}" if width_of(feature) > 0 else "none"
+    raise UnknownNameError(f"unknown number {text!r} in column {name!r} (drives.{key}): {hint}Known: {known}.")
 
 
 def find_channels(settings: LeRobotDrives, info: LeRobotInfo, root: Path) -> tuple[tuple[str, ...], list[int]]:
@@ -122,6 +143,7 @@ def find_channels(settings: LeRobotDrives, info: LeRobotInfo, root: Path) -> tup
     feature = info.features.get(settings.action)
     if feature is None:
         raise unknown_name("column", settings.action, info.features, f"{root / INFO} (drives.action)")
+    _require_no_camera(settings.action, info, "action")
     if settings.channels is not None:
         pairs = [(name, find_number(text, settings.action, feature, "channels")) for name, text in settings.channels]
         return tuple(name for name, _ in pairs), [place for _, place in pairs]
@@ -156,9 +178,10 @@ def _one_number(column: Column, text: str, info: LeRobotInfo, key: str) -> Colum
     """The column, which has one number a row. Raises DriveError if it has more and none is named."""
     feature = info.features[column.name]
     if column.place is None and width_of(feature) != 1:
-        names = number_names(feature) or [str(place) for place in range(width_of(feature))]
+        last = width_of(feature) - 1
+        known = [f"{text}.{name}" for name in number_names(feature) or ()]
         raise DriveError(
-            f"drives.{key} names column {text!r}, which has {width_of(feature)} numbers. Name one of them: "
-            f"{', '.join(f'{text}.{name}' for name in names)}."
+            f"drives.{key} names column {text!r}, which has {last + 1} numbers. Name one of them: "
+            f"{_listed(known) or f'{text}.0 to {text}.{last}'}."
         )
     return column

@@ -31,8 +31,8 @@ class PictureFrames:
         self._cells: tuple[Path, NDArray[np.uint64], dict[str, str]] | None = None
         self._group: tuple[Path, int, pa.ChunkedArray] | None = None
 
-    def require(self, episode: Episode, rows: NDArray[np.int64]) -> None:
-        """Raises EpisodeFault if a row has no picture, or one that cannot be decoded, as far as that is known."""
+    def require(self, episode: Episode, rows: NDArray[np.int64]) -> tuple[str, ...]:
+        """Notes: none. Raises EpisodeFault if a row has no picture, or one that is known not to be decodable."""
         cells, failed = self._check(episode.rows)
         empty = np.flatnonzero(cells[rows] == 0)
         if len(empty):
@@ -45,6 +45,7 @@ class PictureFrames:
             for frame, row in enumerate(rows.tolist()):
                 if str(row) in failed:
                     raise undecodable(frame, episode.rows, failed[str(row)])
+        return ()
 
     def digest(self, episode: Episode, rows: NDArray[np.int64]) -> str:
         """16 hex digits over the pictures' bytes."""

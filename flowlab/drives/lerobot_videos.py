@@ -1,5 +1,6 @@
 """The frames of an episode, from a video that may hold those of many."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ from flowlab.drives.video_index import UnreadableVideoError, VideoIndex, read_in
 if TYPE_CHECKING:
     import av
 
+HALF = 0.5
+"""Of a frame: how far the seconds of meta may be off; with more they are those of another frame."""
+
 
 class VideoFrames:
     """Frames of videos: frame k of an episode is the k-th one after that at the second where the episode begins."""
@@ -30,9 +34,16 @@ class VideoFrames:
         self._reader: VideoReader | None = None
         self._one_at_a_time = Lock()
 
-    def require(self, episode: Episode, rows: NDArray[np.int64]) -> None:
-        """Raises EpisodeFault if the video lacks frames of the episode, or has them at other times."""
-        self._find(episode, len(rows))
+    def require(self, episode: Episode, rows: NDArray[np.int64]) -> tuple[str, ...]:
+        """What is to be noted. Raises EpisodeFault if the video lacks frames of it, or has them at other times."""
+        part, index, first = self._find(episode, len(rows))
+        there = len(index.shown) - first
+        if not part.is_whole or there < len(rows) + 2:
+            return ()
+        return (
+            f"its video has {there} frames and it has {len(rows)} rows: frames are used from the first on, which is "
+            f"wrong if rows were lost",
+        )
 
     def digest(self, episode: Episode, rows: NDArray[np.int64]) -> str:
         """16 hex digits over the packets that the frames are decoded from."""
@@ -70,6 +81,13 @@ class VideoFrames:
         if part is None:
             raise EpisodeFault("meta names no video", "meta does not say in which video it is. Fetch meta once more.")
         index = self._index_of(part.path)
+        if part.to_s is not None and (part.to_s - part.from_s) * self._fps - num > HALF:
+            raise EpisodeFault(
+                "another number of frames than rows",
+                f"meta/episodes gives it {(part.to_s - part.from_s) * self._fps:.0f} frames of {part.path} "
+                f"({part.from_s:g} to {part.to_s:g} s), and it has {num} rows, so which frame is the first one's is "
+                f"not known. Fetch meta once more, or record the episode again.",
+            )
         first = int(np.abs(index.seconds - part.from_s).argmin()) if len(index.shown) else 0
         there = len(index.shown) - first
         if part.to_s is not None:
@@ -122,3 +140,33 @@ def _cannot_be_opened(path: Path, error: UnreadableVideoError) -> EpisodeFault:
     return EpisodeFault(
         "video cannot be opened", f"its video {path} cannot be opened ({error}). Fetch the file once more."
     )
+
+
+def shared_frames(episodes: Iterable[Episode], fps: float) -> dict[int, EpisodeFault]:
+    """By number, the faults of those that begin before another one in the same video has ended.
+
+    One of the two has the other's frames, and nothing tells which. Those whose seconds do not fit their length are
+    passed over: they are told when they are loaded, and the ones that they reach into are right.
+    """
+    faults: dict[int, EpisodeFault] = {}
+    last: tuple[Path, float, int] | None = None  # of those before, the one that ends last
+    for path, begin, end, number in sorted(_spans(episodes, fps)):
+        if last is not None and last[0] == path and begin < last[1] - HALF / fps:
+            for one, other in ((number, last[2]), (last[2], number)):
+                told = f"meta/episodes gives frames of {path} to it and to episode {other}. Fetch meta once more."
+                faults.setdefault(one, EpisodeFault("meta gives its frames to another episode as well", told))
+        if last is None or last[0] != path or end > last[1]:
+            last = path, end, number
+    return faults
+
+
+def _spans(episodes: Iterable[Episode], fps: float) -> Iterator[tuple[Path, float, float, int]]:
+    """The video of each episode that fits its length, from and to which second it is there, and its number."""
+    for episode in episodes:
+        part = episode.video
+        if part is None or part.is_whole:
+            continue
+        told = None if part.to_s is None else (part.to_s - part.from_s) * fps
+        num = told if episode.length is None else episode.length
+        if num is not None and (told is None or abs(told - num) <= HALF):
+            yield part.path, part.from_s, part.from_s + num / fps, episode.number

@@ -11,6 +11,9 @@ from flowlab.core.errors import DriveError, told_by
 from flowlab.study.recipe import ChannelName, Frozen
 
 INFO = Path("meta", "info.json")
+LFS_POINTER = b"version https://git-lfs.github.com/spec"
+"""How a file begins that Git LFS has not fetched."""
+
 VERSIONS = ("v2.1", "v3.0")
 MOST_FPS = 10_000
 NO_CAMERA = "none"
@@ -115,7 +118,10 @@ def read_info(root: Path) -> LeRobotInfo:
     """The meta/info.json of the data set at `root`. Raises DriveError if it is not there, torn, or of another kind."""
     path = root / INFO
     try:
-        tables = json.loads(path.read_text())
+        content = path.read_bytes()
+        if content.startswith(LFS_POINTER):
+            raise DriveError(f"{path} is a Git LFS pointer, not the file itself. Fetch the files: git lfs pull")
+        tables = json.loads(content)
         fps, version, features = tables["fps"], tables["codebase_version"], tables["features"]
     except FileNotFoundError:
         raise DriveError(f"{root} is no LeRobot data set: it has no {INFO}. Set drives.root to its folder.") from None

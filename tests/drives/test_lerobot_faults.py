@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flowlab.core.errors import DriveError, FlowlabError, LeftOutDriveError
+from flowlab.core.errors import DriveError, FlowlabError, LeftOutDriveError, UnknownNameError
 from flowlab.core.types import Drive
 from flowlab.lab.drives import RefusedDrive, load_drives, split_loaded
 from flowlab.study.settings import SplitSettings
@@ -165,6 +165,87 @@ def test_an_episode_without_a_place_in_a_video_is_told(tmp_path, new):
     assert verdicts(tmp_path) == ["ok", "meta names no video", "ok"]
 
 
+def change_meta(folder: Path, name: str, values: list) -> None:
+    """Replace a column of meta/episodes."""
+    path = next((folder / "meta" / "episodes").rglob("*.parquet"))
+    lines = pq.read_table(path).to_pylist()
+    write_episodes(folder, [line | {name: value} for line, value in zip(lines, values, strict=True)])
+
+
+@pytest.mark.parametrize("second", [None, np.nan, np.inf, -0.6, 1e308])
+def test_an_episode_that_begins_nowhere_does_not_get_the_frames_at_0(tmp_path, new, second):
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, second, 0.0])
+    assert verdicts(tmp_path) == ["ok", "meta does not say where its frames are", "ok"]
+    assert message(tmp_path).endswith(
+        f"meta/episodes has videos/{CAMERA}/from_timestamp {second} for it, expected a number of seconds. "
+        f"Fetch meta once more."
+    )
+
+
+def test_seconds_that_are_texts_are_not_taken_as_0(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", ["0.0", "0.6", "0.0"])
+    assert verdicts(tmp_path) == ["meta does not say where its frames are"] * 3
+    assert "from_timestamp '0.6' for it" in message(tmp_path)
+
+
+def test_an_end_that_is_nan_is_told_and_one_that_is_not_there_is_none(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/to_timestamp", [None, np.nan, 0.8])
+    assert verdicts(tmp_path) == ["ok", "meta does not say where its frames are", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("column", "reason"),
+    [("data", "meta names no file of rows"), (f"videos/{CAMERA}", "meta names no video")],
+)
+def test_a_place_that_is_nan_is_the_fault_of_its_episode(tmp_path, new, column, reason):
+    change_meta(new, f"{column}/file_index", [0.0, np.nan, 1.0])
+    assert verdicts(tmp_path) == ["ok", reason, "ok"]
+    assert f"meta/episodes has {column}/file_index nan for it" in message(tmp_path)
+
+
+def test_lengths_and_numbers_beside_a_nan_are_still_read(tmp_path, new):
+    change_meta(new, "length", [6.0, np.nan, 9.0])
+    change_meta(new, "episode_index", [0.0, np.nan, 2.0])
+    assert verdicts(tmp_path) == ["ok", "meta does not name the episode", "another number of rows than meta says"]
+
+
+def test_a_pattern_that_gives_no_path_is_a_fault_of_the_whole(tmp_path, new):
+    path = new / "meta" / "info.json"
+    path.write_text(path.read_text().replace("{chunk_index:03d}", "{chunk:03d}"))
+    with pytest.raises(DriveError, match=r"info\.json has data_path .* gives no path"):
+        make_source(tmp_path).drive_ids()
+
+
+def test_an_episode_that_begins_a_frame_early_is_told_and_the_one_before_it_is_used(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, 0.5, 0.0])
+    assert verdicts(tmp_path) == ["ok", "another number of frames than rows", "ok"]
+    assert "gives it 8 frames of " in message(tmp_path) and "(0.5 to 1.3 s), and it has 7 rows" in message(tmp_path)
+
+
+def test_of_two_episodes_with_one_frame_neither_is_used(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, 0.5, 0.0])
+    change_meta(new, f"videos/{CAMERA}/to_timestamp", [0.6, 1.2, 0.8])
+    reason = "meta gives its frames to another episode as well"
+    assert verdicts(tmp_path) == [reason, reason, "ok"]
+    assert "file-000.mp4 to it and to episode 0." in message(tmp_path)
+
+
+def test_episodes_without_ends_overlap_by_their_lengths(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/to_timestamp", [None] * 3)
+    assert verdicts(tmp_path) == ["ok", "ok", "ok"]
+    change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, 0.5, 0.0])
+    reason = "meta gives its frames to another episode as well"
+    assert verdicts(tmp_path) == [reason, reason, "ok"]
+
+
+@pytest.mark.parametrize(("num", "notes"), [(7, 0), (8, 0), (9, 1)])
+def test_a_video_with_more_frames_than_its_rows_is_noted(tmp_path, old, num, notes):
+    write_video(old / VIDEO_21, [frame_of(1, number) for number in range(num)])
+    drive = make_source(tmp_path).load("episode_000001")
+    assert len(drive.notes) == notes
+    assert all(note.startswith("its video has 9 frames and it has 7 rows") for note in drive.notes)
+
+
 def test_a_frame_that_cannot_be_decoded_is_found_out_once_and_remembered(tmp_path):
     write_v21(tmp_path / "data", (6, 12, 8), size=(64, 96))
     noise = np.random.default_rng(0).integers(0, 255, (12, 64, 96, 3), np.uint8)
@@ -297,6 +378,38 @@ def test_meta_that_lists_nothing_is_a_fault_of_the_whole(tmp_path, old, new, con
     path.write_bytes(content)
     with pytest.raises(DriveError, match=r"meta names no episode: .*file-000\.parquet.*Fetch meta once more"):
         make_source(tmp_path).drive_ids()
+
+
+@pytest.mark.parametrize("key", ["action", "speed", "time", "waypoints"])
+def test_a_camera_is_no_column_of_numbers(tmp_path, old, key):
+    told = f"drives.{key} names column '{CAMERA}', which is a camera (video), expected another column. Name one of them"
+    for text in (CAMERA, f"{CAMERA}.3")[: 1 if key == "action" else 2]:
+        with pytest.raises(DriveError) as caught:
+            make_source(tmp_path, **{key: text})
+        assert str(caught.value).startswith(f"{told}: action, timestamp, frame_index")
+
+
+def test_of_many_numbers_only_the_first_are_listed(tmp_path):
+    write_v21(tmp_path / "data", (3,), names=tuple(f"n{place}" for place in range(30)), width=30, cameras=())
+    keys = {"camera": "none"}
+    with pytest.raises(UnknownNameError, match=r"Known: n0, n1, .*, n19, \.\.\. and 10 more\.$"):
+        make_source(tmp_path, channels={"steering": "steering"}, **keys)
+    with pytest.raises(DriveError, match=r"30 numbers\. Name one of them: action\.n0, .*n19, \.\.\. and 10 more\.$"):
+        make_source(tmp_path, speed="action", **keys)
+
+
+def test_numbers_without_names_are_told_by_their_range(tmp_path):
+    write_v21(tmp_path / "data", (3,), names=None, width=30, cameras=())
+    with pytest.raises(UnknownNameError, match=r"Known: 0 to 29\.$"):
+        make_source(tmp_path, channels={"steering": "30"}, camera="none")
+    with pytest.raises(DriveError, match=r"Name one of them: action\.0 to action\.29\.$"):
+        make_source(tmp_path, speed="action", camera="none")
+
+
+def test_an_info_that_is_a_pointer_of_git_lfs_is_told_as_one(tmp_path, old):
+    (old / "meta" / "info.json").write_bytes(POINTER)
+    with pytest.raises(DriveError, match=r"info\.json is a Git LFS pointer, not the file itself\. .* git lfs pull$"):
+        make_source(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["video", "image"])
