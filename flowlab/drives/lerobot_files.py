@@ -222,7 +222,7 @@ def _places(line: dict[str, Any], of: str, info: LeRobotInfo, pattern: str) -> d
 
 def _seconds(line: dict[str, Any], name: str) -> float:
     """Never taken as 0 where it is missing: those are the frames of another episode. Raises EpisodeFault."""
-    value = line.get(name)
+    value: Any = line.get(name)
     if not _is_number(value):
         raise EpisodeFault("meta does not say where its frames are", _says(line, name, "a number of seconds"))
     return float(value)
