@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,10 @@ class VideoFrames:
     def require(self, episode: Episode, rows: NDArray[np.int64]) -> tuple[str, ...]:
         """What is to be noted. Raises EpisodeFault if the video lacks frames of it, or has them at other times."""
         part, index, first = self._find(episode, len(rows))
-        there = len(index.shown) - first
-        if not part.is_whole or there < len(rows) + 2:
+        there = len(index.shown) - first if part.is_whole else len(rows)
+        if part.to_s is not None:
+            there = round((part.to_s - part.from_s) * self._fps)
+        if there < len(rows) + 2:
             return ()
         return (
             f"its video has {there} frames and it has {len(rows)} rows: frames are used from the first on, which is "
@@ -81,13 +83,6 @@ class VideoFrames:
         if part is None:
             raise EpisodeFault("meta names no video", "meta does not say in which video it is. Fetch meta once more.")
         index = self._index_of(part.path)
-        if part.to_s is not None and (part.to_s - part.from_s) * self._fps - num > HALF:
-            raise EpisodeFault(
-                "another number of frames than rows",
-                f"meta/episodes gives it {(part.to_s - part.from_s) * self._fps:.0f} frames of {part.path} "
-                f"({part.from_s:g} to {part.to_s:g} s), and it has {num} rows, so which frame is the first one's is "
-                f"not known. Fetch meta once more, or record the episode again.",
-            )
         first = int(np.abs(index.seconds - part.from_s).argmin()) if len(index.shown) else 0
         there = len(index.shown) - first
         if part.to_s is not None:
@@ -145,28 +140,44 @@ def _cannot_be_opened(path: Path, error: UnreadableVideoError) -> EpisodeFault:
 def shared_frames(episodes: Iterable[Episode], fps: float) -> dict[int, EpisodeFault]:
     """By number, the faults of those that begin before another one in the same video has ended.
 
-    One of the two has the other's frames, and nothing tells which. Those whose seconds do not fit their length are
-    passed over: they are told when they are loaded, and the ones that they reach into are right.
+    One of the two has the other's frames. It is the one that has more seconds than rows; where that is neither, or
+    both, nothing tells which.
     """
     faults: dict[int, EpisodeFault] = {}
-    last: tuple[Path, float, int] | None = None  # of those before, the one that ends last
-    for path, begin, end, number in sorted(_spans(episodes, fps)):
-        if last is not None and last[0] == path and begin < last[1] - HALF / fps:
-            for one, other in ((number, last[2]), (last[2], number)):
-                told = f"meta/episodes gives frames of {path} to it and to episode {other}. Fetch meta once more."
-                faults.setdefault(one, EpisodeFault("meta gives its frames to another episode as well", told))
-        if last is None or last[0] != path or end > last[1]:
-            last = path, end, number
+    last: _Span | None = None  # of those before in the same video, the one that ends last
+    for span in sorted(_spans(episodes, fps)):
+        if last is not None and last.path == span.path and span.begin_s < last.end_s - HALF / fps:
+            for one, other in ((span, last), (last, span)):
+                if one.fits and not other.fits:
+                    continue
+                told = f"meta/episodes gives frames of {one.path} to it and to episode {other.number}"
+                reason = "meta gives its frames to another episode as well"
+                if not one.fits:
+                    told += ", and more of them than it has rows, so which is its first is not known"
+                faults.setdefault(one.number, EpisodeFault(reason, f"{told}. Fetch meta once more."))
+        if last is None or last.path != span.path or span.end_s > last.end_s:
+            last = span
     return faults
 
 
-def _spans(episodes: Iterable[Episode], fps: float) -> Iterator[tuple[Path, float, float, int]]:
-    """The video of each episode that fits its length, from and to which second it is there, and its number."""
+class _Span(NamedTuple):
+    """Where meta says that an episode is, and whether that is not more than its rows take."""
+
+    path: Path
+    begin_s: float
+    end_s: float
+    number: int
+    fits: bool
+
+
+def _spans(episodes: Iterable[Episode], fps: float) -> Iterator[_Span]:
     for episode in episodes:
         part = episode.video
         if part is None or part.is_whole:
             continue
-        told = None if part.to_s is None else (part.to_s - part.from_s) * fps
-        num = told if episode.length is None else episode.length
-        if num is not None and (told is None or abs(told - num) <= HALF):
-            yield part.path, part.from_s, part.from_s + num / fps, episode.number
+        frames = None if part.to_s is None else (part.to_s - part.from_s) * fps
+        rows = episode.length
+        num = max((one for one in (frames, rows) if one is not None), default=None)
+        if num is not None:
+            fits = frames is None or rows is None or frames - rows <= HALF
+            yield _Span(part.path, part.from_s, part.from_s + num / fps, episode.number, fits)

@@ -218,8 +218,15 @@ def test_a_pattern_that_gives_no_path_is_a_fault_of_the_whole(tmp_path, new):
 
 def test_an_episode_that_begins_a_frame_early_is_told_and_the_one_before_it_is_used(tmp_path, new):
     change_meta(new, f"videos/{CAMERA}/from_timestamp", [0.0, 0.5, 0.0])
-    assert verdicts(tmp_path) == ["ok", "another number of frames than rows", "ok"]
-    assert "gives it 8 frames of " in message(tmp_path) and "(0.5 to 1.3 s), and it has 7 rows" in message(tmp_path)
+    assert verdicts(tmp_path) == ["ok", "meta gives its frames to another episode as well", "ok"]
+    assert "to it and to episode 0, and more of them than it has rows" in message(tmp_path)
+
+
+def test_seconds_beyond_the_rows_that_no_other_episode_has_are_noted(tmp_path, new):
+    change_meta(new, f"videos/{CAMERA}/to_timestamp", [0.6, 1.5, 0.8])
+    assert verdicts(tmp_path) == ["ok", "ok", "ok"]
+    (note,) = make_source(tmp_path).load("episode_000001").notes
+    assert note.startswith("its video has 9 frames and it has 7 rows")
 
 
 def test_of_two_episodes_with_one_frame_neither_is_used(tmp_path, new):
