@@ -51,6 +51,9 @@ def sort_metadata(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[end:]
 
 
+LFS_POINTER = b"version https://git-lfs"
+"""How the file begins that Git LFS leaves in the place of one that was not fetched."""
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 OF_DISK = (*NO_ROOM, *NO_ACCESS, errno.EIO, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ESTALE)

@@ -28,13 +28,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         partial.mkdir()
     except OSError as error:
         raise StudyError(f"{path} cannot be made: {error.strerror}. Name another folder.") from None
-    try:
+    with _becoming(path, partial):
         yield partial
-        _sync_all(partial)
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     sync(path.parent)
 
 
@@ -53,17 +48,24 @@ def claimed_folder(path: Path) -> Iterator[Path]:
         raise StudyError(f"{partial} is in the way, and flowlab did not make it. Move it, or name another folder.")
     partial.mkdir(parents=True, exist_ok=True)
     with hold(claim, 0, BusyError(f"another flowlab process writes {path}. Wait for it, or name another folder.")):
-        try:
+        with _becoming(path, partial):
             for left in set(partial.iterdir()) - {claim}:
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             yield partial
-            _sync_all(partial)
-            partial.rename(path)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
         (path / CLAIM).unlink()
     sync(path.parent)
+
+
+@contextmanager
+def _becoming(path: Path, partial: Path) -> Iterator[None]:
+    """What is written to `partial` meanwhile is `path` at the end, or gone after an error."""
+    try:
+        yield
+        _sync_all(partial)
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def require_free(path: Path) -> None:

@@ -96,18 +96,7 @@ class BlockedSource:
         if isinstance(whole, DriveError):
             raise whole
         assert block is not None
-        rows = slice(block.first, block.stop)
-        return replace(
-            whole,
-            drive_id=drive_id,
-            frame_index=whole.frame_index[rows],
-            time_us=whole.time_us[rows],
-            speed_mps=whole.speed_mps[rows],
-            action=whole.action[rows],
-            waypoints=None if whole.waypoints is None else whole.waypoints[rows],
-            skipped=_skipped_in(whole, block),
-            notes=whole.notes if block.number == 0 else (),
-        )
+        return cut_out(whole, block, drive_id)
 
     def images(self, drive: Drive, rows: NDArray[np.int64], height: int, width: int) -> NDArray[np.uint8]:
         """RGB (len(rows), height, width, 3)."""
@@ -149,6 +138,22 @@ class BlockedSource:
         if drive_id not in self._blocks:
             raise unknown_name("drive", drive_id, self._blocks)
         return self._blocks[drive_id]
+
+
+def cut_out(whole: Drive, block: Block, drive_id: str) -> Drive:
+    """The drive that a block of `whole` is."""
+    rows = slice(block.first, block.stop)
+    return replace(
+        whole,
+        drive_id=drive_id,
+        frame_index=whole.frame_index[rows],
+        time_us=whole.time_us[rows],
+        speed_mps=whole.speed_mps[rows],
+        action=whole.action[rows],
+        waypoints=None if whole.waypoints is None else whole.waypoints[rows],
+        skipped=_skipped_in(whole, block),
+        notes=whole.notes if block.number == 0 else (),
+    )
 
 
 def _skipped_in(drive: Drive, block: Block) -> tuple[Skipped | str, ...]:

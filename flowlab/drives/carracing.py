@@ -24,6 +24,7 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive
 from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.memo import read_memo, settled_stamps, stamp_of, write_memo
+from flowlab.drives.parallel import num_cores
 from flowlab.drives.picture import to_rgb_array
 from flowlab.drives.recording import IMAGE_HEIGHT, IMAGE_WIDTH, Recording, read_recording, record_drive, write_recording
 from flowlab.study.settings import CarRacingDrives
@@ -158,9 +159,8 @@ def _record_one(settings: CarRacingDrives, number: int, path: Path) -> None:
 @contextmanager
 def _workers(num_drives: int) -> Iterator[ProcessPoolExecutor]:
     """Processes started afresh: a fork would copy the locks of a torch that is at work."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     pool = ProcessPoolExecutor(
-        max_workers=min(max(2, cores), num_drives),
+        max_workers=min(max(2, num_cores()), num_drives),
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_prepare_worker,
     )

@@ -55,6 +55,7 @@ class LeRobotSource:
         self.has_waypoints = settings.waypoints is not None
         self._columns = find_columns(settings, self._info)
         self._frames = self._open_frames(folder / "caches" / "drives" / "lerobot")
+        self._digests: dict[str, str] = {}
         self._last_rows: tuple[Path, RowFile | EpisodeFault] | None = None
 
     def _open_frames(self, memos: Path) -> VideoFrames | PictureFrames | None:
@@ -93,10 +94,19 @@ class LeRobotSource:
             in_file = self._open_rows(episode.rows).rows_of(number)
             return self._frames.read(episode, in_file, drive.frame_index[rows], height, width)
         except EpisodeFault as fault:
+            self._digests.pop(drive.drive_id, None)
             raise _left_out(drive.drive_id, fault) from None
 
     def digest(self, drive_id: str) -> str:
-        """16 hex digits over the rows as they are used and the data of the images; for a broken episode, over why."""
+        """16 hex digits over the rows as they are used and the data of the images; for a broken episode, over why.
+
+        It is taken once: builds ask for it many times, and each time the rows would be read again.
+        """
+        if drive_id not in self._digests:
+            self._digests[drive_id] = self._digest(drive_id)
+        return self._digests[drive_id]
+
+    def _digest(self, drive_id: str) -> str:
         number = self._number_of(drive_id)
         try:
             drive, episode, rows = self._load(drive_id, number)

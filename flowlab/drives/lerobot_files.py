@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flowlab.core.errors import DriveError, told_by
-from flowlab.study.lerobot import INFO, LFS_POINTER, LeRobotInfo
+from flowlab.core.files import LFS_POINTER
+from flowlab.study.lerobot import INFO, LeRobotInfo
 
 MOST_EPISODES = 2_000_000
 """More than any data set has: what is above it is no number of episodes."""

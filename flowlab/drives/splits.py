@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 from flowlab.core.errors import StudyError, unknown_name
@@ -61,6 +62,10 @@ def choose_split(drives: Sequence[Stratified], settings: SplitSettings) -> Split
     return Split(train=train, val=val)
 
 
+LEAST_VAL, MOST_VAL = Fraction(1, 10), Fraction(7, 20)
+"""What share of all frames a new study's validation may be."""
+
+
 def choose_val_names(facts: Iterable[Recorded]) -> list[str]:
     """Validation drives for a new study, sorted: about a fifth of all frames, and between 0.1 and 0.35 of them wherever
     the lengths allow it; never all drives. One drive that has frames, or none, cannot be split: no list.
@@ -74,10 +79,10 @@ def choose_val_names(facts: Iterable[Recorded]) -> list[str]:
         return []
     total = sum(one.frames for one in drives)
     ranked = _last_first(drives)
-    single = [min(ranked, key=lambda one: (not _is_fitting(one.frames, total), abs(5 * one.frames - total)))]
+    single = [min(ranked, key=lambda one: (not is_fitting(one.frames, total), abs(5 * one.frames - total)))]
     spread = _up_to_a_fifth(ranked, total)
     tried = [single, spread] if len(drives) <= 3 else [spread, single]
-    fitting = [chosen for chosen in tried if _is_fitting(_frames(chosen), total)]
+    fitting = [chosen for chosen in tried if is_fitting(_frames(chosen), total)]
     chosen = fitting[0] if fitting else min(tried, key=lambda chosen: abs(5 * _frames(chosen) - total))
     return sorted(one.drive_id for one in chosen)
 
@@ -127,7 +132,7 @@ def _up_to_a_fifth(ranked: list[Recorded], total: int) -> list[Recorded]:
         if 50 * frames >= 9 * total:
             break
         more = frames + one.frames
-        if abs(5 * more - total) < abs(5 * frames - total) and 20 * more <= 7 * total:
+        if abs(5 * more - total) < abs(5 * frames - total) and more <= MOST_VAL * total:
             chosen.append(one)
     return chosen or [min(ranked, key=lambda one: one.frames)]
 
@@ -136,9 +141,9 @@ def _frames(drives: Sequence[Recorded]) -> int:
     return sum(one.frames for one in drives)
 
 
-def _is_fitting(frames: int, total: int) -> bool:
-    """Whether the share is between 0.1 and 0.35."""
-    return 10 * frames >= total and 20 * frames <= 7 * total
+def is_fitting(frames: int, total: int) -> bool:
+    """Whether that is a share of all frames that a study may validate on."""
+    return LEAST_VAL * total <= frames <= MOST_VAL * total
 
 
 def _left_out(names: list[str], val: tuple[str, ...], settings: SplitSettings) -> tuple[str, ...]:

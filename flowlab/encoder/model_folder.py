@@ -13,16 +13,16 @@ from typing import Any
 
 from flowlab.core.digest import digest_bytes, digest_files, digest_json
 from flowlab.core.errors import EncoderError, MissingError, told_by
+from flowlab.core.files import LFS_POINTER
 from flowlab.core.plugins import study_path
 from flowlab.core.progress import SILENT, Progress
 from flowlab.drives.memo import read_memo, settled_stamps, stamp_of, write_memo
-from flowlab.encoder.preparation import Preparation, read_preparation
+from flowlab.encoder.preparation import Preparation, read_json, read_preparation
 from flowlab.study.huggingface import HuggingFaceSettings
 
 CONFIG, INDEX, ADAPTER = "config.json", "model.safetensors.index.json", "adapter_config.json"
 DOWNLOADED = (CONFIG, "preprocessor_config.json", "processor_config.json", "model*.safetensors", INDEX)
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-LFS_POINTER = b"version https://git-lfs"
 NOT_OF_THE_MODEL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 """Keys of a config that say by what and as what it was saved, and nothing of the model."""
 INSTALL = "Install it: pip install 'flowlab[hf]'"
@@ -159,12 +159,7 @@ def _is_whole(path: Path) -> bool:
 
 def read_table(model: str, path: Path) -> dict[str, Any]:
     """A JSON file of a model's folder as a table. Raises EncoderError where it is none."""
-    try:
-        table = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise EncoderError(
-            f"{path.name} of model {model!r} cannot be read ({told_by(error)}). Fetch it anew."
-        ) from None
+    table = read_json(model, path)
     if not isinstance(table, dict):
         raise EncoderError(f"{path.name} of model {model!r} is no table. Fetch it anew.")
     return table

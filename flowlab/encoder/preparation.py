@@ -61,15 +61,22 @@ def read_preparation(model: str, folder: Path) -> Preparation:
     return Preparation(float(scale), mean, std, bool(table.get("do_flip_channel_order", False)), _size(table))
 
 
+def read_json(model: str, path: Path) -> Any:
+    """What a JSON file of a model's folder holds. Raises EncoderError where it cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise EncoderError(
+            f"{path.name} of model {model!r} cannot be read ({told_by(error)}). Fetch it anew."
+        ) from None
+
+
 def _read(model: str, folder: Path) -> tuple[str, dict[str, Any]]:
     """The name and the table of the file that says how images are prepared."""
     for name in (PREPROCESSOR, PROCESSOR):
-        try:
-            table = json.loads((folder / name).read_text())
-        except FileNotFoundError:
+        if not (folder / name).exists():
             continue
-        except (OSError, ValueError, RecursionError) as error:
-            raise EncoderError(f"{name} of model {model!r} cannot be read ({told_by(error)}). Fetch it anew.") from None
+        table = read_json(model, folder / name)
         if isinstance(table, dict) and name == PROCESSOR:
             table = table.get("image_processor")
         if isinstance(table, dict):

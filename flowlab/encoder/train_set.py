@@ -12,11 +12,10 @@ from flowlab.core.errors import DriveError
 from flowlab.core.plugins import Source
 from flowlab.core.progress import Progress
 from flowlab.core.types import Drive
+from flowlab.drives.read_ahead import read_blocks
 from flowlab.drives.windows import cut_windows
 from flowlab.encoder.finite import keep_finite
 from flowlab.study.settings import WindowSettings
-
-READ_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -56,18 +55,20 @@ def read_train_set(
             f"the {len(drives)} train drives hold no window of {windows.history} + {windows.horizon} frames. "
             f"Record longer drives, or shorten windows.history or windows.horizon."
         )
-    num = int(first[-1])
+    num, done = int(first[-1]), 0
     frames = torch.empty(0)
-    with progress.task("read frames" if encode is None else "encode frames", num, "frames") as task:
-        for drive, start in zip(drives, first, strict=False):
-            for block in range(0, len(drive), READ_BLOCK):
-                rows = np.arange(block, min(block + READ_BLOCK, len(drive)))
-                made = torch.from_numpy(source.images(drive, rows, *size))
-                made = made if encode is None else encode(made.to(device))
-                if not len(frames):
-                    frames = made.new_empty((num, *made.shape[1:]))
-                frames[start + block : start + block + len(rows)] = made
-                task.advance(len(rows))
+    with (
+        progress.task("read frames" if encode is None else "encode frames", num, "frames") as task,
+        read_blocks(source, drives, *size) as blocks,
+    ):
+        for block in blocks:
+            images = torch.from_numpy(block.images)
+            made = images if encode is None else encode(images.to(device))
+            if not len(frames):
+                frames = made.new_empty((num, *made.shape[1:]))
+            frames[done : done + len(made)] = made
+            done += len(made)
+            task.advance(len(made))
     return TrainSet(
         frames=frames.to(device),
         speed_mps=_tensor([drive.speed_mps for drive in drives], device),

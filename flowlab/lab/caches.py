@@ -69,6 +69,12 @@ def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tu
     Raises CacheMismatchError if the drives of a lever lack some of the study's validation drives: it may move its train
     side alone.
     """
+    source, _, split = _load(study, wanted, progress)
+    return source, split
+
+
+def _load(study: Study, wanted: Wanted, progress: Progress) -> tuple[Source, list[str], Split]:
+    """What `open_drives` gives, and between the two the drives that are left out."""
     settings, val = wanted.inputs.drives, wanted.val
     if isinstance(settings, CarRacingDrives):
         record(settings, study.root, progress)
@@ -83,7 +89,8 @@ def open_drives(study: Study, wanted: Wanted, progress: Progress = SILENT) -> tu
     split = wanted.inputs.split
     if val is not None and split.scale != "overfit":
         split = split.validating_on(val)
-    return source, split_loaded(load_drives(source), split, progress)
+    drives = load_drives(source)
+    return source, list(left_out_drives(drives)), split_loaded(drives, split, progress)
 
 
 def prepare_cache(
@@ -121,7 +128,7 @@ def prepare_cache(
 
 def _build(study: Study, wanted: Wanted, device: torch.device, progress: Progress) -> Path:
     """Where the cache for these inputs lies, built and noted."""
-    source, split = open_drives(study, wanted, progress)
+    source, left_out, split = _load(study, wanted, progress)
     shown = (source, split) if wanted.val is None else open_drives(study, frames_wanted(study))
     _require_apart(source, split)
     encoder = open_encoder(study, wanted.inputs, *shown, device, progress)
@@ -147,7 +154,7 @@ def _build(study: Study, wanted: Wanted, device: torch.device, progress: Progres
         "cache_id": path.stem,
         "encoder": pin.digest if pin else None,
         "drives": source.drive_ids(),
-        "left_out": left_out_drives(source),
+        "left_out": left_out,
         "inputs": wanted.inputs.to_json(),
     }
     for place in (_note_path(study, wanted), study.caches / "inputs" / LATEST):
@@ -316,7 +323,7 @@ def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None, fou
     old = (note or {}).get("drives") or drives
     marks = [f"+ {name}" for name in drives if name not in old] + [f"- {name}" for name in old if name not in drives]
     left_out = (note or {}).get("left_out") or []
-    still = left_out_drives(source) if left_out else []
+    still = left_out_drives(load_drives(source)) if left_out else {}
     marks += [f"+ {name}" for name in left_out if name in drives and name not in still]
     manifest = identity["manifest"]
     marks += [f"~ {name}" for name in drives if name in manifest and source.digest(name) != manifest[name]]

@@ -27,14 +27,19 @@ class RefusedDrive(NamedTuple):
     task: str = ""
 
 
-def load_drives(source: Source, drive_ids: Sequence[str] | None = None) -> list[Drive | RefusedDrive]:
+def load_drives(
+    source: Source, drive_ids: Sequence[str] | None = None, progress: Progress = SILENT
+) -> list[Drive | RefusedDrive]:
     """Those drives of the source, or every one in order of its ids."""
+    names = source.drive_ids() if drive_ids is None else drive_ids
     drives: list[Drive | RefusedDrive] = []
-    for drive_id in source.drive_ids() if drive_ids is None else drive_ids:
-        try:
-            drives.append(source.load(drive_id))
-        except DriveError as error:
-            drives.append(RefusedDrive(drive_id, error))
+    with progress.task("look at the drives", len(names), "drives") as task:
+        for drive_id in names:
+            try:
+                drives.append(source.load(drive_id))
+            except DriveError as error:
+                drives.append(RefusedDrive(drive_id, error))
+            task.advance()
     return drives
 
 
@@ -112,9 +117,8 @@ def without_left_out(split: Split, drives: list[Drive | RefusedDrive], progress:
 
 
 def _left_out(drives: Sequence[Drive | RefusedDrive]) -> dict[str, LeftOutDriveError]:
-    """Why each of the drives that may be left out cannot be used. Raises DriveError where these are most of them."""
-    broken = {drive.drive_id: drive.error for drive in drives if isinstance(drive, RefusedDrive)}
-    left_out = {name: error for name, error in broken.items() if isinstance(error, LeftOutDriveError)}
+    """The same as `left_out_drives`. Raises DriveError where these are most of the drives."""
+    left_out = left_out_drives(drives)
     if len(left_out) > MOST_LEFT_OUT * len(drives):
         reasons = Counter(error.reason for error in left_out.values()).most_common()
         told = ", ".join(f"{reason}: {number}" for reason, number in reasons)
@@ -123,11 +127,7 @@ def _left_out(drives: Sequence[Drive | RefusedDrive]) -> dict[str, LeftOutDriveE
     return left_out
 
 
-def left_out_drives(source: Source) -> list[str]:
-    """The drives that are left out, since they cannot be used."""
-    drives = load_drives(source)
-    return [
-        drive.drive_id
-        for drive in drives
-        if isinstance(drive, RefusedDrive) and isinstance(drive.error, LeftOutDriveError)
-    ]
+def left_out_drives(drives: Sequence[Drive | RefusedDrive]) -> dict[str, LeftOutDriveError]:
+    """The drives that may be left out, with the reason why each of them cannot be used."""
+    broken = {drive.drive_id: drive.error for drive in drives if isinstance(drive, RefusedDrive)}
+    return {name: error for name, error in broken.items() if isinstance(error, LeftOutDriveError)}

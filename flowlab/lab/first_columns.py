@@ -7,12 +7,12 @@ from pathlib import Path
 
 from flowlab.core.errors import MissingError, StudyError
 from flowlab.core.vocabulary import CHANNEL_RANGES
+from flowlab.drives.driving_log import FILE_NAME
 from flowlab.study.drive_folders import drives_below
 from flowlab.study.settings import DrivesSettings, UdacityDrives
 from flowlab.study.template import key_of, quoted
 from flowlab.study.template_tables import Channel
 
-UDACITY_LOG = "driving_log.csv"
 RAW = "_raw"
 """Follows the name of a channel that has not the range which the name promises."""
 
@@ -65,8 +65,8 @@ def from_study(folder: Path, root: Path) -> str:
 
 def udacity_columns(root: Path) -> Columns:
     """Those of the Udacity simulator's recorder. Raises MissingError if there is no recording below `root`."""
-    if not drives_below(root, UDACITY_LOG):
-        raise MissingError(f"{root} holds no drives: no {UDACITY_LOG} anywhere below it. Give --root another folder.")
+    if not drives_below(root, FILE_NAME):
+        raise MissingError(f"{root} holds no drives: no {FILE_NAME} anywhere below it. Give --root another folder.")
     return Columns(
         UdacityDrives(source="udacity", roots=(str(root.absolute()),)),
         "[drives]  # folders of the Udacity simulator's recorder; a relative root starts at this file's folder",

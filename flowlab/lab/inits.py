@@ -14,9 +14,9 @@ from flowlab.core.errors import DriveError, StudyError, unknown_name
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive
 from flowlab.core.vocabulary import DEFAULT_CHANNEL
-from flowlab.drives.blocks import Block, block_suffix, cut_blocks
+from flowlab.drives.blocks import block_suffix, cut_blocks, cut_out, parent_of
 from flowlab.drives.source import open_source
-from flowlab.drives.splits import Recorded, choose_blocks, choose_val_names
+from flowlab.drives.splits import LEAST_VAL, MOST_VAL, Recorded, choose_blocks, choose_val_names, is_fitting
 from flowlab.drives.windows import cut_windows
 from flowlab.lab.first_choices import choose_channels, choose_windows
 from flowlab.lab.first_columns import Columns, as_given, as_promised, from_study, udacity_columns
@@ -34,7 +34,6 @@ from flowlab.study.template_tables import MOST_LISTED, counted, drives_table, li
 COLUMNS = {"lerobot": lerobot_columns, "udacity": udacity_columns}
 SOURCES = (*SIMULATED, *COLUMNS)
 MEMOS = "caches"
-LEAST_VAL, MOST_VAL = 0.1, 0.35
 FEW_BLOCKS = 5
 """Fewer stretches of one recording are not split: there would be next to nothing to validate on."""
 
@@ -162,20 +161,14 @@ def _one_recording(found: Found, drive: Drive, windows: WindowSettings) -> Halve
     others = tuple(sorted({*found.barred, *found.left_out, *(one.drive_id for one in found.drives)} - {drive.drive_id}))
     elapsed_us = np.maximum(np.diff(drive.time_us), 0)
     blocks, suffixes = choose_blocks(float(elapsed_us.sum()) / 1e6)
-    parts = {
-        f"{drive.drive_id}{block_suffix(one.number)}": _rows(drive, one) for one in cut_blocks(drive.time_us, blocks)
-    }
+    names = {f"{drive.drive_id}{block_suffix(one.number)}": one for one in cut_blocks(drive.time_us, blocks)}
+    parts = {name: cut_out(drive, one, name) for name, one in names.items()}
     val = [name for name in (f"{drive.drive_id}{suffix}" for suffix in suffixes) if name in parts]
     sides = [part for name, part in parts.items() if name not in val], [parts[name] for name in val]
     if len(parts) < FEW_BLOCKS or not all(len(_chunks(side, windows)) for side in sides):
         return Halves(SplitSettings(scale="overfit", without=others), [drive], [drive])
-    names = tuple(f"{name}{block_suffix(0)}" for name in others)
-    return Halves(SplitSettings(blocks=blocks, val=tuple(val), without=names), *sides)
-
-
-def _rows(drive: Drive, block: Block) -> Drive:
-    rows = slice(block.first, block.stop)
-    return replace(drive, frame_index=drive.frame_index[rows], time_us=drive.time_us[rows], action=drive.action[rows])
+    without = tuple(f"{name}{block_suffix(0)}" for name in others)
+    return Halves(SplitSettings(blocks=blocks, val=tuple(val), without=without), *sides)
 
 
 def _chunks(drives: list[Drive], windows: WindowSettings) -> NDArray[np.float32]:
@@ -194,17 +187,17 @@ def _say_split(halves: Halves, sides: Sides, progress: Progress) -> float | None
             f"short to be split: the study says how well a policy learns it by heart, and nothing else. Record more."
         )
         return None
-    share = len(sides.val) / (len(sides.val) + len(sides.train))
+    total = len(sides.val) + len(sides.train)
+    share = len(sides.val) / total
     names = listed(settings.val or ())
-    progress.say(
-        f"validation: {share:.0%} of the frames ({len(sides.val):,} of {len(sides.val) + len(sides.train):,}), {names}"
-    )
+    progress.say(f"validation: {share:.0%} of the frames ({len(sides.val):,} of {total:,}), {names}")
     if settings.blocks is not None:
+        alone = parent_of(halves.train[0].drive_id)
         progress.say(
-            f"WARNING: {halves.train[0].drive_id!r} is one recording alone. Train and validation are stretches of it "
+            f"WARNING: {alone!r} is one recording alone. Train and validation are stretches of it "
             f"({settings.blocks.gap_s:g} s apart), neighbours in time, place and light: a verdict says little beyond "
             f"it. Record more drives, and let whole ones validate."
         )
-    elif not LEAST_VAL <= share <= MOST_VAL:
-        progress.say(f"the drives' lengths allow no share between {LEAST_VAL:.0%} and {MOST_VAL:.0%}")
+    elif not is_fitting(len(sides.val), total):
+        progress.say(f"the drives' lengths allow no share between {float(LEAST_VAL):.0%} and {float(MOST_VAL):.0%}")
     return share

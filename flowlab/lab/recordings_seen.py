@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from flowlab.core.errors import DriveError, LeftOutDriveError
+from flowlab.core.errors import DriveError
 from flowlab.core.plugins import Source
 from flowlab.core.progress import Progress
 from flowlab.core.types import Drive
-from flowlab.lab.drives import MOST_LEFT_OUT
+from flowlab.lab.drives import MOST_LEFT_OUT, RefusedDrive, left_out_drives, load_drives
 from flowlab.lab.survey import channels_of, length_of
 from flowlab.study.template_tables import Seen, listed
 
@@ -41,26 +41,18 @@ def look_at(source: Source, progress: Progress) -> Found:
 
     Raises the DriveError of the first drive that cannot be used if those are most: it is then a fault of the whole.
     """
-    drives: list[Drive] = []
-    errors: dict[str, DriveError] = {}
-    names = source.drive_ids()
-    with progress.task("look at the drives", len(names), "drives") as task:
-        for name in names:
-            try:
-                drive = source.load(name)
-                if len(drive):
-                    drives.append(drive)
-            except DriveError as error:
-                errors[name] = error
-            task.advance()
+    loaded = load_drives(source, progress=progress)
+    names = [drive.drive_id for drive in loaded]
+    drives = [drive for drive in loaded if isinstance(drive, Drive) and len(drive)]
+    errors = {drive.drive_id: drive.error for drive in loaded if isinstance(drive, RefusedDrive)}
     if len(errors) > MOST_LEFT_OUT * len(names):
         first = next(iter(errors.values()))
         most = f"{len(errors)} of {len(names)} drives cannot be used. The first: " if len(names) > 1 else ""
         raise DriveError(f"{most}{first}")
     if not drives:
         raise DriveError(f"none of the drives has a frame: {listed(names)}. Name another folder.")
-    barred = {name: str(error) for name, error in errors.items() if not isinstance(error, LeftOutDriveError)}
-    left_out = {name: str(error) for name, error in errors.items() if isinstance(error, LeftOutDriveError)}
+    left_out = {name: str(error) for name, error in left_out_drives(loaded).items()}
+    barred = {name: str(error) for name, error in errors.items() if name not in left_out}
     twins = _twins(source, drives)
     return Found([drive for drive in drives if drive.drive_id not in twins], barred | twins, left_out)
 

@@ -4,27 +4,20 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from flowlab.study.recipe import LARGEST_SEED, Frozen
+from flowlab.study.temporal import TemporalPart
 
 HUGGING_FACE: Literal["huggingface"] = "huggingface"
 TOKEN_POOLS = ("patches", "registers")
 """Pools that give the condition image tokens; the others are one token a frame."""
 
 
-class TemporalSettings(Frozen):
-    """The temporal part on top of a frozen image part, and how it is pretrained; as in DriveViTSettings."""
+class TemporalSettings(TemporalPart):
+    """The temporal part with its width."""
 
     width: int
-    temporal_layers: int
-    heads: int
-    window_steps: int
-    window_batch: int
-    train_lr: float
-    history_dropout: float
-    seed: int
 
 
-class HuggingFaceSettings(Frozen):
+class HuggingFaceSettings(TemporalPart):
     """A vision model in transformers' format, frozen: a folder, or the name of one on the hub.
 
     `layer` k takes the model's hidden_states[k] (0 is what enters its first block), none its last_hidden_state. `pool`
@@ -47,13 +40,6 @@ class HuggingFaceSettings(Frozen):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     temporal: Literal["transformer", "none"] = "transformer"
     width: int | None = Field(None, ge=8, le=16384)
-    temporal_layers: int = Field(2, ge=1, le=512)
-    heads: int = Field(4, ge=1, le=8192)
-    window_steps: int = Field(2000, ge=1, le=10**9)
-    window_batch: int = Field(128, ge=1, le=10**6)
-    train_lr: float = Field(1e-3, gt=0, le=1e6)
-    history_dropout: float = Field(0.3, ge=0, lt=1)
-    seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

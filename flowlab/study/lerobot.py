@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from flowlab.core.errors import DriveError, told_by
+from flowlab.core.files import LFS_POINTER
 from flowlab.study.recipe import ChannelName, Frozen
 
 INFO = Path("meta", "info.json")
-LFS_POINTER = b"version https://git-lfs.github.com/spec"
 """How a file begins that Git LFS has not fetched."""
 
 VERSIONS = ("v2.1", "v3.0")

@@ -15,6 +15,7 @@ from flowlab.study.recipe import LARGEST_SEED, ChannelName, Frozen, Recipe
 from flowlab.study.selection import SelectionSettings
 from flowlab.study.slices import SliceName, SliceSettings
 from flowlab.study.split import SplitSettings
+from flowlab.study.temporal import TemporalPart
 
 KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
@@ -142,7 +143,7 @@ MOST_PATCHES = 65_536
 """Of one image, each of which attends to all others."""
 
 
-class DriveViTSettings(Frozen):
+class DriveViTSettings(TemporalPart):
     """flowlab's own compact encoder, and how it is pretrained on the train drives before it is frozen.
 
     `image_grid` n adds n x n image tokens to the condition: the present frame's patch tokens, averaged over a grid.
@@ -155,16 +156,9 @@ class DriveViTSettings(Frozen):
     patch: int = Field(8, ge=1, le=8192)
     image_width_tokens: int = Field(128, ge=8, le=16384)
     image_layers: int = Field(4, ge=1, le=512)
-    temporal_layers: int = Field(2, ge=1, le=512)
-    heads: int = Field(4, ge=1, le=8192)
     image_grid: int = Field(0, ge=0, le=256)
     image_steps: int = Field(2000, ge=1, le=10**9)
     image_batch: int = Field(64, ge=1, le=10**6)
-    window_steps: int = Field(2000, ge=1, le=10**9)
-    window_batch: int = Field(128, ge=1, le=10**6)
-    train_lr: float = Field(1e-3, gt=0, le=1e6)
-    history_dropout: float = Field(0.3, ge=0, lt=1)
-    seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
     def _sizes_divide(self) -> Self:
