@@ -210,7 +210,18 @@ def in_sigma(given: Any) -> Any:
 
 
 def require_sealable(rule: Rule) -> None:
-    """Raises RuleRefusedError for a rule that must not be sealed: stages alone say nothing of what a lever spoils."""
+    """Raises RuleRefusedError for a rule that must not be sealed: without guardrails, or in a sigma hardly known."""
+    require_guarded(rule)
+    if rule.is_in_sigma and (rule.sigma is None or rule.sigma.df < LEAST_SIGMA_DEGREES):
+        known = "no" if rule.sigma is None else str(rule.sigma.df)
+        raise RuleRefusedError(
+            f"rule {rule.name!r} has bars in units of sigma, and the ledger knows it with {known} degrees of freedom, "
+            f"expected {LEAST_SIGMA_DEGREES} or more: flowlab run trains the controls that measure it, then seals."
+        )
+
+
+def require_guarded(rule: Rule) -> None:
+    """Raises RuleRefusedError for a rule whose guardrails hold nothing: stages do not say what a lever spoils."""
     if not rule.guardrails:
         raise RuleRefusedError(
             f"rule {rule.name!r} has no guardrails, so a lever could pass it and spoil everything else. Add to "
@@ -225,12 +236,6 @@ def require_sealable(rule: Rule) -> None:
             )
     if rule.evaluation is None:
         raise RuleRefusedError(f"rule {rule.name!r} does not say how the runs it judges are evaluated.")
-    if rule.is_in_sigma and (rule.sigma is None or rule.sigma.df < LEAST_SIGMA_DEGREES):
-        known = "no" if rule.sigma is None else str(rule.sigma.df)
-        raise RuleRefusedError(
-            f"rule {rule.name!r} has bars in units of sigma, and the ledger knows it with {known} degrees of freedom, "
-            f"expected {LEAST_SIGMA_DEGREES} or more: flowlab run trains the controls that measure it, then seals."
-        )
 
 
 def largest_difference(key: MetricKey) -> float:
