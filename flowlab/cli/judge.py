@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.meanings import meanings
+from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import Bars, out, plain, print_json, say, table, when
 from flowlab.core.errors import BusyError, CannotWriteError
 from flowlab.study.rule import Rule
@@ -27,7 +27,7 @@ PRESENT = " (the present one)"
 def verdict(
     lever: Annotated[str | None, typer.Argument(metavar="[LEVER]", help="One lever only.")] = None,
     effects: Annotated[
-        bool, typer.Option("--effects", help="Also what each lever is worth: raw, fresh, shrunk, noise, q-value.")
+        bool, typer.Option("--effects", help="Also what each lever looks worth: raw, fresh, noise, q-value.")
     ] = False,
     study: StudyOption = None,
     as_json: JsonOption = False,
@@ -188,20 +188,25 @@ def read_effects(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
     from flowlab.ledger.connection import read
 
     question = """
-        select effects.*, false_discoveries.q_value
+        select effects.*, false_discoveries.q_value, decisions.decision
         from effects
         left join false_discoveries using (rule_digest, base_id, lever, recipe_digest)
+        left join decisions using (rule_digest, base_id, lever, recipe_digest)
         order by rule, rule_digest, base_id, lever"""
     rows = read(study.ledger, question).records()
     return [row for row in rows if not levers or CONTROL in levers or row["lever"] in levers]
 
 
 def print_effects(study: Study, levers: Sequence[str]) -> None:
-    """The table of effects; all advisory: no rule looks at it."""
-    names = ["num_seeds", "raw_effect", "fresh_effect", "shrunk_effect", "seed_noise", "evaluation_noise", "q_value"]
-    rows = [[row["lever"], row["rule"], *(row[name] for name in names)] for row in read_effects(study, levers)]
-    columns = ["lever", "rule", "seeds", "raw", "fresh", "shrunk", "seed noise", "evaluation noise", "q"]
-    out().print(table(columns, rows, "effects against the panel mean, above 0 is better; advisory, docs/views.md"))
+    """The table of effects; all advisory: no rule looks at it. No noise beside what the rule selected."""
+    names = ["num_seeds", "raw_effect", "fresh_effect", "seed_noise", "evaluation_noise", "q_value"]
+    rows = []
+    for row in read_effects(study, levers):
+        is_selected = row["decision"] == "stack"
+        told = {name: row[name] for name in names} | ({"seed_noise": "selected"} if is_selected else {})
+        rows.append([row["lever"], row["rule"], *told.values()])
+    columns = ["lever", "rule", "seeds", "raw", "fresh", "seed noise", "drive noise", "q"]
+    out().print(table(columns, rows, "improvements on the panel mean, above 0 is better; advisory, docs/views.md"))
 
 
 def _print_luck(study: Study, rule_digest: str, base_id: str, console: Console) -> None:
@@ -209,7 +214,9 @@ def _print_luck(study: Study, rule_digest: str, base_id: str, console: Console) 
     from flowlab.ledger.connection import read
 
     question = """
-        select reason from control_luck where rule_digest = ? and base_id = ? and (is_unlucky or is_lucky) order by seed"""
+        select reason from control_luck
+        where rule_digest = ? and base_id = ? and (is_unlucky or is_lucky)
+        order by seed"""
     for (reason,) in read(study.ledger, question, [rule_digest, base_id]).rows:
         console.print(reason, soft_wrap=True)
 
@@ -291,7 +298,10 @@ def _print_baselines(study: Study, rule: Rule, rule_digest: str, base_id: str, c
         console.print(f"without a policy: {listed}", soft_wrap=True)
     worse = """
         select baseline, slice, any_value(baseline_value), list({'lever': lever, 'value': value} order by lever)
-        from worse_than_baselines where rule_digest = ? and base_id = ? group by baseline, slice order by baseline, slice"""
+        from worse_than_baselines
+        where rule_digest = ? and base_id = ?
+        group by baseline, slice
+        order by baseline, slice"""
     frames = frame_slices(study.slices)
     for baseline, where, value, policies in read(study.ledger, worse, [rule_digest, base_id]).rows:
         if where in frames:

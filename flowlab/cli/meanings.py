@@ -50,8 +50,8 @@ def _of_effects(ledger: Path, rows: "Sequence[Verdict]") -> list[str]:
         select lever, num_pairs, effect, se from stack_effects
         where rule_digest = ? and base_id = ? and num_pairs >= 2 order by entry"""
     return [
-        f"{lever}, stacked, at {num} new seeds of both bases: {abs(effect):.4f} {'better' if effect >= 0 else 'worse'}, "
-        f"standard error {se:.4f} ({num - 1} degrees of freedom); nothing selected these"
+        f"{lever}, stacked: {abs(effect):.4f} {'better' if effect >= 0 else 'worse'} at {num} new seeds of both bases, "
+        f"which nothing selected; standard error {se:.4f}, {num - 1} degrees of freedom"
         for lever, num, effect, se in read(ledger, question, [rows[0].rule_digest, rows[0].base_id]).rows
     ]
 

@@ -108,12 +108,8 @@ class Rule(Frozen):
         fresh = bool(earlier) and last.first_seed > max(stage.last_seed for stage in earlier)
         begin = last.first_seed - 1 if fresh else len(self.judged_seeds)
         discovery, unseen = self.judged_seeds[:begin], self.judged_seeds[begin:]
-        return {
-            "panel": list(self.panel_seeds),
-            "calibration": list(self.calibration_seeds or ()),
-            "discovery": list(discovery),
-            "fresh": list(unseen),
-        }
+        calibration = {"calibration": list(self.calibration_seeds)} if self.calibration_seeds else {}
+        return {"panel": list(self.panel_seeds), **calibration, "discovery": list(discovery), "fresh": list(unseen)}
 
     @property
     def control_seeds(self) -> tuple[int, ...]:
