@@ -114,7 +114,7 @@ def test_a_run_id_that_is_bytes_has_its_numbers(runs: Path, tmp_path: Path) -> N
     for name in ("runs", "params", "metrics", "tags"):
         store.execute(f"update {name} set run_uuid = x'ff00' where run_uuid = '{'b' * 32}'")
         store.execute(f"update {name} set run_uuid = cast(x'fe' as text) where run_uuid = '{'c' * 32}'")
-    done = import_runs(read_store(store.path, None, None), runs, "test", "baseline", MetricMap.parse([]))
+    done = import_runs(read_store(store.path, None, None, "seed"), runs, "test", "baseline", MetricMap.parse([]))
     assert [(run.foreign.run_id, run.seed, done.num_values[run.run_id]) for run in done.added] == [
         ("a" * 32, 1001, 6),
         ("\\xff\0", 1002, 6),
