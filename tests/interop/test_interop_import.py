@@ -14,6 +14,7 @@ from flowlab.interop.wandb_export import read_exports
 from flowlab.ledger.ingest import ingest
 from tests.interop.foreign_files import HISTORY, KEY, PLOT, MlflowStore, pilot
 from tests.ledger.ledger_files import table
+from tests.verdict.campaign import Campaign, panel_rule
 
 STEERING = ("--map", f"{KEY}=l1:steering:spike_frame:meank")
 
@@ -437,3 +438,16 @@ def test_runs_whose_digests_begin_alike_are_two(runs: Path, tmp_path: Path, monk
     monkeypatch.setattr("flowlab.interop.imported.digest_json", lambda value: "0" * 8 + digest_json(value))
     done = from_mlflow(pilot(tmp_path / "mlflow.db").path, runs)
     assert len(done.added) == len(list(runs.iterdir())) == 3
+
+
+def test_an_imported_control_is_in_no_panel_of_ours(ledger: Path, runs: Path, tmp_path: Path) -> None:
+    params = {"delta": "10", "lr": "0.1"}  # of both controls: their recipes, metric and seeds are the same
+    campaign = Campaign(ledger, runs, panel_rule())
+    done = from_mlflow(pilot(tmp_path / "mlflow.db").path, runs, STEERING[1], seed_from="seed")
+    assert {run.control_digest for run in done.added} == {digest_json(params)}
+    for seed in (1001, 1002):
+        campaign.run("ours", seed, 0.1, control=digest_json(params))
+    verdict = campaign.verdicts()["ours"]
+    assert (verdict.decision, verdict.panel_count, verdict.num_pairs) == ("undecided", 0, 0)
+    campaign.run("control", 1001, 0.4, control=digest_json(params))
+    assert campaign.verdicts()["ours"].panel_count == 1
