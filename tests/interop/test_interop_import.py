@@ -445,9 +445,7 @@ def test_an_imported_control_is_in_no_panel_of_ours(ledger: Path, runs: Path, tm
     campaign = Campaign(ledger, runs, panel_rule())
     done = from_mlflow(pilot(tmp_path / "mlflow.db").path, runs, STEERING[1], seed_from="seed")
     assert {run.control_digest for run in done.added} == {digest_json(params)}
-    for seed in (1001, 1002):
-        campaign.run("ours", seed, 0.1, control=digest_json(params))
+    for lever, seed, value in (("ours", 1001, 0.1), ("ours", 1002, 0.1), ("control", 1001, 0.4)):
+        campaign.run(lever, seed, value, control=digest_json(params))
     verdict = campaign.verdicts()["ours"]
-    assert (verdict.decision, verdict.panel_count, verdict.num_pairs) == ("undecided", 0, 0)
-    campaign.run("control", 1001, 0.4, control=digest_json(params))
-    assert campaign.verdicts()["ours"].panel_count == 1
+    assert (verdict.decision, verdict.panel_count, verdict.num_pairs) == ("undecided", 1, 1)
