@@ -110,14 +110,14 @@ def _touched(study: Study, lever: str) -> _Touched:
 
 
 def _shared_keys(one: _Touched, other: _Touched) -> list[str]:
-    """What both set or change; a key that both set to what the control has already is in nobody's way."""
-    both = {
-        min(key, key_of_other)  # the table, where one sets it whole and the other a key in it
-        for key in one.given
-        for key_of_other in other.given
-        if f"{key}.".startswith(f"{key_of_other}.") or f"{key_of_other}.".startswith(f"{key}.")
-    }
-    return sorted((both - (one.idle & other.idle)) | (one.changed & other.changed))
+    """What both set or change: keys, and tables that one sets whole where the other sets a key in them.
+
+    A key that both set to what the control has already is in nobody's way.
+    """
+    both = (one.given & other.given) - (one.idle & other.idle) | (one.changed & other.changed)
+    both |= {key for key in one.given for inside in other.given if inside.startswith(f"{key}.")}
+    both |= {key for key in other.given for inside in one.given if inside.startswith(f"{key}.")}
+    return sorted(key for key in both if not any(key.startswith(f"{table}.") for table in both))
 
 
 def _refusal(study: Study, *orders: Sequence[str]) -> str:
