@@ -59,7 +59,7 @@ def run(
     for chosen in levers:
         tell_idle_keys(found, chosen)
     if owed:
-        result = launch_owed(found, where, progress=bars, show=show_foretold, announce=_announce)
+        result = launch_owed(found, where, progress=bars, show=show_foretold, announce=announce)
     else:
         result = launch(
             found,
@@ -69,7 +69,7 @@ def run(
             again=again,
             progress=bars,
             show=show_foretold,
-            announce=_announce,
+            announce=announce,
         )
     for problem in result.problems:
         say(f"warning: {problem}")
@@ -103,7 +103,7 @@ def stack(
     )
 
 
-def _announce(planned: list) -> None:
+def announce(planned: list) -> None:
     """Say before it starts what will be trained and why, and what is there already."""
     waiting = [item for item in planned if not item.done]
     done = len(planned) - len(waiting)

@@ -113,7 +113,9 @@ def _lonely(levers: Sequence[str], conflicts: Collection[Pair]) -> dict[str, str
     for one, other in conflicts:
         friends[one].discard(other)
         friends[other].discard(one)
-    return {lever: "it can be on together with none of the others: run it alone" for lever in levers if not friends[lever]}
+    return {
+        lever: "it can be on together with none of the others: run it alone" for lever in levers if not friends[lever]
+    }
 
 
 def _name_rows(name: str, levers: Sequence[str], design: Design) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ What a screen says is the view screen_effects; nothing here computes an effect.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,102 +20,83 @@ from flowlab.lab.launch import (
     read_statuses,
     recipes_by_cache,
     require_trainable,
+    stand,
 )
-from flowlab.lab.plan import TERMINAL, PlannedRun, identify
-from flowlab.lab.screen_plan import ScreenPlan, choose_seeds
+from flowlab.lab.plan import PlannedRun, identify, plan_runs
+from flowlab.lab.screen_plan import ScreenPlan, choose_levers, choose_seeds, plan_screen
+from flowlab.lab.screens import (
+    Noise,
+    SealedScreen,
+    current_screen,
+    find_screens,
+    known_noise,
+    next_number,
+    read_screen,
+    require_screens,
+    screen_bar,
+    screened_levers,
+)
+from flowlab.lab.sealing import Show
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.combining import with_rows
-from flowlab.study.rule import Rule, Sigma
+from flowlab.study.rule import Rule
 from flowlab.study.study import Study
 from flowlab.train.cohort import Run
 from flowlab.verdict.design import contrast_weights
-from flowlab.verdict.seal import one_at_a_time
+from flowlab.verdict.seal import one_at_a_time, rules_in_force
+
+ShowPlan = Callable[[ScreenPlan, Rule, Noise], None]
 
 
-@dataclass(frozen=True)
-class ScreenRun:
-    """A row of a sealed screen, and how far its run is."""
+def run_screen(
+    study: Study,
+    asked: Sequence[str] | None,
+    num_rows: int | None,
+    where: Where,
+    *,
+    same_shape: bool,
+    new: bool,
+    progress: Progress,
+    show: Show,
+    show_plan: ShowPlan,
+    announce: Callable[[list[PlannedRun]], None],
+) -> tuple[str, Launched]:
+    """The screen's name and what was trained of it now: the one that is not finished, else another, sealed first.
 
-    name: str
-    seed: int
-    recipe_digest: str
-    levers: tuple[str, ...]
-    is_weighed: bool
-    status: str | None
-    has_value: bool
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether its run has ended without the number that the rule looks at: it crashed, or has no such metric."""
-        return self.status in TERMINAL and not self.has_value
-
-
-@dataclass(frozen=True)
-class SealedScreen:
-    """A screen of the rule in force, on the ledger's last base."""
-
-    name: str
-    levers: tuple[str, ...]
-    untold: tuple[str, ...]  # of the levers, those that can no longer be told from the others
-    runs: tuple[ScreenRun, ...]
-
-    @property
-    def lost(self) -> tuple[str, ...]:
-        """The rows that are still weighed and will never have a value."""
-        return tuple(run.name for run in self.runs if run.is_weighed and run.is_lost)
-
-    @property
-    def is_finished(self) -> bool:
-        return not self.lost and all(run.status in TERMINAL for run in self.runs)
-
-
-def find_screens(study: Study) -> list[SealedScreen]:
-    """The screens of the rule in force on the ledger's last base, oldest first; none where there is no ledger."""
-    if not study.ledger.exists():
-        return []
-    question = """
-        select screen
-        from screens
-        semi join rules_in_force using (rule_digest)
-        where base_id = (select base_id from bases order by entry desc limit 1)
-        order by entry"""
-    return [_read_screen(study, name) for (name,) in read(study.ledger, question).rows]
+    `asked`: levers, or None for all that are open. Raises StudyError, before anything is built, for a screen that
+    cannot be.
+    """
+    require_screens(study.rule)
+    begun = None if new else current_screen(study, asked, num_rows)
+    plan = None if begun else plan_next(study, asked, num_rows, same_shape=same_shape)
+    ground = stand(study, (), where.device, progress, show)
+    begun = None if new else current_screen(study, asked, num_rows)
+    if begun is None:
+        plan = plan or plan_next(study, asked, num_rows, same_shape=same_shape)
+        panel = plan_runs(study, ground, (), (), read_statuses(study), again=False)
+        if not all(item.done for item in panel):  # it is owed anyway, and measures the sigma that effects are told by
+            carry_out(study, ground, panel, where, progress, announce)
+        rule = rules_in_force(study.ledger)[-1].rule
+        noise = known_noise(study, rule)
+        show_plan(plan, rule, noise)
+        seal_screen(study, plan, noise, where, progress)
+        begun = read_screen(study, plan.name)
+    launched = Launched([], [], [])
+    if any(run.waits for run in begun.runs):
+        launched = train_screen(study, begun, where, progress, announce)
+    problems = [*launched.problems, *solve_anew(study, begun.name)]
+    return begun.name, Launched(launched.run_ids, launched.trained, problems)
 
 
-def _read_screen(study: Study, name: str) -> SealedScreen:
-    effects = read(
-        study.ledger, "select lever, num_rows from screen_effects where screen = ? order by position", [name]
-    ).rows
-    rows = read(
-        study.ledger,
-        """
-        select row_name, seed, recipe_digest, levers, is_weighed, status, value is not null
-        from screen_runs where screen = ? order by position""",
-        [name],
-    ).rows
-    runs = tuple(ScreenRun(row, seed, digest, tuple(on), *state) for row, seed, digest, on, *state in rows)
-    untold = tuple(lever for lever, num_rows in effects if not num_rows)
-    return SealedScreen(name, tuple(lever for lever, _ in effects), untold, runs)
+def plan_next(study: Study, asked: Sequence[str] | None, num_rows: int | None, *, same_shape: bool) -> ScreenPlan:
+    """The study's next screen, of those of the levers that were in none yet. Raises as `plan_screen` does."""
+    wanted = study.open_levers if asked is None else asked
+    levers, excluded = choose_levers(study, wanted, screened_levers(study), same_shape=same_shape)
+    return plan_screen(study, next_number(study), levers, excluded, num_rows)
 
 
-def next_number(study: Study) -> int:
-    """The number of the study's next screen."""
-    if not study.ledger.exists():
-        return 1
-    return 1 + read(study.ledger, "select count(*) from screens").rows[0][0]
-
-
-def require_screens(rule: Rule) -> None:
-    """Raises StudyError for a rule that does not say what a screen has to show."""
-    if rule.screen is None:
-        raise StudyError(
-            f"rule {rule.name!r} says nothing of screens, so no lever could go on from one. Give it a table in "
-            f"experiments.toml before it is sealed: screen = {{ bar = 0.010, guard = 2.0 }}, or take the preset 'screen'."
-        )
-
-
-def seal_screen(study: Study, plan: ScreenPlan, rule: Rule, sigma: Sigma, where: Where, progress: Progress) -> None:
+def seal_screen(study: Study, plan: ScreenPlan, noise: Noise, where: Where, progress: Progress) -> None:
     """Put the screen on record, whole, once its caches are there and each row is known to be trainable.
 
     Raises a FlowlabError, with nothing sealed, for a row that is not; StudyError if another process was quicker.
@@ -129,25 +110,26 @@ def seal_screen(study: Study, plan: ScreenPlan, rule: Rule, sigma: Sigma, where:
         ingest(study.ledger, study.runs)
         if f"screen{next_number(study)}" != plan.name:
             raise StudyError(f"another process has just sealed {plan.name}. Give the command again to go on with it.")
+        rule = rules_in_force(study.ledger)[-1].rule
         with StudyJournal.of(study.runs) as journal:
-            journal.screen(**_as_line(rowed, plan, rule, sigma, ground))
+            journal.screen(**_as_line(rowed, plan, rule, noise, ground))
         problems = ingest(study.ledger, study.runs).problems
         if plan.name not in [screen.name for screen in find_screens(study)]:
             raise LedgerError(f"{plan.name} did not arrive in the ledger, so nothing was run: {'; '.join(problems)}")
 
 
-def _as_line(rowed: Study, plan: ScreenPlan, rule: Rule, sigma: Sigma, ground: Ground) -> dict:
+def _as_line(rowed: Study, plan: ScreenPlan, rule: Rule, noise: Noise, ground: Ground) -> dict[str, Any]:
     """The journal's line of a screen."""
     seeds = choose_seeds(_taken_seeds(rowed, rule), len(plan.rows))
-    bar, guard = screen_bar(rule, sigma)
+    bar, guard = screen_bar(rule, noise)
     return {
         "screen": plan.name,
         "rule_digest": rule.digest(),
         "control_digest": ground.base.control_digest,
         "cache_id": ground.control.cache.cache_id,
         "evaluation_id": ground.base.evaluation_id,
-        "sigma": sigma.value,
-        "sigma_df": sigma.df,
+        "sigma": noise.sigma,
+        "sigma_df": noise.df,
         "bar": bar,
         "guard": guard,
         "levers": [
@@ -165,12 +147,6 @@ def _as_line(rowed: Study, plan: ScreenPlan, rule: Rule, sigma: Sigma, ground: G
         "weights": plan.weights.tolist(),
         "excluded": plan.excluded,
     }
-
-
-def screen_bar(rule: Rule, sigma: Sigma) -> tuple[float, float]:
-    """What an effect must exceed, in the metric's units, and how many pseudo standard errors."""
-    assert rule.screen is not None
-    return rule.screen.bar * (sigma.value if rule.screen.bar_unit == "sigma" else 1.0), rule.screen.guard
 
 
 def _taken_seeds(study: Study, rule: Rule) -> set[int]:
@@ -193,7 +169,9 @@ def train_screen(
     rows = {run.name: run.levers for run in screen.runs}
     gone = sorted({lever for levers in rows.values() for lever in levers if lever not in study.file.levers})
     if gone:
-        raise StudyError(f"{screen.name} is sealed with {', '.join(gone)}, which experiments.toml no longer has. {BACK}")
+        raise StudyError(
+            f"{screen.name} is sealed with {', '.join(gone)}, which experiments.toml no longer has. {BACK}"
+        )
     rowed = with_rows(study, rows)
     ground = open_ground(rowed, list(rows), where.device, progress)
     note_caches(rowed, ground)
@@ -219,7 +197,7 @@ def solve_anew(study: Study, name: str) -> list[str]:
     """Weigh anew without the rows that were lost, on the record, if that was not done yet; what is to say about it."""
     with one_at_a_time(study.runs):
         ingest(study.ledger, study.runs)
-        screen = _read_screen(study, name)
+        screen = read_screen(study, name)
         if not screen.lost:
             return []
         kept = [run.name for run in screen.runs if run.is_weighed and not run.is_lost]
@@ -227,17 +205,20 @@ def solve_anew(study: Study, name: str) -> list[str]:
         on = np.array([[lever in run.levers for lever in screen.levers] for run in screen.runs])
         weights = contrast_weights(on, without)
         told = np.isfinite(weights).all(axis=1)
+        untold = [screen.levers[place] for place in np.flatnonzero(~told)]
+        if not told.any():
+            return [f"{name}: so many rows crashed that none of its levers can be told. {BACK}"]
         solutions = read(study.ledger, "select max(solution) from screen_weights where screen = ?", [name]).rows
         with StudyJournal.of(study.runs) as journal:
             journal.screen_weights(
                 screen=name,
                 solution=1 + solutions[0][0],
-                levers=[lever for lever, is_told in zip(screen.levers, told, strict=True) if is_told],
+                levers=[lever for lever in screen.levers if lever not in untold],
                 rows=kept,
                 weights=np.delete(weights[told], without, axis=1).tolist(),
             )
         ingest(study.ledger, study.runs)
-    return _told_loss(screen, [lever for lever, is_told in zip(screen.levers, told, strict=True) if not is_told])
+    return _told_loss(screen, untold)
 
 
 def _told_loss(screen: SealedScreen, untold: Sequence[str]) -> list[str]:
