@@ -28,7 +28,7 @@ NEWS = """
         group by all
     ) using (base_id, lever, recipe_digest)
     order by all"""
-"""What is not recorded, as a line of the study's journal says it; the cache is that of the lever's first run or screen."""
+"""What is not recorded, as a line of the study's journal says it; the cache is the lever's first run's or screen's."""
 
 
 @dataclass(frozen=True)
