@@ -20,9 +20,9 @@ from flowlab.lab.launch import (
     read_statuses,
     recipes_by_cache,
     require_trainable,
-    stand,
+    stand_calibrated,
 )
-from flowlab.lab.plan import PlannedRun, identify, plan_runs
+from flowlab.lab.plan import PlannedRun, identify
 from flowlab.lab.screen_plan import ScreenPlan, choose_levers, choose_seeds, plan_screen
 from flowlab.lab.screens import (
     Noise,
@@ -70,15 +70,12 @@ def run_screen(
     require_screens(study.rule)
     begun = None if new else current_screen(study, asked, num_rows)
     plan = None if begun else plan_next(study, asked, num_rows, same_shape=same_shape)
-    ground = stand(study, (), where.device, progress, show)
+    ground = stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
     begun = None if new else current_screen(study, asked, num_rows)
     if begun is None:
         plan = plan or plan_next(study, asked, num_rows, same_shape=same_shape)
-        panel = plan_runs(study, ground, (), (), read_statuses(study), again=False)
-        if not all(item.done for item in panel):  # it is owed anyway, and measures the sigma that effects are told by
-            carry_out(study, ground, panel, where, progress, announce)
         rule = rules_in_force(study.ledger)[-1].rule
-        noise = known_noise(study, rule)
+        noise = known_noise(study, rule, ground.base.base_id)
         show_plan(plan, rule, noise)
         seal_screen(study, plan, noise, where, progress)
         begun = read_screen(study, plan.name)

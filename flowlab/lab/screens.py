@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from flowlab.core.errors import StudyError
 from flowlab.lab.plan import TERMINAL
-from flowlab.lab.sealing import ASSUMED_SIGMA, LEAST_DEGREES
+from flowlab.lab.sealing import is_known, measured_sigma
 from flowlab.ledger.connection import read
-from flowlab.study.rule import Rule
+from flowlab.study.rule import PUBLISHED_SIGMA, Rule
 from flowlab.study.study import Study
 
 
@@ -120,16 +120,12 @@ class Noise(NamedTuple):
     df: int
 
 
-def known_noise(study: Study, rule: Rule) -> Noise:
-    """The sigma that is sealed with the rule, else the one that its controls measured, else the published one."""
+def known_noise(study: Study, rule: Rule, base_id: str = "") -> Noise:
+    """The sigma that is sealed with the rule, else the one that controls measured, else the published one."""
     if rule.sigma is not None:
         return Noise(rule.sigma.value, rule.sigma.df)
-    question = """
-        select sigma, df from pooled_sigma
-        where rule_digest = ? and role = 'primary' and df >= ? and sigma > 0
-        order by df desc limit 1"""
-    rows = read(study.ledger, question, [rule.digest(), LEAST_DEGREES]).rows if study.ledger.exists() else []
-    return Noise(*rows[0]) if rows else Noise(ASSUMED_SIGMA, 0)
+    measured = measured_sigma(study, base_id) if study.ledger.exists() else None
+    return Noise(measured.value, measured.df) if measured and is_known(measured) else Noise(PUBLISHED_SIGMA, 0)
 
 
 def next_number(study: Study) -> int:

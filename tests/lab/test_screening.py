@@ -151,9 +151,7 @@ def test_decisions_of_a_screen_are_recorded_though_no_lever_has_run_alone(done, 
 
 
 def test_another_screen_waits_until_this_one_is_finished(sealed):
-    with pytest.raises(
-        StudyError, match=r"screen1 is sealed, and 0 of its 6 rows have ended\. .* screen --new"
-    ):
+    with pytest.raises(StudyError, match=r"screen1 is sealed, and 0 of its 6 rows have ended\. .* screen --new"):
         screen(load_study(sealed), "wild", "slow")
 
 
