@@ -9,6 +9,7 @@ import typer
 from flowlab.cli.options import Device, DeviceOption, Executor, JsonOption, StudyOption, open_study, parse_levers
 from flowlab.cli.runs import announce
 from flowlab.cli.screen import Bars, out, print_json, say, table
+from flowlab.study.combining import solo_faults
 from flowlab.study.study import Study
 
 if TYPE_CHECKING:
@@ -192,8 +193,9 @@ def _print_result(study: Study, name: str) -> None:
     if found["owed"]:
         console.print(f"owed next, {len(found['owed'])} runs: flowlab run --owed", soft_wrap=True)
     others = [lever for lever in study.open_levers if lever not in {*found["levers"], *found["excluded"]}]
+    others = [lever for lever in others if lever not in solo_faults(study, others)]
     if others:
-        console.print(f"not in this screen: {', '.join(others)} (flowlab screen --new)", soft_wrap=True)
+        console.print(f"not in this screen: {', '.join(others)}", soft_wrap=True)
 
 
 def _tell_interactions(effects: list[dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """Screens from sealing to effects, in this process, on a study whose runs take two steps."""
 
+import json
 import shutil
 from pathlib import Path
 from unittest.mock import patch
@@ -15,6 +16,7 @@ from flowlab.ledger.connection import read
 from flowlab.study.study import Study, load_study
 from flowlab.verdict.judge import read_owed, read_verdicts
 from flowlab.verdict.record import record_decisions
+from tests.cli.tiny_study import flowlab_here
 from tests.lab.small_study import CPU, Said, edited, small_text, write_small
 
 LEVERS = """
@@ -148,6 +150,16 @@ def test_decisions_of_a_screen_are_recorded_though_no_lever_has_run_alone(done, 
     dropped = read(study.ledger, "select count(*) from decisions where decision = 'drop'").rows[0][0]
     assert dropped > 0
     assert record_decisions(study.runs, study.ledger) == dropped
+
+
+def test_a_finished_screen_is_told_with_what_comes_next(done):
+    shown = flowlab_here(done.root, "screen", "--dry-run").stdout
+    assert "screen1: 6 of 6 rows have ended; above 0 is better" in shown
+    assert "not shown" in shown
+    assert "not in this screen: wild\n" in shown
+    found = json.loads(flowlab_here(done.root, "screen", "--dry-run", "--json").stdout)
+    assert found["is_finished"]
+    assert {of["lever"]: of["effect"] for of in found["effects"]} == effects(done)
 
 
 def test_another_screen_waits_until_this_one_is_finished(sealed):
