@@ -2,7 +2,7 @@
 -- What each lever of a screen was worth in it: the weighted sum of all rows, above 0 is better, once all rows that it weighs are there.
 -- se is its standard error by the sealed sigma; pse that by the contrasts themselves (Lenth 1989), which interactions make larger.
 -- A lever goes on to be confirmed alone if its effect exceeds the bar, and the guard times pse. is_first: the screen that decides that;
--- whoever screens a lever twice does not get a second draw.
+-- whoever screens a lever twice does not get a second draw, unless the first can no longer tell it.
 create view screen_effects as
 with
     newest as (select screen, max(solution) as solution from screen_weights group by screen),
@@ -49,7 +49,7 @@ with
             greatest(bar, guard * pse) as needed,
             round(effect - greatest(bar, guard * pse), 9) > 0 as goes_on,
             row_number() over (
-                partition by rule_digest, base_id, lever, recipe_digest order by entry, screen
+                partition by rule_digest, base_id, lever, recipe_digest order by num_rows = 0, entry, screen
             ) = 1 as is_first
         from spread
     )
