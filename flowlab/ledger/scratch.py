@@ -38,11 +38,11 @@ COPY = {
 FILL = """
 create temp table simulated as
 select
-    lever || '-' || seed || '-' || campaign as run_id,
+    (row_number() over ())::varchar as run_id,
     lever,
     seed,
-    'campaign-' || campaign as control_digest,
-    if(lever = 'control', 'campaign-' || campaign, lever) as recipe_digest,
+    'base-' || campaign as control_digest,
+    if(lever = 'control', 'base-' || campaign, lever) as recipe_digest,
     value
 from arrived;
 
