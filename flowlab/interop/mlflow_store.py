@@ -51,6 +51,7 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_
         params = _pairs(store, "params", chosen, lambda _: True, path, faults)
         used = {RUN_NAME, seed_from, lever_from}
         tags = _pairs(store, "tags", chosen, lambda key: key in used or is_seed(key), path, None)
+        _add_two_seeds(params, tags, seed_from, path, faults)
         keys = _keys(store, chosen)
         _require_points(store, chosen, path)
     notes += faults.notes(total)
@@ -111,12 +112,12 @@ def _runs(
     parents = _parents(store) & rows.keys()
     if parents:
         told = listed(row.name or run_id for run_id, row in rows.items() if run_id in parents)
-        notes.append(f"parents of nested runs, which are no runs of their own, left out: {told}")
+        notes.append(f"parents of nested runs, which are no runs of their own, left out: {len(parents)} ({told})")
     return {run_id: row for run_id, row in rows.items() if run_id not in parents}, total
 
 
 def _parents(store: sqlite3.Connection) -> set[str]:
-    """The ids of runs that other runs are nested in."""
+    """The ids of runs that others are nested in, wherever those are and however they ended, deleted ones too."""
     found = store.execute("select distinct value from tags where key = ? and value is not run_uuid", [PARENT])
     return {text_of(value) for (value,) in found if isinstance(value, bytes)}
 
@@ -144,6 +145,23 @@ def _pairs(
                 faults.add(table, run_id, f"{path}: {what} {whose} is bytes, expected text.")
             pairs.setdefault(run_id, {})[told] = as_text(content)
     return pairs
+
+
+def _add_two_seeds(
+    params: dict[str, dict[str, str | None]],
+    tags: dict[str, dict[str, str | None]],
+    seed_from: str | None,
+    path: Path,
+    faults: Faults,
+) -> None:
+    """A run whose param and tag of that name differ has no seed that anybody could know: a fault."""
+    for run_id, settings in params.items():
+        if seed_from not in settings or seed_from not in tags.get(run_id, {}):
+            continue
+        param, tag = settings[seed_from], tags[run_id][seed_from]
+        if param != tag and (whole_number(param) is None or whole_number(param) != whole_number(tag)):
+            told = f"{shown(seed_from)} of run {shown(run_id)} is one number as a param and another as a tag"
+            faults.add("seed", run_id, f"{path}: {told}.")
 
 
 def _keys(store: sqlite3.Connection, chosen: Experiment) -> dict[str, list[str]]:
