@@ -103,11 +103,14 @@ class StudyJournal(Journal):
         return cls(runs_dir / STUDY_JOURNAL)
 
     cache = _writes(study_lines.Cache)
+    calibrate = _writes(study_lines.Calibrate)
     seal = _writes(study_lines.Seal)
     amend = _writes(study_lines.Amend)
     base = _writes(study_lines.Base)
     encoder = _writes(study_lines.Encoder)
     stack = _writes(study_lines.Stack)
+    screen = _writes(study_lines.Screen)
+    screen_weights = _writes(study_lines.ScreenWeights)
     ingested = _writes(study_lines.Ingested)
 
     def ingested_parts(self, parts: Iterable[Mapping[str, Any]]) -> None:

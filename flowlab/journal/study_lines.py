@@ -7,6 +7,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from flowlab.core.digest import canonical_json, digest_json
 from flowlab.journal.said import JournalLine, Said, object_of, objects_of
 from flowlab.journal.values import (
+    Matrix,
     Number,
     NumberOrNone,
     Object,
@@ -58,7 +59,7 @@ class Guarded(Measured):
 
 
 class Stage(Said):
-    """A hurdle. Rules of earlier versions have neither first seeds nor bar units."""
+    """A hurdle. Rules of earlier versions have neither first seeds nor bar units, nor a bar to stack at once."""
 
     name: Text
     statistic: Text
@@ -66,9 +67,15 @@ class Stage(Said):
     bar: Number
     first_seed: WholeOrNone = None
     bar_unit: TextOrNone = None
+    stack_above: NumberOrNone = None
 
 
-Seeds = Annotated[list[int], checked(lambda value, name: [as_whole(seed, "seed") for seed in as_list(value, name)])]
+def _seeds(value: Any, name: str) -> list[int]:
+    return [as_whole(seed, "seed") for seed in as_list(value, name)]
+
+
+Seeds = Annotated[list[int], checked(_seeds)]
+SeedsOrNone = Annotated[list[int] | None, checked(_seeds, or_none=True)]
 
 
 class RuleHead(Said):
@@ -77,6 +84,9 @@ class RuleHead(Said):
     name: Text
     primary: Annotated[Measured, object_of(Measured)]
     evaluation: ObjectOrNone = None
+    rho: NumberOrNone = None
+    sigma: ObjectOrNone = None
+    screen: ObjectOrNone = None
 
 
 class RuleBody(Said):
@@ -86,6 +96,22 @@ class RuleBody(Said):
     guardrails: Annotated[list[Guarded], objects_of(Guarded)]
     panel_seeds: Seeds
     judged_seeds: Seeds
+    calibration_seeds: SeedsOrNone = None
+
+
+class Calibrate(JournalLine):
+    """A rule's seeds, statistics and guardrails, before its panel is seen: `Rule.design()` and its digest."""
+
+    kind: Literal["calibrate"] = "calibrate"
+    digest: Text
+    design: Object
+
+    @field_validator("design")
+    @classmethod
+    def _is_the_design_of_its_digest(cls, design: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "digest" in info.data and digest_json(design) != info.data["digest"]:
+            raise fault(f"the design's digest is {digest_json(design)}, the line says {info.data['digest']}")
+        return design
 
 
 class Sealing(JournalLine):
@@ -125,10 +151,24 @@ class Sealing(JournalLine):
 
 
 class Seal(Sealing):
-    """A rule that judges from now on, and the error rates that were shown before."""
+    """A rule that judges from now on, and the error rates that were shown before.
+
+    `calibration` is the digest of its design, if that was registered before the panel was seen.
+    """
+
+    left_out = ("calibration",)
 
     kind: Literal["seal"] = "seal"
     simulated: TableOrNone = None
+    calibration: TextOrNone = None
+
+    @model_validator(mode="after")
+    def _is_the_rule_of_its_design(self) -> Self:
+        if self.calibration is not None:
+            own = Rule.model_validate_json(canonical_json(self.rule)).design_digest()
+            if own != self.calibration:
+                raise fault(f"the rule's design is {own}, the seal says {self.calibration}")
+        return self
 
 
 class Amend(Sealing):
@@ -192,6 +232,73 @@ class Stack(JournalLine):
     effect: Number
 
 
+class Screened(Said):
+    """A lever of a screen, and the recipe that it makes alone."""
+
+    lever: Text
+    recipe_digest: Text
+
+
+class ScreenRow(Said):
+    """A run of a screen: the levers that are on in it together. `name` is the run's lever."""
+
+    name: Text
+    seed: Whole
+    recipe_digest: Text
+    levers: Texts
+
+
+class Screen(JournalLine):
+    """A two-level design, whole, before any of it runs. A lever's effect is `weights` @ the rows' values."""
+
+    checked_last = ("levers", "rows", "weights", "excluded")
+
+    kind: Literal["screen"] = "screen"
+    screen: Text
+    rule_digest: Text
+    control_digest: Text
+    cache_id: Text
+    evaluation_id: Text
+    sigma: Number
+    sigma_df: Whole
+    bar: Number
+    guard: Number
+    levers: Annotated[list[Screened], objects_of(Screened)]
+    rows: Annotated[list[ScreenRow], objects_of(ScreenRow)]
+    weights: Matrix  # one list a lever, of a number a row
+    excluded: Table  # by lever, why it cannot be screened
+
+    @model_validator(mode="after")
+    def _has_a_weight_for_each(self) -> Self:
+        require_shape(self.weights, len(self.levers), len(self.rows))
+        return self
+
+    def told(self) -> dict[str, Any]:
+        return super().told() | {name: [of.told() for of in getattr(self, name)] for name in ("levers", "rows")}
+
+
+class ScreenWeights(JournalLine):
+    """The weights of a screen solved anew, without the rows that crashed. A lever of no list can no longer be told."""
+
+    kind: Literal["weights"] = "weights"
+    screen: Text
+    solution: Whole
+    levers: Texts
+    rows: Texts
+    weights: Matrix
+
+    @model_validator(mode="after")
+    def _has_a_weight_for_each(self) -> Self:
+        require_shape(self.weights, len(self.levers), len(self.rows))
+        return self
+
+
+def require_shape(weights: list[list[float]], num_levers: int, num_rows: int) -> None:
+    """Raises the fault of a line whose weights are not one number for each lever and row."""
+    if len(weights) != num_levers or any(len(of) != num_rows for of in weights):
+        raise fault(f"weights are not {num_levers} lists of {num_rows} numbers")
+
+
 class Decided(Said):
     """One decision."""
 
@@ -236,5 +343,6 @@ class Ingested(JournalLine):
 
 
 StudyLine = Annotated[
-    Cache | Seal | Amend | Base | Encoder | Stack | Verdicts | Planned | Ingested, Field(discriminator="kind")
+    Cache | Calibrate | Seal | Amend | Base | Encoder | Stack | Screen | ScreenWeights | Verdicts | Planned | Ingested,
+    Field(discriminator="kind"),
 ]

@@ -50,6 +50,10 @@ def as_texts(value: Any, name: str) -> list[str]:
     return [as_text(item, name) for item in as_list(value, name)]
 
 
+def as_numbers(value: Any, name: str) -> list[float]:
+    return [as_number(item, name) for item in as_list(value, name)]
+
+
 def as_object(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadLine(f"{name} is {value!r}, expected an object")
@@ -103,6 +107,9 @@ Text = Annotated[str, checked(as_text)]
 Texts = Annotated[list[str], checked(as_texts)]
 Whole = Annotated[int, checked(as_whole)]
 Number = Annotated[float, checked(as_number)]
+Matrix = Annotated[
+    list[list[float]], checked(lambda value, name: [as_numbers(row, name) for row in as_list(value, name)])
+]
 Object = Annotated[dict[str, Any], checked(as_object)]
 Table = Annotated[dict[str, Any], checked(as_table)]
 Settings = Annotated[dict[str, Any], checked(as_settings)]

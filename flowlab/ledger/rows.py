@@ -28,10 +28,15 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "artifacts": ("run_id", "position"),
     "caches": ("cache_id",),
     "rules": ("rule_digest",),
+    "rule_terms": ("rule_digest",),
     "rule_stages": ("rule_digest", "position"),
     "rule_guardrails": ("rule_digest", "position"),
     "rule_seeds": ("rule_digest", "role", "position"),
     "amendments": ("rule_digest", "amended_digest"),
+    "screens": ("screen",),
+    "screen_levers": ("screen", "lever"),
+    "screen_rows": ("screen", "row_name"),
+    "screen_weights": ("screen", "solution", "lever", "row_name"),
 }
 """What makes a row the same row in each table. The first one stays; another with other values is a conflict."""
 
@@ -40,7 +45,7 @@ WHEN_AND_WHERE = {"time_us", "position"}  # may differ when a line is written ag
 Maker = Callable[[Any, Row], Iterable[tuple[str, Row]]]
 """From a line of one kind, and its journal, run, time and position, to the rows that it says, each with its table."""
 
-SINCE_0004 = {"encoder"}
+SINCE_0004 = {"encoder", "calibrate", "screen", "weights"}
 """Kinds that came after the sentence about unknown kinds, which ledgers keep: it names those of revision 0003."""
 
 

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
         Amend,
         Base,
         Cache,
+        Calibrate,
         Encoder,
         Measured,
         Planned,
         RuleHead,
+        Screen,
+        ScreenWeights,
         Seal,
         Stack,
         Stage,
@@ -28,16 +31,25 @@ def _cache(line: "Cache", _: Row) -> Iterator[tuple[str, Row]]:
     yield "caches", row | {"identity_json": canonical_json(line.identity)}
 
 
+def _calibrate(line: "Calibrate", _: Row) -> Iterator[tuple[str, Row]]:
+    row = {"design_digest": line.digest, "design_json": canonical_json(line.design)}
+    yield "calibrations", row | {"time_us": line.time_us}
+
+
 def _seal(line: "Seal | Amend", _: Row) -> Iterator[tuple[str, Row]]:
     digest, head, body = {"rule_digest": line.digest}, line.head, line.body
     row = digest | {"name": head.name, "rule_json": canonical_json(line.rule), "time_us": line.time_us}
     row |= _number_of_a_run(head.primary) | _evaluation(head)
     yield "rules", row | {"simulated_json": None if line.simulated is None else canonical_json(line.simulated)}
+    terms = _terms(head) | {"design_digest": getattr(line, "calibration", None)}
+    if any(value is not None for value in terms.values()):
+        yield "rule_terms", digest | terms | {"time_us": line.time_us}
     for position, stage in enumerate(body.stages, start=1):
         yield "rule_stages", digest | {"position": position} | _stage(stage)
     for position, guard in enumerate(body.guardrails, start=1):
         yield "rule_guardrails", digest | {"position": position} | _number_of_a_run(guard) | taken(guard, "margin")
-    for role, seeds in (("panel", body.panel_seeds), ("judged", body.judged_seeds)):
+    by_role = {"panel": body.panel_seeds, "judged": body.judged_seeds, "calibration": body.calibration_seeds or []}
+    for role, seeds in by_role.items():
         for position, seed in enumerate(seeds, start=1):
             yield "rule_seeds", digest | {"role": role, "position": position, "seed": seed}
 
@@ -60,6 +72,30 @@ def _stack(line: "Stack", _: Row) -> Iterator[tuple[str, Row]]:
     yield "stacks", row | taken(line, "replicate_seed", "time_us")
 
 
+def _screen(line: "Screen", _: Row) -> Iterator[tuple[str, Row]]:
+    of = {"screen": line.screen, "time_us": line.time_us}
+    row = taken(line, "rule_digest", "control_digest", "cache_id", "evaluation_id", "sigma", "sigma_df", "bar", "guard")
+    yield "screens", of | row | {"excluded_json": canonical_json(line.excluded)}
+    for position, lever in enumerate(line.levers, start=1):
+        yield "screen_levers", of | {"position": position} | taken(lever, "lever", "recipe_digest")
+    for position, run in enumerate(line.rows, start=1):
+        own = {"position": position, "row_name": run.name}
+        yield "screen_rows", of | own | taken(run, "seed", "recipe_digest", "levers")
+    names = [lever.lever for lever in line.levers]
+    yield from _weights(of | {"solution": 1}, names, [run.name for run in line.rows], line.weights)
+
+
+def _solved_anew(line: "ScreenWeights", _: Row) -> Iterator[tuple[str, Row]]:
+    of = {"screen": line.screen, "solution": line.solution, "time_us": line.time_us}
+    yield from _weights(of, line.levers, line.rows, line.weights)
+
+
+def _weights(of: Row, levers: list[str], rows: list[str], weights: list[list[float]]) -> Iterator[tuple[str, Row]]:
+    for lever, own in zip(levers, weights, strict=True):
+        for row_name, weight in zip(rows, own, strict=True):
+            yield "screen_weights", of | {"lever": lever, "row_name": row_name, "weight": weight}
+
+
 def _verdicts(line: "Verdicts", _: Row) -> Iterator[tuple[str, Row]]:
     names = ("rule_digest", "control_digest", "cache_id", "evaluation_id", "lever", "recipe_digest")
     for decided in line.rows:
@@ -77,13 +113,18 @@ def _planned(line: "Planned", place: Row) -> Iterator[tuple[str, Row]]:
         yield "events", event_row(place, "planned", run_id)
 
 
+SCREEN_COLUMNS = {"bar": "bar", "guard": "guard", "unit": "bar_unit"}
+
 STUDY_KINDS: dict[str, Maker] = {
     "cache": _cache,
+    "calibrate": _calibrate,
     "seal": _seal,
     "amend": _amend,
     "base": _base,
     "encoder": _encoder,
     "stack": _stack,
+    "screen": _screen,
+    "weights": _solved_anew,
     "verdicts": _verdicts,
     "planned": _planned,
 }
@@ -91,10 +132,17 @@ STUDY_KINDS: dict[str, Maker] = {
 
 def _stage(stage: "Stage") -> Row:
     """A stage as a row. Rules that were sealed before there were first seeds and bar units began at the first seed."""
-    return taken(stage, "name", "statistic", "num_seeds", "bar") | {
+    return taken(stage, "name", "statistic", "num_seeds", "bar", "stack_above") | {
         "first_seed": 1 if stage.first_seed is None else stage.first_seed,
         "bar_unit": "metric" if stage.bar_unit is None else stage.bar_unit,
     }
+
+
+def _terms(head: "RuleHead") -> Row:
+    """What a rule seals beside its stages; None where it has none of it."""
+    sigma, screen = head.sigma or {}, head.screen or {}
+    row = {"sigma": sigma.get("value"), "sigma_df": sigma.get("df"), "rho": head.rho}
+    return row | {f"screen_{name}": screen.get(key) for name, key in SCREEN_COLUMNS.items()}
 
 
 def _number_of_a_run(key: "Measured") -> Row:

@@ -10,6 +10,7 @@ COLUMNS: dict[str, str] = {
     "artifacts": "run_id, position, name, digest, num_bytes, time_us, entry",
     "attempts": "run_id, attempt, device, cohort_size, threads, pid, git_revision, time_us, entry",
     "bases": "control_digest, cache_id, evaluation_id, stacked, recipe_json, time_us, entry",
+    "calibrations": "design_digest, design_json, time_us, entry",
     "caches": "cache_id, identity_json, num_train, num_val, val_drives_digest, time_us, entry",
     "encoders": "encoder_key, encoder_digest, file_name, train_drives, settings_json, time_us, entry",
     "environments": "run_id, attempt, key, value, entry",
@@ -23,6 +24,9 @@ COLUMNS: dict[str, str] = {
     "rule_guardrails": "rule_digest, position, metric, channel, slice, readout, margin, entry, direction",
     "rule_seeds": "rule_digest, role, position, seed, entry",
     "rule_stages": "rule_digest, position, name, statistic, num_seeds, bar, first_seed, bar_unit, entry",
+    "rule_terms": (
+        "rule_digest, sigma, sigma_df, rho, screen_bar, screen_guard, screen_unit, design_digest, time_us, entry"
+    ),
     "rules": (
         "rule_digest, name, metric, channel, slice, readout, rule_json, time_us, entry, direction, evaluation_id, "
         "evaluation_json, simulated_json"
@@ -31,6 +35,13 @@ COLUMNS: dict[str, str] = {
     "runs": (
         "run_id, study, lever, seed, replicate, recipe_digest, control_digest, cache_id, evaluation_id, "
         "evaluation_json, changed_keys, hypothesis, time_us, entry, origin"
+    ),
+    "screen_levers": "screen, lever, recipe_digest, position, time_us, entry",
+    "screen_rows": "screen, row_name, position, seed, recipe_digest, levers, time_us, entry",
+    "screen_weights": "screen, solution, lever, row_name, weight, time_us, entry",
+    "screens": (
+        "screen, rule_digest, control_digest, cache_id, evaluation_id, sigma, sigma_df, bar, guard, excluded_json, "
+        "time_us, entry"
     ),
     "stacks": (
         "lever, recipe_digest, rule_digest, control_digest, cache_id, evaluation_id, changes_json, "
@@ -47,7 +58,10 @@ SPELLED = {
 }
 """Where a column's value is spelled otherwise in the text; in the tables that have a drive."""
 
-LATER = {"bases": ("thresholds_json",)}
+LATER = {
+    "bases": ("thresholds_json",),
+    "rule_stages": ("stack_above",),
+}
 """Columns that came later and are part of the text, after it, where they are not NULL."""
 
 BASE_ID = "left(sha256({control} || ' ' || evaluation_id), 16)"
@@ -71,6 +85,7 @@ DERIVED: dict[str, dict[str, str]] = {
         "new_base_id": BASE_ID.format(control="new_control_digest"),
     },
     "recorded_verdicts": {"base_id": BASE_ID.format(control="control_digest")},
+    "screens": {"base_id": BASE_ID.format(control="control_digest")},
     "metrics": {"number_key": NUMBER_KEY},
     "rules": {"number_key": NUMBER_KEY},
     "rule_guardrails": {"number_key": NUMBER_KEY},

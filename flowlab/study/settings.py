@@ -273,25 +273,46 @@ class MetricKey(Frozen):
         return " ".join(part for part in (self.metric, self.channel, where, self.readout) if part)
 
 
+Bars = Literal["metric", "panel-sd", "sigma"]
+"""What a bar is in: the metric's own units, standard deviations of the panel, or of the sigma sealed with the rule."""
+
+
 class StageSettings(Frozen):
     """One hurdle of a rule. The improvement (above 0 is better) over `num_seeds` judged seeds, `first_seed` being 1
-    for the first, must exceed `bar`.
+    for the first, must exceed `bar`; above `stack_above` the lever stacks at once.
 
-    `paired`: mean of (control - lever) at the same seeds. `panel`: panel mean - mean of the lever. The bar is in the
-    metric's own units, or in standard deviations of the panel.
+    `paired`: mean of (control - lever) at the same seeds. `panel`: panel mean - mean of the lever. `adjusted`: as
+    `panel`, less the share `rho` of the control's luck at the same seeds, which the rule has sealed.
     """
 
     name: KebabName
-    statistic: Literal["paired", "panel"]
+    statistic: Literal["paired", "panel", "adjusted"]
     num_seeds: int = Field(ge=1, le=1000)
     bar: float
     first_seed: int = Field(1, ge=1, le=1000)
-    bar_unit: Literal["metric", "panel-sd"] = "metric"
+    bar_unit: Bars = "metric"
+    stack_above: float | None = None
 
     @property
     def last_seed(self) -> int:
         """The position among the judged seeds of the last one that the stage looks at; 1 is the first."""
         return self.first_seed + self.num_seeds - 1
+
+    @property
+    def pairs(self) -> bool:
+        """Whether the stage looks at the control at the lever's own seeds."""
+        return self.statistic != "panel"
+
+
+class ScreenBar(Frozen):
+    """What a lever's effect in a screen must exceed to be confirmed alone.
+
+    `bar`, and `guard` times Lenth's pseudo standard error of all contrasts, which grows where levers interact.
+    """
+
+    bar: float = 0.010
+    guard: float = Field(2.0, ge=0, le=10)
+    bar_unit: Literal["metric", "sigma"] = "metric"
 
 
 class Guardrail(MetricKey):
@@ -301,20 +322,34 @@ class Guardrail(MetricKey):
 
 
 class RuleSettings(Frozen):
-    """A rule as it stands in experiments.toml: a preset, or stages of one's own."""
+    """A rule as it stands in experiments.toml: a preset, or stages of one's own.
 
-    preset: Literal["two-sigma", "paired", "panel", "fresh"] | None = None
+    `bars = "sigma"`: a preset's bars in units of sigma, which the study measures before it seals them; on the controls
+    of the panel and of `calibration_seeds`. `rho`: for stages of the statistic `adjusted`, with where it was measured.
+    """
+
+    preset: Literal["climb", "screen", "two-sigma", "paired", "panel", "fresh"] | None = None
+    bars: Literal["metric", "sigma"] = "metric"
     stages: tuple[StageSettings, ...] | None = Field(None, strict=False, min_length=1)
+    screen: ScreenBar | None = None
     panel_seeds: tuple[Seed, ...] = Field(strict=False, min_length=2)
     judged_seeds: tuple[Seed, ...] = Field(strict=False, min_length=1)
+    calibration_seeds: tuple[Seed, ...] = Field((), strict=False)
+    rho: float | None = Field(None, ge=0, le=1)
+    rho_from: Text | None = None
     guardrails: tuple[Guardrail, ...] = Field((), strict=False)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if (self.preset is None) == (self.stages is None):
             raise ValueError("give either a preset or stages, and not both")
+        if self.preset is None and self.bars != "metric":
+            raise ValueError('bars is for presets; stages of your own say bar_unit = "sigma" each')
+        if (self.rho is None) != (self.rho_from is None):
+            raise ValueError("give rho with rho_from: where it was measured, such as an earlier campaign")
         require_each_once("panel_seeds", self.panel_seeds)
         require_each_once("judged_seeds", self.judged_seeds)
+        require_each_once("calibration_seeds", (*self.panel_seeds, *self.calibration_seeds))
         require_each_once("stages", [stage.name for stage in self.stages or ()])
         require_each_once("guardrails", [guardrail.shown() for guardrail in self.guardrails])
         return self

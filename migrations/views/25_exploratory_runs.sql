@@ -1,6 +1,6 @@
 -- grain: one row per rule_digest, run_id
 -- Lever runs that a rule will never look at, and why: their seed is not one of its judged seeds, they are replicates, or they were
--- evaluated in another way than the rule names.
+-- evaluated in another way than the rule names. Rows of a screen are looked at together (screen_effects).
 create view exploratory_runs as
 select
     runs.rule,
@@ -22,4 +22,5 @@ from (
 ) as runs
 left join rule_seeds as judged
     on judged.rule_digest = runs.rule_digest and judged.role = 'judged' and judged.seed = runs.seed
+anti join screen_rows as rows on rows.row_name = runs.lever and rows.recipe_digest = runs.recipe_digest and rows.seed = runs.seed
 where runs.lever <> 'control' and why <> ''

@@ -3,7 +3,7 @@
 -- (`guarded`). The views of a verdict form one chain from here to verdicts, each naming the one before it once: DuckDB plans and runs a
 -- view anew wherever it is named, and this one reads the metrics.
 -- A run is older than a rule by the order of entries, so that no clock has to be right; a scoring of a policy is as old as the run that
--- trained it. Rules that name no evaluation are from before there were entries: of these only clocks can tell.
+-- trained it. A control is older only if it is older than the rule's calibration, where it has one. Rules that name no evaluation are from before there were entries: of these only clocks can tell.
 create view scores as
 with
     measured as (
@@ -27,9 +27,10 @@ select
     measured.guarded
 from (
     select
-        told_runs.*, rules.rule_digest, rules.entry as sealed_entry, rules.time_us as sealed_us,
-        rules.evaluation_id as sealed_evaluation_id
+        told_runs.*, rules.rule_digest, rules.time_us as sealed_us, rules.evaluation_id as sealed_evaluation_id,
+        if(told_runs.is_control, coalesce(calibrated_rules.panel_entry, rules.entry), rules.entry) as sealed_entry
     from told_runs
     cross join rules
+    left join calibrated_rules on calibrated_rules.rule_digest = rules.rule_digest
 ) as runs
 left join measured on measured.run_id = runs.run_id and measured.rule_digest = runs.rule_digest

@@ -132,6 +132,15 @@ with
             join seen_runs as seen on seen.rule_digest = levers.rule_digest and seen.recipe_digest = levers.recipe_digest
         )
         group by rule_digest, base_id, lever, recipe_digest
+    ),
+    -- What a rule that confirms levers of a screen knows of each: NULL where no screen under it had the lever.
+    screened as (
+        select
+            effects.rule_digest, effects.base_id, effects.lever, effects.recipe_digest,
+            {'effect': effects.effect, 'goes_on': effects.goes_on, 'reason': effects.reason} as screened
+        from screen_effects as effects
+        join rule_terms as terms on terms.rule_digest = effects.rule_digest and terms.screen_bar is not null
+        where effects.is_first
     )
 select
     filled.*,
@@ -141,7 +150,8 @@ select
     crashed.crashes,
     imported.num_imported,
     seen_levers.num_older,
-    seen_levers.is_repeat
+    seen_levers.is_repeat,
+    screened.screened
 from filled
 left join panels using (rule_digest, base_id)
 left join guarded_panels using (rule_digest, base_id)
@@ -149,3 +159,4 @@ left join seen_panels using (rule_digest, base_id)
 left join crashed using (rule_digest, base_id, lever, recipe_digest)
 left join imported using (rule_digest, base_id, lever, recipe_digest)
 left join seen_levers using (rule_digest, base_id, lever, recipe_digest)
+left join screened using (rule_digest, base_id, lever, recipe_digest)

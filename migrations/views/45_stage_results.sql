@@ -1,10 +1,11 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest, stage_position
 -- Each stage of a rule on each lever. improvement and passes are NULL while something that the stage needs is missing.
--- bar is in the metric's units here, whatever bar_unit: a bar of 2 panel-sd is 2 times the panel's sd, once it is complete.
+-- bar is in the metric's units here, whatever bar_unit: a bar of 2 panel-sd is 2 times the panel's sd, once it is complete. stacks: the
+-- improvement is above the stage's stack_above too, so that no later stage is asked.
 -- Improvement and bar are compared after rounding their difference to 1e-9, so 0.3555 - 0.3455 is not more than 0.010.
 create view stage_results as
 select
     rule, rule_digest, base_id, lever, recipe_digest,
     of.stage_position, of.stage, of.statistic, of.first_seed, of.num_seeds, of.last_seed, of.bar, of.bar_unit,
-    of.num_lever, of.num_pairs, of.lever_mean, of.improvement, of.passes, of.reason
-from (select *, unnest(stages) as of from lever_stages)
+    of.num_lever, of.num_pairs, of.lever_mean, of.improvement, of.passes, of.stack_above, of.stacks, reason
+from (select * exclude (stages, stage_reasons), unnest(stages) as of, unnest(stage_reasons) as reason from lever_stages)

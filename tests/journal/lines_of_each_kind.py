@@ -7,6 +7,7 @@ from typing import Any
 from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
 from flowlab.journal.lines import RunJournal, StudyJournal
+from flowlab.study.rule import Rule
 
 RULE: dict[str, Any] = {
     "name": "one",
@@ -34,6 +35,7 @@ RULE: dict[str, Any] = {
     ],
     "evaluation": {"draws": 4},
 }
+RULE_DESIGN = digest_json(Rule.model_validate_json(json.dumps(RULE)).design())
 RULE_TEXT = json.dumps(RULE, separators=(",", ":"))
 RUN: dict[str, Any] = {
     "run_id": "r1",
@@ -70,6 +72,21 @@ STACK: dict[str, Any] = {
     "new_control_digest": "n",
     "replicate_seed": 3,
     "effect": 0.5,
+}
+SCREEN: dict[str, Any] = {
+    "screen": "screen1",
+    "rule_digest": "u",
+    "control_digest": "c",
+    "cache_id": "k",
+    "evaluation_id": "e",
+    "sigma": 0.5,
+    "sigma_df": 7,
+    "bar": 0.25,
+    "guard": 2,
+    "levers": [{"lever": "wide", "recipe_digest": "r"}],
+    "rows": [{"name": "screen1_row1", "seed": 9, "recipe_digest": "x", "levers": ["wide"]}],
+    "weights": [[1]],
+    "excluded": {"deep": "why"},
 }
 DECIDED: dict[str, Any] = {
     "rule_digest": "u",
@@ -124,6 +141,27 @@ STUDY_LINES: list[tuple[Callable[[StudyJournal], None], str]] = [
     (
         lambda to: to.seal(digest=digest_json(RULE), rule=RULE),
         f'"seal",TIME,"digest":"d787d537ffa0240d","rule":{RULE_TEXT},"simulated":null',
+    ),
+    (
+        lambda to: to.calibrate(digest=digest_json({"panel_seeds": [1]}), design={"panel_seeds": [1]}),
+        '"calibrate",TIME,"digest":"3542036d5ea484cc","design":{"panel_seeds":[1]}',
+    ),
+    (
+        lambda to: to.seal(digest=digest_json(RULE), rule=RULE, calibration=RULE_DESIGN),
+        f'"seal",TIME,"digest":"d787d537ffa0240d","rule":{RULE_TEXT},"simulated":null,"calibration":"{RULE_DESIGN}"',
+    ),
+    (
+        lambda to: to.screen(**SCREEN),
+        '"screen",TIME,"screen":"screen1","rule_digest":"u","control_digest":"c","cache_id":"k","evaluation_id":"e",'
+        '"sigma":0.5,"sigma_df":7,"bar":0.25,"guard":2.0,"levers":[{"lever":"wide","recipe_digest":"r"}],'
+        '"rows":[{"name":"screen1_row1","seed":9,"recipe_digest":"x","levers":["wide"]}],"weights":[[1.0]],'
+        '"excluded":{"deep":"why"}',
+    ),
+    (
+        lambda to: to.screen_weights(
+            screen="screen1", solution=2, levers=["wide"], rows=["a", "b"], weights=[[1, 0.5]]
+        ),
+        '"weights",TIME,"screen":"screen1","solution":2,"levers":["wide"],"rows":["a","b"],"weights":[[1.0,0.5]]',
     ),
     (
         lambda to: to.amend(

@@ -5,6 +5,7 @@ Run it once for each revision of the schema, with the flowlab that had it:
 It uses only what every revision has: journals, ingestion, and a rule as JSON.
 """
 
+import json
 import sys
 import tarfile
 import tempfile
@@ -14,6 +15,7 @@ from flowlab.core.digest import digest_json
 from flowlab.core.types import MetricRow
 from flowlab.journal.lines import RunJournal, StudyJournal
 from flowlab.ledger.ingest import ingest
+from flowlab.study.rule import Rule
 
 REVISION = sys.argv[1]
 EVALUATION = {"cache_id": "cache", "draws": 32}
@@ -49,6 +51,36 @@ def rule() -> dict:
         "guardrails": [key("flat_frame") | {"margin": 0.004}],
     }
     return found if REVISION < "0003" else found | {"evaluation": EVALUATION}
+
+
+def screen(journal: StudyJournal) -> None:
+    """A screen of two levers in four rows, none of which has run; of the last one it is known that it will not."""
+    on = {"screen1_row1": [], "screen1_row2": ["good"], "screen1_row3": ["wide"], "screen1_row4": ["good", "wide"]}
+    journal.screen(
+        screen="screen1",
+        rule_digest=digest_json(rule()),
+        control_digest="base",
+        cache_id="cache",
+        evaluation_id=digest_json(EVALUATION),
+        sigma=0.014,
+        sigma_df=7,
+        bar=0.01,
+        guard=2.0,
+        levers=[{"lever": "good", "recipe_digest": "good"}, {"lever": "wide", "recipe_digest": "wide"}],
+        rows=[
+            {"name": name, "seed": 3000 + at, "recipe_digest": name, "levers": levers}
+            for at, (name, levers) in enumerate(on.items())
+        ],
+        weights=[[-0.5, 0.5, -0.5, 0.5], [-0.5, -0.5, 0.5, 0.5]],
+        excluded={"delta-off": "changes what good changes"},
+    )
+    journal.screen_weights(
+        screen="screen1",
+        solution=2,
+        levers=["good", "wide"],
+        rows=["screen1_row1", "screen1_row2", "screen1_row3"],
+        weights=[[-1.0, 1.0, 0.0], [-1.0, 0.0, 1.0]],
+    )
 
 
 def write_run(runs: Path, lever: str, seed: int, value: float | None) -> None:
@@ -110,7 +142,13 @@ def main() -> None:
                     stacked=[],
                     recipe={"train": {"lr": 1e-3}},
                 )
-            journal.seal(digest=digest_json(rule()), rule=rule())
+            if REVISION >= "0005":  # its seeds, statistics and guardrails stood before
+                design = Rule.model_validate_json(json.dumps(rule())).design()
+                journal.calibrate(digest=digest_json(design), design=design)
+                journal.seal(digest=digest_json(rule()), rule=rule(), calibration=digest_json(design))
+                screen(journal)
+            else:
+                journal.seal(digest=digest_json(rule()), rule=rule())
         ingest(ledger, runs)
         for seed, value in CONTROLS.items():
             write_run(runs, "control", seed, value)
