@@ -21,6 +21,9 @@ COPY = {
     "runs": "runs",
     "events": "events where what in ('registered', 'started', 'interrupted', 'finished', 'crashed')",
     "metrics": "metrics where step = -1",
+    "tags": "tags where taxonomy = 'scored-from'",
+    "attempts": "attempts",
+    "environments": "environments",
     "rules": "rules",
     "rule_terms": "rule_terms",
     "calibrations": "calibrations",
@@ -33,7 +36,7 @@ COPY = {
     "rule_seeds": "rule_seeds",
     "amendments": "amendments",
 }
-"""What decisions rest on, table by table."""
+"""What decisions and their reasons rest on, table by table."""
 
 FILL = """
 create temp table simulated as
