@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flowlab.cli.meanings import meanings
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import Bars, out, plain, print_json, say, table, when
 from flowlab.core.errors import BusyError, CannotWriteError
@@ -26,16 +27,19 @@ PRESENT = " (the present one)"
 def verdict(
     lever: Annotated[str | None, typer.Argument(metavar="[LEVER]", help="One lever only.")] = None,
     effects: Annotated[
-        bool, typer.Option("--effects", help="Also what each lever is worth: raw, fresh, shrunk, noise, q-value.")
+        bool, typer.Option("--effects", help="Also what each lever looks worth: raw, fresh, noise, q-value.")
     ] = False,
     study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What the registered rule decides for every lever: pairs, deltas, panel, stage, decision, what is owed next."""
+    from flowlab.verdict.seal import tell_clock
+
     found = open_study(study)
     if lever is not None:
         found.require_lever(lever)
     ingest_all(found)
+    tell_clock(found.ledger, Bars())
     levers = [] if lever is None else [lever]
     if as_json:
         worth = {"effects": read_effects(found, levers)} if effects else {}
@@ -151,8 +155,10 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
         console.print(_verdict_table(rule, together, which))
         for row in together:
             console.print(Text.assemble((plain(row.lever), "bold"), plain(f": {row.reason}")), soft_wrap=True)
-        _print_luck(study, together[0].rule_digest, console)
-        _print_baselines(study, rule, together[0].base_id, console)
+        for line in meanings(study.ledger, rule, together):
+            console.print(line, soft_wrap=True)
+        _print_luck(study, together[0].rule_digest, together[0].base_id, console)
+        _print_baselines(study, rule, together[0].rule_digest, together[0].base_id, console)
     present = list(bases)[-1]
     if bases[present].endswith(PRESENT) and present not in {row.base_id for row in rows}:
         say(f"note: no lever has been judged on base {bases[present]} yet. Try one: flowlab run --lever NAME")
@@ -182,28 +188,36 @@ def read_effects(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
     from flowlab.ledger.connection import read
 
     question = """
-        select effects.*, false_discoveries.q_value
+        select effects.*, false_discoveries.q_value, decisions.decision
         from effects
         left join false_discoveries using (rule_digest, base_id, lever, recipe_digest)
+        left join decisions using (rule_digest, base_id, lever, recipe_digest)
         order by rule, rule_digest, base_id, lever"""
     rows = read(study.ledger, question).records()
     return [row for row in rows if not levers or CONTROL in levers or row["lever"] in levers]
 
 
 def print_effects(study: Study, levers: Sequence[str]) -> None:
-    """The table of effects; all advisory: no rule looks at it."""
-    names = ["num_seeds", "raw_effect", "fresh_effect", "shrunk_effect", "seed_noise", "evaluation_noise", "q_value"]
-    rows = [[row["lever"], row["rule"], *(row[name] for name in names)] for row in read_effects(study, levers)]
-    columns = ["lever", "rule", "seeds", "raw", "fresh", "shrunk", "seed noise", "evaluation noise", "q"]
-    out().print(table(columns, rows, "effects against the panel mean, above 0 is better; advisory, docs/views.md"))
+    """The table of effects; all advisory: no rule looks at it. No noise beside what the rule selected."""
+    names = ["num_seeds", "raw_effect", "fresh_effect", "seed_noise", "evaluation_noise", "q_value"]
+    rows = []
+    for row in read_effects(study, levers):
+        is_selected = row["decision"] == "stack"
+        told = {name: row[name] for name in names} | ({"seed_noise": "selected"} if is_selected else {})
+        rows.append([row["lever"], row["rule"], *told.values()])
+    columns = ["lever", "rule", "seeds", "raw", "fresh", "seed noise", "drive noise", "q"]
+    out().print(table(columns, rows, "improvements on the panel mean, above 0 is better; advisory, docs/views.md"))
 
 
-def _print_luck(study: Study, rule_digest: str, console: Console) -> None:
+def _print_luck(study: Study, rule_digest: str, base_id: str, console: Console) -> None:
     """Controls of the panel that were out of line: whatever was compared with them was flattered, or wronged."""
     from flowlab.ledger.connection import read
 
-    question = "select reason from control_luck where rule_digest = ? and (is_unlucky or is_lucky) order by seed"
-    for (reason,) in read(study.ledger, question, [rule_digest]).rows:
+    question = """
+        select reason from control_luck
+        where rule_digest = ? and base_id = ? and (is_unlucky or is_lucky)
+        order by seed"""
+    for (reason,) in read(study.ledger, question, [rule_digest, base_id]).rows:
         console.print(reason, soft_wrap=True)
 
 
@@ -263,7 +277,11 @@ def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Table:
     return table(["lever", "paired deltas (lever - control)", "mean", "stage", "decision", "owed"], cells, title)
 
 
-def _print_baselines(study: Study, rule: Rule, base_id: str, console: Console) -> None:
+MOST_POLICIES = 6
+"""Named in one line."""
+
+
+def _print_baselines(study: Study, rule: Rule, rule_digest: str, base_id: str, console: Console) -> None:
     """What the same slice gives without a policy: a policy that does not beat these has learnt nothing."""
     from flowlab.ledger.connection import read
 
@@ -278,3 +296,15 @@ def _print_baselines(study: Study, rule: Rule, base_id: str, console: Console) -
     if found:
         listed = ", ".join(f"{name} {value:.4f}" for name, value in sorted(found.items()))
         console.print(f"without a policy: {listed}", soft_wrap=True)
+    worse = """
+        select baseline, slice, any_value(baseline_value), list({'lever': lever, 'value': value} order by lever)
+        from worse_than_baselines
+        where rule_digest = ? and base_id = ?
+        group by baseline, slice
+        order by baseline, slice"""
+    frames = frame_slices(study.slices)
+    for baseline, where, value, policies in read(study.ledger, worse, [rule_digest, base_id]).rows:
+        if where in frames:
+            shown = ", ".join(f"{policy['lever']} {policy['value']:.4f}" for policy in policies[:MOST_POLICIES])
+            more = f" and {len(policies) - MOST_POLICIES} more" if len(policies) > MOST_POLICIES else ""
+            console.print(f"worse than {baseline} ({value:.4f}) on {where}: {shown}{more}", soft_wrap=True)

@@ -28,18 +28,71 @@ ERROR_RATES = {
 
 
 def show_foretold(foretold: "Foretold") -> None:
-    """What a rule would do, before it is sealed."""
-    rule, asked, rates = foretold.rule, foretold.asked, foretold.rates
-    null, power = rates.null_stacked or 0.0, rates.power or 0.0
-    known = "as measured here" if foretold.is_sigma_known else "assumed: this study has not measured its own yet"
-    say(
-        f"rule {rule.name!r} is about to be sealed. Simulated: sigma {asked.sigma:.4f} ({known}), rho 0\n"
-        f"  a lever that does nothing is stacked in {null:.1%} of cases: "
-        f"{null * asked.levers:.1f} of {asked.levers} such levers\n"
-        f"  one that is {asked.effect:g} better is stacked in {power:.1%}, "
-        f"and then reported {rates.overestimate or 0:+.4f} off\n"
-        f"  {rates.runs / asked.levers:.1f} runs a lever, and {rates.control_runs} controls"
-    )
+    """What a rule would do, before it is sealed: at the sigma that is known, and at both ends of its interval."""
+    rule, asked, measured = foretold.rule, foretold.asked, foretold.measured
+    say(f"rule {rule.name!r} is about to be sealed")
+    if measured is not None and foretold.is_sigma_known:
+        say(
+            f"  sigma {measured.value:.4f}, measured on {measured.df + 1} controls: {measured.df} degrees of freedom, "
+            f"95% {measured.low:.4f} to {measured.high:.4f}"
+        )
+    else:
+        so_far = "" if measured is None else f"; {measured.df + 1} controls are too few to tell it"
+        say(f"  sigma {asked.sigma:.4f} is assumed, the published campaign's{so_far}")
+    say(f"  {bars_in_sigma(rule, asked.sigma)}")
+    columns = sorted([(asked.sigma, foretold.rates), *foretold.at_ends], key=lambda column: column[0])
+    num_null = asked.levers - asked.real
+    rows = {
+        "if the true sigma is": [f"{sigma:.4f}" for sigma, _ in columns],
+        "a lever that does nothing is stacked in": [_share(rates.null_stacked) for _, rates in columns],
+        f"one at least of {num_null} such, P(any)": [_share(rates.any_false_stack) for _, rates in columns],
+        f"one that is {asked.effect:.4g} better is stacked in": [_share(rates.power) for _, rates in columns],
+        "  and is then told too good by": [_number(rates.overestimate) for _, rates in columns],
+    }
+    for what, values in rows.items():
+        say(f"  {what:<41}" + "".join(f"{value:>9}" for value in values))
+    rates = foretold.rates
+    say(f"  {rates.runs / asked.levers:.1f} runs a lever, and {len(rule.control_seeds)} controls")
+
+
+COARSE, FINE = 4.0, 0.5
+"""Bars of more, or fewer, sigma than this are worth a word before they are sealed."""
+
+
+def bars_in_sigma(rule: Rule, sigma: float) -> str:
+    """How large a rule's bars are beside the seeds' luck; and what is odd about them, if something is."""
+    sizes = {"metric": 1.0, "panel-sd": sigma, "sigma": rule.sigma.value if rule.sigma else sigma}
+    bars = sorted(stage.bar * sizes[stage.bar_unit] for stage in rule.stages)
+    low, high = bars[0] / sigma, bars[-1] / sigma
+    many = f"{bars[0]:.4g} to {bars[-1]:.4g}, which is {low:.2g} to {high:.2g}"
+    told = f"its bars are {many} sigma" if len(bars) > 1 else f"its bar is {bars[0]:.4g}, which is {low:.2g} sigma"
+    if low > COARSE:
+        return (
+            f"{told}: far above the seeds' luck, so what is worth less\n"
+            f'  is never stacked, however many seeds. Smaller ones: bars = "sigma" in rules.{rule.name}'
+        )
+    if high < FINE:
+        return f'{told}: the seeds\' luck alone passes it\n  often. Larger ones: bars = "sigma" in rules.{rule.name}'
+    return told
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}" if value >= 0.0995 or value == 0 else f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+COMPARED_WITH = {
+    "paired": "control at the same seed",
+    "panel": "panel mean",
+    "adjusted": "panel mean, the control's luck taken off",
+}
+
+
+def _bar(bar: float, unit: str) -> str:
+    return f"{bar:g}" if unit == "metric" else f"{bar:g} {unit.replace('-', ' ')}"
 
 
 def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[SealedRule]") -> None:
@@ -55,13 +108,28 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
         [
             number,
             stage.name,
-            "control at the same seed" if stage.statistic == "paired" else "panel mean",
+            COMPARED_WITH[stage.statistic],
             ", ".join(str(seed) for seed in rule.judged_seeds[stage.first_seed - 1 : stage.last_seed]),
-            f"{stage.bar:g}" if stage.bar_unit == "metric" else f"{stage.bar:g} panel sd",
+            _bar(stage.bar, stage.bar_unit),
+            None if stage.stack_above is None else _bar(stage.stack_above, stage.bar_unit),
         ]
         for number, stage in enumerate(rule.stages, start=1)
     ]
-    console.print(table(["stage", "name", "compared with", "seeds", "better by more than"], stages))
+    columns = ["stage", "name", "compared with", "seeds", "dropped up to", "stacks at once above"]
+    if not any(stage.stack_above is not None for stage in rule.stages):
+        stages, columns = [row[:-1] for row in stages], [*columns[:-2], "better by more than"]
+    if rule.screen is not None:
+        bar = _bar(rule.screen.bar, rule.screen.bar_unit)
+        console.print(
+            f"first a screen: an effect of more than {bar}, and than {rule.screen.guard:g} pseudo standard errors of "
+            f"all contrasts, sends a lever on",
+            soft_wrap=True,
+        )
+    console.print(table(columns, stages))
+    if rule.sigma is not None:
+        console.print(f"sigma: {rule.sigma.value:.4g}, measured with {rule.sigma.df} degrees of freedom")
+    if rule.rho is not None:
+        console.print(f"rho: {rule.rho:g}, from {rule.rho_from}", soft_wrap=True, markup=False)
     for role, seeds in rule.roles().items():
         if seeds:
             console.print(f"{role} seeds: {', '.join(str(seed) for seed in seeds)}", soft_wrap=True)

@@ -27,6 +27,9 @@ def run(
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds with commas between them: 1001,1002.")] = None,
     owed: Annotated[bool, typer.Option("--owed", help="Instead: exactly the runs that the rule wants next.")] = False,
+    optional: Annotated[
+        bool, typer.Option("--optional", help="With --owed: the runs that tell what stacked levers are worth, instead.")
+    ] = False,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     executor: Annotated[
@@ -43,6 +46,8 @@ def run(
     """Train levers at some seeds, with what the comparison lacks: the control at these seeds and the rule's panel."""
     if owed and (lever is not None or seeds is not None or again):
         raise StudyError("--owed asks the rule what to run, so leave --lever, --seeds and --again out.")
+    if optional and not owed:
+        raise StudyError("--optional goes with --owed: flowlab run --owed --optional")
     if not owed and (lever is None or seeds is None):
         raise StudyError(
             "give --lever and --seeds, or --owed. Example: flowlab run --lever delta-off --seeds 1001,1002"
@@ -52,14 +57,15 @@ def run(
     levers = parse_levers(lever, found) if lever is not None else []
 
     from flowlab.cli.rule_screen import show_foretold
-    from flowlab.lab.launch import Where, launch, launch_owed
+    from flowlab.lab.launch import Where, launch, launch_optional, launch_owed
     from flowlab.verdict.record import record_decisions
 
     bars, where = Bars(), Where.chosen(device.value, executor.value)
     for chosen in levers:
         tell_idle_keys(found, chosen)
     if owed:
-        result = launch_owed(found, where, progress=bars, show=show_foretold, announce=_announce)
+        launch_them = launch_optional if optional else launch_owed
+        result = launch_them(found, where, progress=bars, show=show_foretold, announce=_announce)
     else:
         result = launch(
             found,
@@ -96,10 +102,12 @@ def stack(
     if as_json:
         print_json(asdict(stacked))
         return
-    worth = f"{abs(stacked.effect):.4f} {'better' if stacked.effect >= 0 else 'worse'}"
+    flattered = "" if stacked.flattered_by is None else f" by about {stacked.flattered_by:.4f} under this rule"
     say(
-        f"{lever} is stacked, {worth}: the base is now control -> {' -> '.join(stacked.stacked)}. The old panel does "
-        f"not serve it. It is owed a new one, and a replicate at seed {stacked.replicate_seed}: flowlab run --owed"
+        f"{lever} is stacked: the base is now control -> {' -> '.join(stacked.stacked)}. Its effect was selected, and "
+        f"is flattered{flattered}; what it is worth tell new seeds of both bases: flowlab run --owed --optional. The "
+        f"old panel does not serve the new base. It is owed one, and a replicate at seed {stacked.replicate_seed}: "
+        f"flowlab run --owed"
     )
 
 

@@ -15,7 +15,7 @@ from flowlab.study.study import FILE_NAME, find_study
 
 DEMO_FOLDER = "flowlab-demo"
 DEMO_LEVER = "delta-off"
-DEMO_SEEDS = "1001,1002"
+DEMO_SEEDS = "1001,1002,1003,1004"  # the rule stacks this lever by then
 
 
 def init(
@@ -47,6 +47,7 @@ def demo(study: StudyOption = None, device: DeviceOption = Device.auto) -> None:
         lever=DEMO_LEVER,
         seeds=DEMO_SEEDS,
         owed=False,
+        optional=False,
         study=root,
         device=device,
         executor=Executor.auto,

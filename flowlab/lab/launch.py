@@ -1,13 +1,13 @@
 """`flowlab run` as a function: build the caches it lacks, plan, say, seal, train, ingest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 
 from flowlab.cache.cache import Cache
-from flowlab.core.errors import FlowlabError, MissingError, NotStackedError
+from flowlab.core.errors import FlowlabError, MissingError, NotStackedError, RuleRefusedError
 from flowlab.core.plugins import resolve
 from flowlab.core.progress import Progress
 from flowlab.core.vocabulary import CONTROL
@@ -17,21 +17,22 @@ from flowlab.journal.lines import StudyJournal
 from flowlab.lab.contents import require_known_contents
 from flowlab.lab.environment import choose_device, choose_executor
 from flowlab.lab.ground import Ground, open_ground, val_digest, validation_frames
-from flowlab.lab.plan import PlannedRun, levers_owed, plan_owed, plan_runs
-from flowlab.lab.sealing import Show, seal_study_rule
+from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
+from flowlab.lab.sealing import Show, rule_for, seal_study_rule
 from flowlab.lab.sharing import train_together
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
 from flowlab.policy.build import build_decoder, build_objective, seen_tokens
 from flowlab.policy.objective_check import check_objective
 from flowlab.study.recipe import Recipe, model_channels
+from flowlab.study.rule import Rule
 from flowlab.study.selection import selection_for
 from flowlab.study.study import Study
 from flowlab.study.unused import OWN_OBJECTIVES
 from flowlab.train.cohort import shape_signature
 from flowlab.train.data import channel_alphas, require_whole_batch
-from flowlab.verdict.judge import read_broken_panels, read_owed
-from flowlab.verdict.seal import tell_clock
+from flowlab.verdict.judge import OwedRun, read_broken_panels, read_optional, read_owed
+from flowlab.verdict.seal import is_in_force, register_design, tell_clock
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ def launch(
     announce: Callable[[list[PlannedRun]], None],
 ) -> Launched:
     """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger."""
-    ground = stand(study, [lever for lever in levers if lever != CONTROL], where.device, progress, show)
+    others = [lever for lever in levers if lever != CONTROL]
+    ground = stand_calibrated(study, others, where, progress=progress, show=show, announce=announce)
     planned = plan_runs(study, ground, levers, seeds, read_statuses(study), again=again)
     return carry_out(study, ground, planned, where, progress, announce)
 
@@ -78,7 +80,7 @@ def launch_owed(
     study: Study, where: Where, *, progress: Progress, show: Show, announce: Callable[[list[PlannedRun]], None]
 ) -> Launched:
     """Train exactly what the sealed rule wants next. Raises MissingError if nothing is owed."""
-    stand(study, (), where.device, progress, show)
+    stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
     owed = read_owed(study.ledger)
     ground = open_ground(study, levers_owed(study, owed), where.device, progress)
     note_caches(study, ground)
@@ -87,6 +89,34 @@ def launch_owed(
         raise MissingError(_nothing_owed(study))
     done = carry_out(study, ground, planned, where, progress, announce)
     return Launched(done.run_ids, done.trained, [*unknown, *done.problems])
+
+
+def launch_optional(
+    study: Study, where: Where, *, progress: Progress, show: Show, announce: Callable[[list[PlannedRun]], None]
+) -> Launched:
+    """Train what tells the worth of stacked levers: the control at new seeds, on the bases before and after each stack.
+
+    Raises MissingError if nothing is lacking.
+    """
+    stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
+    lacking: dict[str, list[OwedRun]] = {}
+    for run in read_optional(study.ledger):
+        lacking.setdefault(run.base_id, []).append(run)
+    done = Launched([], [], [])
+    for num_stacked in range(len(study.stacked) + 1):
+        before = study.with_stacked(study.stacked[:num_stacked])
+        ground = open_ground(before, (), where.device, progress)
+        planned, unknown = plan_owed(before, ground, lacking.pop(ground.base.base_id, []), read_statuses(study))
+        if planned:
+            one = carry_out(before, ground, planned, where, progress, announce)
+            done = Launched(done.run_ids + one.run_ids, done.trained + one.trained, done.problems + one.problems)
+        done = Launched(done.run_ids, done.trained, [*done.problems, *unknown])
+    if not done.run_ids:
+        raise MissingError(
+            "nothing is optional: no lever was stacked on a base that experiments.toml still describes, or all that "
+            "tells its worth is there. Look: flowlab verdict"
+        )
+    return done
 
 
 def _nothing_owed(study: Study) -> str:
@@ -103,7 +133,49 @@ def _nothing_owed(study: Study) -> str:
 
 
 def stand(study: Study, levers: Sequence[str], device: torch.device | None, progress: Progress, show: Show) -> Ground:
-    """The ground that runs stand on: caches built, caches and base noted, the rule sealed, every journal read."""
+    """The ground that runs stand on, and the rule sealed on it, with what is known of sigma by now."""
+    ground = prepare(study, levers, device, progress)
+    seal_study_rule(study, ground, progress, show)
+    return ground
+
+
+def stand_calibrated(
+    study: Study,
+    levers: Sequence[str],
+    where: Where,
+    *,
+    progress: Progress,
+    show: Show,
+    announce: Callable[[list[PlannedRun]], None],
+) -> Ground:
+    """The ground that runs stand on. Where no rule is in force yet, the control's panel is trained first.
+
+    The rule's seeds, statistics and guardrails are registered before, its bars sealed after it, and before any lever.
+    """
+    ground = prepare(study, levers, where.device, progress)
+    rule = rule_for(study, ground)
+    if not is_in_force(rule, study.ledger):
+        register_design(rule, study.runs, study.ledger, ground.base.base_id)
+        planned = plan_controls(study, ground, rule.control_seeds, read_statuses(study))
+        for problem in carry_out(study, ground, planned, where, progress, announce).problems:
+            progress.say(f"warning: {problem}")
+        _require_whole(rule, planned, read_statuses(study))
+        seal_study_rule(study, ground, progress, show)
+    return ground
+
+
+def _require_whole(rule: Rule, planned: Sequence[PlannedRun], statuses: Mapping[str, str]) -> None:
+    """Raises RuleRefusedError where a control crashed: a panel without it would never be complete."""
+    crashed = [item.run.seed for item in planned if statuses.get(item.run.run_id) == "crashed"]
+    if crashed:
+        raise RuleRefusedError(
+            f"rule {rule.name!r} is not sealed: the control crashed at seed {', '.join(map(str, crashed))}, so its "
+            f"panel would never be complete. Make the control stable, or give panel_seeds that nobody has seen."
+        )
+
+
+def prepare(study: Study, levers: Sequence[str], device: torch.device | None, progress: Progress) -> Ground:
+    """The ground with caches built, caches and base noted, and every journal read."""
     for problem in ingest(study.ledger, study.runs, progress).problems:
         progress.say(f"warning: {problem}")
     tell_clock(study.ledger, progress)
@@ -111,7 +183,6 @@ def stand(study: Study, levers: Sequence[str], device: torch.device | None, prog
     require_judgeable(study, ground)
     note_caches(study, ground)
     note_base(study, ground)
-    seal_study_rule(study, ground, progress, show)
     return ground
 
 

@@ -57,6 +57,16 @@ def plan_runs(
     return list(planned.values())
 
 
+def plan_controls(study: Study, ground: Ground, seeds: Sequence[int], statuses: Mapping[str, str]) -> list[PlannedRun]:
+    """The control at `seeds`, before anything else of a study is trained: they tell sigma, and make the panel."""
+    why = f"calibrates rule {study.rule.name}"
+    ids = {identify(study, ground, CONTROL, seed): seed for seed in seeds}
+    return [
+        PlannedRun(Run(run_id, CONTROL, seed, study.control), 0, why, statuses.get(run_id, ""))
+        for run_id, seed in ids.items()
+    ]
+
+
 def levers_owed(study: Study, owed: Sequence[OwedRun]) -> tuple[str, ...]:
     """The levers among what is owed that experiments.toml still has."""
     return tuple(dict.fromkeys(run.lever for run in owed if run.lever in study.open_levers))

@@ -1,7 +1,8 @@
 """Moves the base: a lever goes into the control once the rule in force says `stack`, and not otherwise."""
 
+import json
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, count
 
 from flowlab.cache.cache import Cache
@@ -26,10 +27,15 @@ from flowlab.verdict.seal import is_in_force, one_at_a_time
 
 @dataclass(frozen=True)
 class Stacked:
-    """A lever that has gone into the base, and what the new base is owed first."""
+    """A lever that has gone into the base, and what the new base is owed first.
+
+    `selected_effect` is the improvement that the rule stacked it by, and so too good: `flattered_by` about so much, if
+    the lever is truly 0.02 better, as was simulated before the rule was sealed.
+    """
 
     lever: str
-    effect: float
+    selected_effect: float
+    flattered_by: float | None
     stacked: tuple[str, ...]
     replicate_seed: int
 
@@ -51,7 +57,7 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
             raise NotStackedError(f"lever {lever!r} is stacked already: {' -> '.join(study.stacked)}.")
         path = (study.root / FILE_NAME).resolve()
         ground = open_ground(study, [lever])
-        new = load_with(study, (*study.stacked, lever))
+        new = study.with_stacked((*study.stacked, lever))
         new_base = open_ground(new).base
         if new_base.control_digest == ground.base.control_digest:
             raise NotStackedError(f"lever {lever!r} changes nothing of the present base: there is nothing to stack.")
@@ -100,17 +106,15 @@ def _caches(ground: Ground) -> list[Cache]:
 
 def _begun(study: Study, base: Base, lever: str) -> Stacked | None:
     """The stack of `lever` that is on record and not in experiments.toml yet: the last one, on this very control."""
-    question = "select lever, base_id, effect, replicate_seed from stacks order by entry desc limit 1"
-    for name, base_id, effect, replicate_seed in read(study.ledger, question).rows:
+    question = """
+        select lever, base_id, effect, replicate_seed, simulated_json
+        from stacks join rules using (rule_digest)
+        order by stacks.entry desc limit 1"""
+    for name, base_id, effect, replicate_seed, simulated in read(study.ledger, question).rows:
         if (name, base_id) == (lever, base.base_id) and lever not in study.stacked:
-            return Stacked(lever, effect, (*study.stacked, lever), replicate_seed)
+            rates = json.loads(simulated or "{}").get("rates", {})
+            return Stacked(lever, effect, rates.get("overestimate"), (*study.stacked, lever), replicate_seed)
     return None
-
-
-def load_with(study: Study, stacked: tuple[str, ...]) -> Study:
-    """The study as it would be with these levers stacked."""
-    table = study.file.study.model_copy(update={"stacked": stacked})
-    return replace(study, file=study.file.model_copy(update={"study": table}))
 
 
 def choose_replicate_seed(rule: Rule, taken: Collection[int]) -> int:

@@ -108,12 +108,8 @@ class Rule(Frozen):
         fresh = bool(earlier) and last.first_seed > max(stage.last_seed for stage in earlier)
         begin = last.first_seed - 1 if fresh else len(self.judged_seeds)
         discovery, unseen = self.judged_seeds[:begin], self.judged_seeds[begin:]
-        return {
-            "panel": list(self.panel_seeds),
-            "calibration": list(self.calibration_seeds or ()),
-            "discovery": list(discovery),
-            "fresh": list(unseen),
-        }
+        calibration = {"calibration": list(self.calibration_seeds)} if self.calibration_seeds else {}
+        return {"panel": list(self.panel_seeds), **calibration, "discovery": list(discovery), "fresh": list(unseen)}
 
     @property
     def control_seeds(self) -> tuple[int, ...]:
@@ -210,7 +206,18 @@ def in_sigma(given: Any) -> Any:
 
 
 def require_sealable(rule: Rule) -> None:
-    """Raises RuleRefusedError for a rule that must not be sealed: stages alone say nothing of what a lever spoils."""
+    """Raises RuleRefusedError for a rule that must not be sealed: without guardrails, or in a sigma hardly known."""
+    require_guarded(rule)
+    if rule.is_in_sigma and (rule.sigma is None or rule.sigma.df < LEAST_SIGMA_DEGREES):
+        known = "no" if rule.sigma is None else str(rule.sigma.df)
+        raise RuleRefusedError(
+            f"rule {rule.name!r} has bars in units of sigma, and the ledger knows it with {known} degrees of freedom, "
+            f"expected {LEAST_SIGMA_DEGREES} or more: flowlab run trains the controls that measure it, then seals."
+        )
+
+
+def require_guarded(rule: Rule) -> None:
+    """Raises RuleRefusedError for a rule whose guardrails hold nothing: stages do not say what a lever spoils."""
     if not rule.guardrails:
         raise RuleRefusedError(
             f"rule {rule.name!r} has no guardrails, so a lever could pass it and spoil everything else. Add to "
@@ -225,12 +232,6 @@ def require_sealable(rule: Rule) -> None:
             )
     if rule.evaluation is None:
         raise RuleRefusedError(f"rule {rule.name!r} does not say how the runs it judges are evaluated.")
-    if rule.is_in_sigma and (rule.sigma is None or rule.sigma.df < LEAST_SIGMA_DEGREES):
-        known = "no" if rule.sigma is None else str(rule.sigma.df)
-        raise RuleRefusedError(
-            f"rule {rule.name!r} has bars in units of sigma, and the ledger knows it with {known} degrees of freedom, "
-            f"expected {LEAST_SIGMA_DEGREES} or more: flowlab run trains the controls that measure it, then seals."
-        )
 
 
 def largest_difference(key: MetricKey) -> float:

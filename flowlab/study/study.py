@@ -117,6 +117,11 @@ class Study:
         name = self.file.study.rule
         return write_out(name, self.file.rules[name], self.file.study.primary)
 
+    def with_stacked(self, stacked: tuple[str, ...]) -> "Study":
+        """The study as it would be, or was, with these levers stacked."""
+        table = self.file.study.model_copy(update={"stacked": stacked})
+        return replace(self, file=self.file.model_copy(update={"study": table}))
+
     def setup(self, lever: str) -> Setup:
         """The setup of `lever`, or the control's for "control". Raises UnknownNameError with the nearest name."""
         if lever == CONTROL:

@@ -13,6 +13,8 @@ from flowlab.study.draft import Draft
 from flowlab.study.study import Study, build_study
 from flowlab.study.template_texts import (
     BACKBONE,
+    CLIMB,
+    CLIMB_IN_SIGMA,
     CONTROL,
     DELTA_OFF,
     DEPTH_2,
@@ -25,8 +27,6 @@ from flowlab.study.template_texts import (
     LEVERS,
     LR_HALF,
     NO_MERGE,
-    PANEL,
-    PANEL_IN_SDS,
     PUBLISHED,
     RANKER,
     SELECTION,
@@ -133,7 +133,7 @@ def _rule(draft: Draft) -> str:
         f"    {{ {_number(draft, guard.channel, guard.slice)}, margin = {guard.margin:g} }},\n"
         for guard in draft.guards
     )
-    return (PANEL if draft.is_car else PANEL_IN_SDS) + GUARDS.format(
+    return (CLIMB if draft.is_car else CLIMB_IN_SIGMA) + GUARDS.format(
         of_margins="" if draft.is_car else "\n# Here a margin is about 1% of the channel's standard deviation.",
         guards=listed,
     )

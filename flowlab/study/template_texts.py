@@ -9,7 +9,7 @@ HEAD = """\
 
 [study]
 name = {name}
-rule = "panel"  # which of [rules.*] judges
+rule = "climb"  # which of [rules.*] judges
 # The number that decides: {lead} error of the {of_draws} of all draws, on {where}.
 primary = {{ {primary} }}
 
@@ -169,25 +169,32 @@ BACKBONE = """\
 #   "encoder.image_width" = {width}
 """
 
-PANEL = """\
-# The rule: a paired gain at the first seed earns the second; the mean of both must then beat the panel of control runs.
+CLIMB = """\
+# The rule. The first flowlab run trains the control at eight seeds, the panel; shows how far they lie apart (sigma)
+# and how often the rule would then fool you; and seals its bars, before any lever. A lever is run at one seed after
+# the other of the panel: it is dropped once its mean is not better than the panel's by 0.012 to 0.016, and stacks
+# once it is by much more. Until they are sealed you may change the bars: bars = "sigma" makes them multiples of
+# sigma, and needs eight calibration_seeds more.
 
-[rules.panel]
-preset = "panel"
+[rules.climb]
+preset = "climb"
+panel_seeds = [1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008]
 """
-PANEL_IN_SDS = """\
-# The rule: a paired gain at the first seed earns the second; the mean of both must then beat the panel of control runs.
-# The bars are in standard deviations of the panel: what a gain in this channel's own unit is worth, nobody has said.
+CLIMB_IN_SIGMA = """\
+# The rule. The first flowlab run trains the control at sixteen seeds; shows how far they lie apart (sigma) and how
+# often the rule would then fool you; and seals its bars, before any lever. The first eight are the panel. A lever is
+# run at one seed after the other of it: it is dropped once its mean is not better than the panel's by about one
+# sigma, and stacks once it is by much more. Bars are multiples of sigma: what a gain in this channel's own unit is
+# worth, nobody has said.
 
-[rules.panel]
-stages = [
-    { name = "triage", statistic = "paired", num_seeds = 1, bar = 1.0, bar_unit = "panel-sd" },
-    { name = "stack", statistic = "panel", num_seeds = 2, bar = 2.0, bar_unit = "panel-sd" },
-]
+[rules.climb]
+preset = "climb"
+bars = "sigma"
+panel_seeds = [1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008]
+calibration_seeds = [1009, 1010, 1011, 1012, 1013, 1014, 1015, 1016]
 """
 GUARDS = """\
-panel_seeds = [1001, 1002, 1003, 1004]
-judged_seeds = [1001, 1002]
+judged_seeds = [1001, 1002, 1003, 1004, 1005, 1006]
 # What a lever must not spoil: its mean may exceed the panel's by the margin at most.{of_margins}
 guardrails = [
 {guards}]

@@ -60,6 +60,11 @@ def read_owed(ledger_path: Path, rule_digest: str | None = None, base_id: str | 
     return _select(ledger_path, OwedRun, "owed_runs", rule_digest, base_id, order)
 
 
+def read_optional(ledger_path: Path) -> list[OwedRun]:
+    """Every run that no rule needs and that tells what stacked levers are worth. Raises as `read` does."""
+    return _select(ledger_path, OwedRun, "optional_runs", None, None, "rule, base_id, seed")
+
+
 def read_broken_panels(ledger_path: Path) -> dict[str, list[int]]:
     """The seeds at which a control of a panel crashed, by rule, of the rules in force where they want runs."""
     question = """

@@ -12,7 +12,7 @@ from flowlab.core.locks import hold
 from flowlab.core.progress import Progress
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.study.rule import Rule, require_sealable
+from flowlab.study.rule import Rule, require_guarded, require_sealable
 
 LOCK_FILE = "study.lock"
 LEAST_BEHIND_S = 1.0  # that clocks of two machines differ by less is nothing to tell
@@ -23,6 +23,42 @@ class Sealed(NamedTuple):
 
     digest: str
     rule: Rule
+
+
+def register_design(rule: Rule, runs_dir: Path, ledger_path: Path, base_id: str) -> None:
+    """Write down the rule's seeds, statistics and guardrails before its panel is seen: its bars are sealed after that.
+
+    Raises RuleRefusedError for a rule that must not be sealed, RuleChangedError where controls of its panel ran for
+    another design: a panel that is chosen after it was seen can stack nothing.
+    """
+    from flowlab.journal.lines import StudyJournal
+
+    require_guarded(rule)
+    with one_at_a_time(runs_dir):
+        ingest(ledger_path, runs_dir)
+        newest = _newest_design(ledger_path)
+        if newest == rule.design():
+            return
+        question = (
+            "select seed from told_runs where is_control and base_id = ? and list_contains(?, seed) order by seed"
+        )
+        seen = [seed for (seed,) in read(ledger_path, question, [base_id, list(rule.panel_seeds)]).rows]
+        if newest is not None and seen:
+            where, old, new = first_difference(newest, rule.design()) or ("its design", "another", "this one")
+            raise RuleChangedError(
+                f"the control at {', '.join(map(str, seen))} ran for a rule with {where} = {json.dumps(old)}, "
+                f"experiments.toml now makes it {json.dumps(new)}: restore it there (bars may change until they are "
+                f"sealed), or give panel_seeds that nobody has seen."
+            )
+        with StudyJournal.of(runs_dir) as journal:
+            journal.calibrate(digest=rule.design_digest(), design=rule.design())
+        ingest(ledger_path, runs_dir)
+
+
+def _newest_design(ledger_path: Path) -> dict[str, Any] | None:
+    """The design that was registered last, if one was."""
+    rows = read(ledger_path, "select design_json from calibrations order by entry desc limit 1").rows
+    return json.loads(rows[0][0]) if rows else None
 
 
 def seal_rule(rule: Rule, runs_dir: Path, ledger_path: Path, simulated: Mapping[str, Any] | None = None) -> bool:
@@ -38,8 +74,9 @@ def seal_rule(rule: Rule, runs_dir: Path, ledger_path: Path, simulated: Mapping[
         ingest(ledger_path, runs_dir)
         if is_in_force(rule, ledger_path):
             return False
+        design = rule.design_digest() if _newest_design(ledger_path) == rule.design() else None
         with StudyJournal.of(runs_dir) as journal:
-            journal.seal(digest=rule.digest(), rule=rule.to_json(), simulated=simulated)
+            journal.seal(digest=rule.digest(), rule=rule.to_json(), simulated=simulated, calibration=design)
         ingest(ledger_path, runs_dir)
     return True
 

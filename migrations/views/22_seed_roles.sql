@@ -1,7 +1,8 @@
 -- grain: one row per rule_digest, role, seed
 -- What each seed of a rule is for: 'panel', 'discovery', or 'fresh'. Fresh are the judged seeds of the last stage, if
--- earlier stages looked at earlier seeds only: nothing was selected by them, so what they say is not flattered. A seed
--- may be both panel and judged. Judged seeds that no stage looks at have no role.
+-- earlier stages looked at earlier seeds only. What earlier stages selected by is not in them, but the last stage selects by
+-- them too, so they flatter what it lets through, if less. A seed may be both panel and judged. Judged seeds that no
+-- stage looks at have no role.
 create view seed_roles as
 with
     last_stages as (

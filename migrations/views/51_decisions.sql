@@ -2,7 +2,8 @@
 -- What each rule decides of each lever. 'stack': every stage and guardrail passed. 'drop': one of them failed, or a run that a
 -- stage needs crashed. Else 'undecided', also for ever where runs are older than the rule or imported: they may be shown, not
 -- stacked. outcome is what the decision would be if it were not for that.
--- effect is the improvement at the stage that decided, once that is computed: the lever was selected by it, so it flatters.
+-- effect is the improvement at the last stage alone, once that is computed: for the preset fresh, that of the two fresh seeds. Of what
+-- is stacked it is flattered, for that stage let through by it.
 create view decisions as
 select
     rule, rule_digest, base_id, lever, recipe_digest,

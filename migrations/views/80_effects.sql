@@ -1,8 +1,9 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
--- What each lever is worth, side by side: improvements, so above 0 is better. raw takes all judged seeds, fresh those
--- alone that nothing was selected by, shrunk is raw as far as the campaign's levers differ by more than their seeds do
--- (empirical Bayes around 0). seed_noise and evaluation_noise are what other seeds, and other validation drives, would
--- change raw by (one standard deviation).
+-- What each lever is worth by its runs, side by side: improvements, so above 0 is better. raw takes all judged seeds, fresh those
+-- alone that only the rule's last stage looks at. Both flatter a lever that was stacked: each stage, the last one too, selects those that
+-- its seeds favour, and the panel's own luck is in all of them. seed_noise and evaluation_noise are what other seeds, and other
+-- validation drives, would change raw by (one standard deviation), had nothing been selected. tau2 is by how much raw effects
+-- vary beyond seed_noise, at least 0, and NULL where none is known.
 create view effects as
 with
     fresh_seeds as (select rule_digest, seed from seed_roles where role = 'fresh'),
@@ -58,20 +59,17 @@ with
     spread as (
         select
             *,
-            greatest(
-                0,
-                avg(raw_effect ** 2 - seed_noise ** 2) over (
-                    partition by rule_digest, base_id
-                )
-            ) as tau2
+            avg(raw_effect ** 2 - seed_noise ** 2) over (partition by rule_digest, base_id) as excess
         from measured
     )
 select
     rule, rule_digest, base_id, lever, recipe_digest,
     num_seeds, raw_effect, fresh_effect,
-    raw_effect * (tau2 / nullif(tau2 + seed_noise ** 2, 0)) as shrunk_effect,
-    seed_noise, bootstrap.evaluation_noise,
-    num_pairs, paired_effect, sigma, df, panel_count, tau2, bootstrap.num_drives
+    seed_noise, drive_noise.evaluation_noise,
+    num_pairs, paired_effect, sigma, df, panel_count,
+    -- greatest() would pass over a NULL
+    if(excess < 0, 0, excess) as tau2,
+    drive_noise.num_drives
 from spread
-left join drive_bootstrap as bootstrap
+left join drive_noise
     using (rule, rule_digest, base_id, lever, recipe_digest)

@@ -1,7 +1,7 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
 -- How many of the levers that look good would do so by luck: Benjamini and Hochberg's q over all levers of a campaign.
--- p is one-sided, from Student's t as a normal score (Wallace 1959). A q_value of 0.1: of the levers up to this one, a
--- tenth is expected to be worth nothing.
+-- p is one-sided, from Student's t as a normal score (Wallace 1959). It takes a lever's seeds for a sample that nothing selected, and
+-- levers for independent, which they are not: docs/views.md tells what a q_value was worth in simulated campaigns.
 create view false_discoveries as
 with
     students as (

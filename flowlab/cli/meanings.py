@@ -1,0 +1,82 @@
+"""What verdicts are worth, in a few lines below them: how often the rule is wrong, and what sigma rests on."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowlab.study.rule import Rule
+
+if TYPE_CHECKING:
+    from flowlab.verdict.judge import Verdict
+
+
+def meanings(ledger: Path, rule: Rule, rows: "Sequence[Verdict]") -> list[str]:
+    """The lines for the verdicts of one rule on one base."""
+    simulated = _simulated(ledger, rows[0].rule_digest)
+    decisions = [row.decision for row in rows]
+    lines = []
+    if "stack" in decisions and simulated:
+        lines += _of_stacks(simulated, decisions)
+    lines += _of_effects(ledger, rows)
+    if "drop" in decisions:
+        missed = ""
+        if simulated and simulated["rates"].get("power") is not None:
+            share = 1 - simulated["rates"]["power"]
+            missed = f"; this rule drops one that is {simulated['asked']['effect']:.4g} better in {share:.0%} of cases"
+        lines.append(f"drop: not shown at this budget{missed}")
+    return lines + _of_sigma(ledger, rule, rows[0].rule_digest, rows[0].base_id)
+
+
+def _of_stacks(simulated: dict[str, Any], decisions: Sequence[str]) -> list[str]:
+    rates = simulated["rates"]
+    null = rates.get("null_stacked")
+    if null is None:
+        return []
+    judged, stacked = len(decisions), decisions.count("stack")
+    flattered = rates.get("overestimate")
+    told = "" if flattered is None else f"; its effect is selected, and flattered by about {flattered:.4f}"
+    return [
+        f"stack: this rule stacks {_share(null)} of levers that do nothing: of the {judged} judged here {stacked} "
+        f"{'is' if stacked == 1 else 'are'} stacked, and up to {null * judged:.2g} such are expected{told}"
+    ]
+
+
+def _of_effects(ledger: Path, rows: "Sequence[Verdict]") -> list[str]:
+    """What stacked levers are worth at seeds that nothing selected them by, where these have run."""
+    from flowlab.ledger.connection import read
+
+    question = """
+        select lever, num_pairs, effect, se from stack_effects
+        where rule_digest = ? and base_id = ? and num_pairs >= 2 order by entry"""
+    return [
+        f"{lever}, stacked: {abs(effect):.4f} {'better' if effect >= 0 else 'worse'} at {num} new seeds of both bases, "
+        f"which nothing selected; standard error {se:.4f}, {num - 1} degrees of freedom"
+        for lever, num, effect, se in read(ledger, question, [rows[0].rule_digest, rows[0].base_id]).rows
+    ]
+
+
+def _of_sigma(ledger: Path, rule: Rule, rule_digest: str, base_id: str) -> list[str]:
+    from flowlab.ledger.connection import read
+
+    question = """
+        select sigma, sigma_low, sigma_high, df, rests_on from pooled_sigma
+        where rule_digest = ? and base_id = ? and role = 'primary' and sigma is not null"""
+    sealed = "" if rule.sigma is None else f"; sealed with the rule: {rule.sigma.value:.4f} ({rule.sigma.df})"
+    return [
+        f"sigma {sigma:.4f} (95% {low:.4f} to {high:.4f}), {df} degrees of freedom, from {rests_on}{sealed}"
+        for sigma, low, high, df, rests_on in read(ledger, question, [rule_digest, base_id]).rows
+    ]
+
+
+def _simulated(ledger: Path, rule_digest: str) -> dict[str, Any]:
+    """What was simulated before the rule was sealed; nothing for one that was sealed without."""
+    from flowlab.ledger.connection import read
+
+    rows = read(ledger, "select simulated_json from rules where rule_digest = ?", [rule_digest]).rows
+    found = json.loads(rows[0][0]) if rows and rows[0][0] else {}
+    return found if "rates" in found and "asked" in found else {}
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if value >= 0.0995 or value == 0 else f"{value:.2%}"
