@@ -127,6 +127,12 @@ with
         where is_imported
         group by all
     ),
+    imported_controls as (
+        select rule_digest, base_id, count(*) as num_imported_controls
+        from scored
+        where is_imported and is_control
+        group by all
+    ),
     -- Runs whose number was seen before the rule was sealed: older ones, and younger ones that ended, at their seed and in their
     -- evaluation, on exactly the number of an older one. Settings that change no number give a recipe another digest.
     older as (
@@ -194,6 +200,7 @@ select
     seen_panels.seen_seeds,
     crashed.crashes,
     imported.num_imported,
+    imported_controls.num_imported_controls,
     seen_levers.num_older,
     seen_levers.is_repeat,
     screened.screened
@@ -203,5 +210,6 @@ left join guarded_panels using (rule_digest, base_id)
 left join seen_panels using (rule_digest, base_id)
 left join crashed using (rule_digest, base_id, lever, recipe_digest)
 left join imported using (rule_digest, base_id, lever, recipe_digest)
+left join imported_controls using (rule_digest, base_id)
 left join seen_levers using (rule_digest, base_id, lever, recipe_digest)
 left join screened using (rule_digest, base_id, lever, recipe_digest)
