@@ -1,4 +1,4 @@
-"""What was imported is shown, and has no say in what is stacked: not even as a control that a hand wrote onto our base."""
+"""What was imported is shown, and has no say in what is stacked: not even a control that a hand wrote onto our base."""
 
 from pathlib import Path
 
