@@ -76,7 +76,7 @@ def scratch_ledger(rule: Rule) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A ledger in memory in which `rule` is sealed and nothing has been run."""
     import duckdb
 
-    connection = duckdb.connect(":memory:")
+    connection = duckdb.connect(":memory:", config={"enable_progress_bar": "false"})
     try:
         apply_schema(connection.cursor(), Path("a ledger in memory"))  # it closes what it is given
         writer = Writer(connection)
