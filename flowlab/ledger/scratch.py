@@ -21,6 +21,9 @@ COPY = {
     "runs": "runs",
     "events": "events where what in ('registered', 'started', 'interrupted', 'finished', 'crashed')",
     "metrics": "metrics where step = -1",
+    "tags": "tags where taxonomy = 'scored-from'",
+    "attempts": "attempts",
+    "environments": "environments",
     "rules": "rules",
     "rule_terms": "rule_terms",
     "calibrations": "calibrations",
@@ -33,7 +36,7 @@ COPY = {
     "rule_seeds": "rule_seeds",
     "amendments": "amendments",
 }
-"""What decisions rest on, table by table."""
+"""What decisions and their reasons rest on, table by table."""
 
 FILL = """
 create temp table simulated as
@@ -73,7 +76,7 @@ def scratch_ledger(rule: Rule) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A ledger in memory in which `rule` is sealed and nothing has been run."""
     import duckdb
 
-    connection = duckdb.connect(":memory:")
+    connection = duckdb.connect(":memory:", config={"enable_progress_bar": "false"})
     try:
         apply_schema(connection.cursor(), Path("a ledger in memory"))  # it closes what it is given
         writer = Writer(connection)

@@ -79,7 +79,7 @@ with
         from found
     ),
     panel_runs as (
-        select scored.*, panel_seeds.position, panel_seeds.panel_size, panel_seeds.is_taken_over
+        select scored.*, panel_seeds.position, panel_seeds.panel_size
         from scored
         join panel_seeds on panel_seeds.rule_digest = scored.rule_digest and panel_seeds.seed = scored.seed
         where scored.is_control and scored.replicate = 0
@@ -127,13 +127,21 @@ with
         where is_imported
         group by all
     ),
+    imported_controls as (
+        select rule_digest, base_id, count(*) as num_imported_controls
+        from scored
+        where is_imported and is_control
+        group by all
+    ),
     -- Runs whose number was seen before the rule was sealed: older ones, and younger ones that ended, at their seed and in their
     -- evaluation, on exactly the number of an older one. Settings that change no number give a recipe another digest.
-    older as (select rule_digest, run_id, evaluation_id, seed, value from scored where is_older),
+    older as (
+        select rule_digest, run_id, base_id, evaluation_id, seed, value, is_calibration from scored where is_older
+    ),
     seen as (
-        select rule_digest, run_id, run_id as older_id from older
+        select rule_digest, run_id, run_id as older_id, base_id as older_base_id, is_calibration from older
         union all
-        select younger.rule_digest, younger.run_id, older.run_id
+        select younger.rule_digest, younger.run_id, older.run_id, older.base_id, older.is_calibration
         from scored as younger
         join older
             on older.rule_digest = younger.rule_digest
@@ -142,16 +150,19 @@ with
             and older.value = younger.value
         where not younger.is_older
     ),
+    -- Whoever chose the panel must not have seen it, unless by its calibration, whatever rule it has been handed to since.
     seen_panels as (
         select panel_runs.rule_digest, panel_runs.base_id, list(distinct panel_runs.seed) as seen_seeds
         from panel_runs
-        join seen on seen.rule_digest = panel_runs.rule_digest and seen.run_id = panel_runs.run_id
-        where not panel_runs.is_taken_over
+        join panel_origins on panel_origins.rule_digest = panel_runs.rule_digest and panel_origins.seed = panel_runs.seed
+        join seen on seen.rule_digest = panel_origins.origin_digest and seen.run_id = panel_runs.run_id
+        where not seen.is_calibration
         group by panel_runs.rule_digest, panel_runs.base_id
     ),
-    -- The lever was looked at before, by its name or its recipe, at a judged seed, whatever it was compared with.
+    -- The lever was looked at before, by its name or its recipe, at a judged seed, whatever it was compared with. The controls that it is
+    -- compared with may be seen by calibration: a placebo, which repeats them, is no older for that.
     seen_runs as (
-        select seen.rule_digest, seen.run_id, seen.older_id, scored.lever, scored.recipe_digest
+        select seen.*, scored.lever, scored.recipe_digest
         from seen
         join scored on scored.rule_digest = seen.rule_digest and scored.run_id = seen.run_id
         join judged on judged.rule_digest = seen.rule_digest and judged.seed = scored.seed
@@ -162,14 +173,15 @@ with
             count(distinct older_id) as num_older,
             bool_or(older_id <> run_id) as is_repeat
         from (
-            select levers.*, seen.run_id, seen.older_id
+            select levers.*, seen.run_id, seen.older_id, seen.is_calibration and seen.older_base_id = levers.base_id as may_be_seen
             from levers
             join seen_runs as seen on seen.rule_digest = levers.rule_digest and seen.lever = levers.lever
             union all
-            select levers.*, seen.run_id, seen.older_id
+            select levers.*, seen.run_id, seen.older_id, seen.is_calibration and seen.older_base_id = levers.base_id as may_be_seen
             from levers
             join seen_runs as seen on seen.rule_digest = levers.rule_digest and seen.recipe_digest = levers.recipe_digest
         )
+        where not may_be_seen
         group by rule_digest, base_id, lever, recipe_digest
     ),
     -- What a rule that confirms levers of a screen knows of each: NULL where no screen under it had the lever.
@@ -188,6 +200,7 @@ select
     seen_panels.seen_seeds,
     crashed.crashes,
     imported.num_imported,
+    imported_controls.num_imported_controls,
     seen_levers.num_older,
     seen_levers.is_repeat,
     screened.screened
@@ -197,5 +210,6 @@ left join guarded_panels using (rule_digest, base_id)
 left join seen_panels using (rule_digest, base_id)
 left join crashed using (rule_digest, base_id, lever, recipe_digest)
 left join imported using (rule_digest, base_id, lever, recipe_digest)
+left join imported_controls using (rule_digest, base_id)
 left join seen_levers using (rule_digest, base_id, lever, recipe_digest)
 left join screened using (rule_digest, base_id, lever, recipe_digest)

@@ -22,8 +22,12 @@ select
             'post-hoc panel: {} ran before the rule took them in, so it may not stack anything',
             array_to_string(list_sort([format('control@{}', seed) for seed in seen_seeds]), ', ')
         ),
-        'imported': format(
-            'imported: {} of its runs were not trained under this rule, which may not stack them', num_imported
+        'imported': coalesce(
+            format('imported: {} of its runs were not trained under this rule, which may not stack them', num_imported),
+            format(
+                'imported: {} of its controls were not trained under this rule, which may not stack against them',
+                num_imported_controls
+            )
         ),
         'unlike': format(
             'unlike pairs, whose bits differ for that alone: {}',

@@ -102,8 +102,10 @@ select
     concat_ws(
         ' and ',
         if(num_controls > 1, format('{} controls', num_controls), null),
-        format('{} fresh {}', if(num_levers = 1, '1 lever''s', num_levers || ' levers'''), if(group_df = 1, 'pair', 'group'))
-        || if(num_levers = 1, '', 's')
+        case
+            when num_levers = 1 then '1 lever''s fresh ' || if(group_df = 1, 'pair', 'group')
+            when num_levers > 1 then format('{} levers'' fresh {}', num_levers, if(group_df = 1, 'pairs', 'groups'))
+        end
     ) as rests_on
 from formula
 left join chi_square_quantiles using (df)

@@ -1,8 +1,5 @@
 """How much an effect depends on which drives validate."""
 
-import hashlib
-
-import numpy as np
 import pytest
 
 from tests.verdict.campaign import PRIMARY, Campaign, panel_rule
@@ -13,63 +10,78 @@ def noise_of(campaign: Campaign, lever: str = "lever") -> float | None:
     return row["evaluation_noise"]
 
 
-def picks(num_drives: int) -> np.ndarray:
-    """(200, D): which drive each draw of each resample takes, as the view has it."""
-    digests = [
-        [hashlib.md5(f"{resample},{draw}".encode()).digest()[8:] for draw in range(1, num_drives + 1)]
-        for resample in range(1, 201)
-    ]
-    return np.array([[int.from_bytes(digest, "little") % num_drives for digest in row] for row in digests])
-
-
-def test_evaluation_noise_of_two_drives_is_near_what_theory_says(ledger, runs):
-    """Effects of 0.02 and 0 on drives of one size: a resample's is 0.02, 0.01, 0.01 or 0, the sd 0.01 / sqrt 2."""
-    campaign = Campaign(ledger, runs, panel_rule())
+def even_controls(campaign: Campaign) -> None:
     for seed in (1001, 1002):
         campaign.run("control", seed, 0.40, drives={"a": (10, 0.42), "b": (10, 0.38)})
-    campaign.run("lever", 1001, 0.39, drives={"a": (10, 0.40), "b": (10, 0.38)})
-    assert noise_of(campaign) == pytest.approx(0.01 / 2**0.5, rel=0.05)
 
 
-def test_evaluation_noise_is_numpy_s_on_the_same_resamples(ledger, runs):
-    stream = np.random.Generator(np.random.Philox(3))
-    frames = {"a": 5, "b": 20, "c": 1, "d": 8}
+def test_drives_whose_effects_differ_and_whose_runs_do_not(ledger, runs):
+    """Effects of 0.02 and 0 on drives of one size: their sample variance is 0.0002, that of a mean of two 0.0001."""
     campaign = Campaign(ledger, runs, panel_rule())
-    values = {}
-    for lever, seed in [("control", 1001), ("control", 1002), ("lever", 1001), ("lever", 1002)]:
-        values[lever, seed] = stream.uniform(0.2, 0.6, len(frames))
-        drives = {name: (num, values[lever, seed][i]) for i, (name, num) in enumerate(frames.items())}
-        campaign.run(lever, seed, 0.4, drives=drives)
-    means = {lever: (values[lever, 1001] + values[lever, 1002]) / 2 for lever in ("control", "lever")}
-    sizes, effect = np.array(list(frames.values())), means["control"] - means["lever"]
-    resamples = [(sizes[pick] * effect[pick]).sum() / sizes[pick].sum() for pick in picks(4)]
-    assert noise_of(campaign) == pytest.approx(np.std(resamples, ddof=1), rel=1e-9)
+    even_controls(campaign)
+    for seed in (1001, 1002):
+        campaign.run("lever", seed, 0.39, drives={"a": (10, 0.40), "b": (10, 0.38)})
+    assert noise_of(campaign) == pytest.approx(0.01)
+
+
+def test_what_seeds_say_of_the_drives_by_chance_is_taken_off(ledger, runs):
+    """Above its mean, drive a has 0.03 and 0.01 in the controls, 0.00 and 0.02 in the lever: 0.02 against 0.01.
+
+    Squared, 0.0001; by chance it would be 0.0002 / 2 on either side, so more than all of it. With 0.01 and 0.01 on the
+    lever's side 0.0001 - 0.0001 is left, with -0.01 and -0.01 0.0009 - 0.0001 of either drive: 0.0008 in all.
+    """
+    for index, (lever, expected) in enumerate([((0.00, 0.02), 0), ((0.01, 0.01), 0), ((-0.01, -0.01), 0.0008**0.5)]):
+        campaign = Campaign(ledger.with_name(f"{index}.duckdb"), runs.with_name(f"runs-{index}"), panel_rule())
+        for seed, control, ours in zip((1001, 1002), (0.03, 0.01), lever, strict=True):
+            campaign.run("control", seed, 0.4, drives={"a": (10, 0.4 + control), "b": (10, 0.4 - control)})
+            campaign.run("lever", seed, 0.4, drives={"a": (10, 0.4 + ours), "b": (10, 0.4 - ours)})
+        assert noise_of(campaign) == pytest.approx(expected, abs=1e-9)
+
+
+def test_drives_count_by_their_frames(ledger, runs):
+    """Effects of 0.02 on 30 frames and 0 on 10: 0.005 and 0.015 from their mean 0.015.
+
+    Weights 3/4 and 1/4: 9/16 x 0.005^2 + 1/16 x 0.015^2 is 0.000225 / 8; 40/9 is 5/8 over 9/16 x 1/8 + 1/16 x 9/8.
+    """
+    campaign = Campaign(ledger, runs, panel_rule())
+    for seed in (1001, 1002):
+        campaign.run("control", seed, 0.40, drives={"a": (30, 0.42), "b": (10, 0.38)})
+        campaign.run("lever", seed, 0.39, drives={"a": (30, 0.40), "b": (10, 0.38)})
+    assert noise_of(campaign) == pytest.approx((0.000225 / 8 * 40 / 9) ** 0.5)
 
 
 def test_a_rule_over_all_frames_takes_the_drives_themselves(ledger, runs):
-    """`overall` on a drive is `drive:ID`. The numbers are those of the two drives above."""
+    """`overall` on a drive is `drive:ID`. The numbers are those of the first test."""
     rule = panel_rule().model_copy(update={"primary": PRIMARY.model_copy(update={"slice": "overall"})})
     campaign = Campaign(ledger, runs, rule)
+    even_controls(campaign)
     for seed in (1001, 1002):
-        campaign.run("control", seed, 0.40, drives={"a": (10, 0.42), "b": (10, 0.38)})
-    campaign.run("lever", 1001, 0.39, drives={"a": (10, 0.40), "b": (10, 0.38)})
-    assert noise_of(campaign) == pytest.approx(0.01 / 2**0.5, rel=0.05)
+        campaign.run("lever", seed, 0.39, drives={"a": (10, 0.40), "b": (10, 0.38)})
+    assert noise_of(campaign) == pytest.approx(0.01)
 
 
 def test_an_incomplete_panel_has_no_evaluation_noise_either(ledger, runs):
+    campaign = Campaign(ledger, runs, panel_rule(panel_seeds=(1001, 1002, 1003)))
+    even_controls(campaign)
+    for seed in (1001, 1002):
+        campaign.run("lever", seed, 0.39, drives={"a": (10, 0.40), "b": (10, 0.38)})
+    assert noise_of(campaign) is None
+
+
+def test_one_seed_cannot_tell_drives_from_chance(ledger, runs):
     campaign = Campaign(ledger, runs, panel_rule())
-    campaign.run("control", 1001, 0.40, drives={"a": (10, 0.42), "b": (10, 0.38)})
+    even_controls(campaign)
     campaign.run("lever", 1001, 0.39, drives={"a": (10, 0.40), "b": (10, 0.38)})
     assert noise_of(campaign) is None
 
 
 def test_a_lever_that_is_as_much_better_on_each_drive_has_no_evaluation_noise(ledger, runs):
-    """The runs differ by drive, the effect does not: it is the effect that is resampled."""
+    """The runs differ by drive, the effect does not."""
     campaign = Campaign(ledger, runs, panel_rule())
     for seed in (1001, 1002):
         campaign.run("control", seed, 0.5, drives={"a": (10, 0.75), "b": (30, 0.25)})
-    campaign.run("lever", 1001, 0.4, drives={"a": (10, 0.625), "b": (30, 0.125)})
-    assert noise_of(campaign) == pytest.approx(0, abs=1e-12)
+        campaign.run("lever", seed, 0.4, drives={"a": (10, 0.625), "b": (30, 0.125)})
+    assert noise_of(campaign) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("lacks", ["control", "lever", "second drive"])

@@ -68,19 +68,71 @@ def test_seed_spread_holds_all_seeds_and_no_placebo(ledger, runs):
     assert (cells["lever"]["sd"], cells["lever"]["df"]) == (None, 0)
 
 
-def test_sigma_is_pooled_for_each_metric_of_the_rule(ledger, runs):
-    """Primary: squares of 0.01 and 0.02 twice each, on 2 degrees: 0.001 / 2. The flat frames: 0.001 twice, on 2."""
+def test_sigma_is_told_for_each_metric_of_the_rule(ledger, runs):
+    """The controls' squares, on 1 degree: 0.01 twice, and 0.001 twice on the flat frames. The lever's do not count."""
     campaign = campaign_of(ledger, runs, guardrails=(FLAT,))
     for seed, sign in {1001: 1, 1002: -1}.items():
         campaign.run("control", seed, 0.40 + 0.01 * sign, flat=0.1 + 0.001 * sign)
         campaign.run("lever", seed, 0.30 + 0.02 * sign, flat=0.1)
     campaign.run("once", 1001, 0.9, flat=0.9)
     primary, flat = campaign.ask("pooled_sigma order by position")
-    assert (primary["role"], primary["df"], primary["num_levers"]) == ("primary", 2, 2)
-    assert primary["sigma"] == pytest.approx(0.0005**0.5)
-    assert primary["sigma_low"] == pytest.approx((0.001 / 7.3777589) ** 0.5)
-    assert primary["sigma_high"] == pytest.approx((0.001 / 0.050635616) ** 0.5)
-    assert (flat["role"], flat["position"], flat["sigma"]) == ("guardrail", 1, pytest.approx(0.001))
+    assert (primary["role"], primary["df"], primary["rests_on"]) == ("primary", 1, "2 controls")
+    assert primary["sigma"] == pytest.approx(0.0002**0.5)
+    assert primary["sigma_low"] == pytest.approx((0.0002 / 5.0238862) ** 0.5)
+    assert primary["sigma_high"] == pytest.approx((0.0002 / 0.00098206912) ** 0.5)
+    assert (flat["role"], flat["position"], flat["sigma"]) == ("guardrail", 1, pytest.approx(0.000002**0.5))
+
+
+FRESH = preset("fresh", (1, 2), (11, 12, 21, 22))
+PAIRS = {
+    "control": {1: 0.40, 2: 0.36},
+    "narrow": {11: 0.10, 12: 0.30, 21: 0.38, 22: 0.36},
+    "broad": {11: 0.10, 12: 0.30, 21: 0.38, 22: 0.34},
+}
+"""Squares of 0.02 twice, 0.01 twice and 0.02 twice about the means of the controls and of either fresh pair."""
+
+
+def test_fresh_pairs_of_all_levers_count_as_one_pair():
+    """0.0008 of the controls, and the mean of 0.0002 and 0.0008, on 1 degree each. 11 and 12 came one at a time."""
+    with simulated(FRESH) as ground:
+        (row,) = ground.ask("pooled_sigma", PAIRS)
+        assert (row["df"], row["sigma"]) == (2, pytest.approx(((0.0008 + 0.0005) / 2) ** 0.5))
+        assert (row["num_levers"], row["rests_on"]) == (2, "2 controls and 2 levers' fresh pairs")
+        (row,) = ground.ask("pooled_sigma", {"control": {1: 0.4}, "narrow": PAIRS["narrow"]})
+    assert (row["df"], row["sigma"]) == (1, pytest.approx(0.0002**0.5))
+    assert (row["num_controls"], row["rests_on"]) == (1, "1 lever's fresh pair")
+
+
+@pytest.mark.parametrize("why", ["half", "beside a control", "older", "imported", "placebo"])
+def test_fresh_pairs_that_tell_nothing_of_sigma(why):
+    """Half a pair may have been left at that for what it was; a control at such a seed shares luck with the levers."""
+    values = dict(PAIRS)
+    if why == "half":
+        values = {lever: {seed: x for seed, x in of.items() if seed != 22} for lever, of in PAIRS.items()}
+    if why == "beside a control":
+        values["control"] = {2: 0.40, 22: 0.36}
+    with simulated(FRESH) as ground:
+        ground.ask("seed_spread", values)
+        if why == "older":
+            ground.connection.execute("update rules set entry = 2")
+        if why == "imported":
+            ground.connection.execute("update runs set origin = 'elsewhere' where lever <> 'control'")
+        if why == "placebo":
+            ground.connection.execute("update runs set recipe_digest = control_digest")
+        (row,) = ground.ask("pooled_sigma")
+    assert (row["df"], row["sigma"], row["rests_on"]) == (1, pytest.approx(0.0008**0.5), "2 controls")
+
+
+def test_three_seeds_that_a_first_stage_adds_at_once_have_two_degrees():
+    """Stages over seeds 1-3, 1-4 and 1-6: the fourth comes alone; 5 and 6 are a pair that this lever does not have."""
+    stage = FRESH.stages[0]
+    stages = tuple(
+        stage.model_copy(update={"name": name, "num_seeds": num}) for name, num in [("a", 3), ("b", 4), ("c", 6)]
+    )
+    rule = FRESH.model_copy(update={"stages": stages, "judged_seeds": (11, 12, 13, 14, 15, 16)})
+    with simulated(rule) as ground:
+        (row,) = ground.ask("pooled_sigma", {"lever": {11: 0.1, 12: 0.2, 13: 0.3, 14: 0.9}})
+    assert (row["df"], row["sigma"], row["rests_on"]) == (2, pytest.approx(0.1), "1 lever's fresh group")
 
 
 def test_the_quantiles_are_those_of_chi_square(ground):
@@ -91,11 +143,11 @@ def test_the_quantiles_are_those_of_chi_square(ground):
 
 
 def test_beyond_the_table_the_interval_is_right_to_a_thousandth(ground):
-    """101 degrees of freedom, each pair of values 2 apart: a sum of squares of 2 for each of 101 levers."""
-    (row,) = ground.ask("pooled_sigma", {f"lever-{i}": {1001: 1.0, 1002: -1.0} for i in range(101)})
-    assert (row["df"], row["sigma"]) == (101, pytest.approx(2**0.5))
-    assert row["sigma_low"] == pytest.approx((202 / stats.chi2.ppf(0.975, 101)) ** 0.5, rel=1e-3)
-    assert row["sigma_high"] == pytest.approx((202 / stats.chi2.ppf(0.025, 101)) ** 0.5, rel=1e-3)
+    """102 controls, half of them at 1, half at -1: squares of 102, on 101 degrees of freedom."""
+    (row,) = ground.ask("pooled_sigma", {"control": {seed: float((-1) ** seed) for seed in range(102)}})
+    assert (row["df"], row["sigma"]) == (101, pytest.approx((102 / 101) ** 0.5))
+    assert row["sigma_low"] == pytest.approx((102 / stats.chi2.ppf(0.975, 101)) ** 0.5, rel=1e-3)
+    assert row["sigma_high"] == pytest.approx((102 / stats.chi2.ppf(0.025, 101)) ** 0.5, rel=1e-3)
 
 
 def test_a_family_is_the_first_tag_that_is_not_the_lever_s_name(ledger, runs):
@@ -152,6 +204,16 @@ def test_five_pairs_are_too_few_to_adjust_by(ground):
     assert {(row["rho"], row["adjusted_delta"]) for row in ground.ask("adjusted_deltas")} == {(None, None)}
 
 
+def test_many_levers_at_three_seeds_make_up_for_no_fourth(ground):
+    """Ten levers have 30 pairs at three seeds: not usable. One of them at a fourth seed is enough."""
+    levers = {f"lever-{i}": {seed: RISING[seed] + i * EVEN[seed] for seed in SEEDS[:3]} for i in range(10)}
+    (row,) = ground.ask("seed_correlation", {"control": RISING} | levers)
+    assert (row["num_pairs"], row["num_seeds"], row["is_usable"]) == (30, 3, False)
+    levers["lever-0"][SEEDS[3]] = 0.5
+    (row,) = ground.ask("seed_correlation", {"control": RISING} | levers)
+    assert (row["num_pairs"], row["num_seeds"], row["is_usable"]) == (31, 4, True)
+
+
 def test_a_side_that_never_varies_has_no_correlation(ground):
     (row,) = ground.ask("seed_correlation", with_control(dict.fromkeys(SEEDS, 0.1), RISING))
     assert (row["rho"], row["num_pairs"]) == (None, 8)
@@ -174,9 +236,7 @@ def test_sigma_and_rho_are_numpy_s(ground, levers, control):
     values = {f"lever-{i}": dict(zip(SEEDS, of_lever, strict=False)) for i, of_lever in enumerate(levers)}
     (sigma,) = ground.ask("pooled_sigma", values | {"control": dict(zip(SEEDS, control, strict=False))})
     several = [np.array(of_lever) for of_lever in levers if len(of_lever) > 1]
-    cells = [*several, np.array(control)]
-    expected = sum(np.var(cell) * len(cell) for cell in cells) / sum(len(cell) - 1 for cell in cells)
-    assert sigma["sigma"] == pytest.approx(expected**0.5, rel=1e-9, abs=1e-12)
+    assert sigma["sigma"] == pytest.approx(np.std(control, ddof=1), rel=1e-9, abs=1e-12)
     rows = ground.ask("seed_correlation")
     assert len(rows) == bool(several)
     if several:
