@@ -66,7 +66,7 @@ def ledger_import(
     ] = None,
     seed_from: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="The param, tag or column that is a run's seed, if no name says so."),
+        typer.Option(metavar="NAME", help="The param, tag or column that is a run's seed. Without it, nothing pairs."),
     ] = None,
     ignore: Annotated[
         list[str] | None,

@@ -145,9 +145,11 @@ def _history(run: ImportedRun) -> str:
 def _require_same(runs_dir: Path, partial: Path, run: ImportedRun) -> None:
     """Raises LedgerError if the run is there already and its journal is not the one just written."""
     there = runs_dir / run.run_id / RUN_JOURNAL
-    if there.exists() and _said(there) != _said(partial / run.run_id / RUN_JOURNAL):
+    if there.exists() and (said := _said(there)) != (says := _said(partial / run.run_id / RUN_JOURNAL)):
+        seeds = [told["seed"] for lines in (said, says) for told in lines[:1] if "seed" in told]
+        other = f" (under seed {seeds[1]}, and {seeds[0]} then)" if len(set(seeds)) > 1 else ""
         raise LedgerError(
-            f"{run.run_id} was imported before, and says something else now: it was imported with other options "
+            f"{run.run_id} was imported before, and says something else now{other}: it was imported with other options "
             f"(--map, --control, --lever-from, --seed-from, --ignore) or by another flowlab, or "
             f"{run.origin.partition('#')[0]} has changed. Journals are never rewritten: give the options of then, or "
             f"import into another study. Nothing was imported."

@@ -12,7 +12,7 @@ from flowlab.core.errors import LedgerError
 from flowlab.interop.cells import SHOWN_NAMES, listed, shown
 from flowlab.interop.faults import unknown
 from flowlab.interop.foreign import UNFINISHED, Foreign, ForeignRun, flat
-from flowlab.interop.seeds import SEED, seed_names, seed_of, sounds_like_seed
+from flowlab.interop.seeds import require_kept, seed_of, seed_params, seedless_notes, sounds_like_seed
 from flowlab.study.study import CONTROL
 from flowlab.study.template import kebab
 
@@ -50,10 +50,17 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
     labelled = [run for run in foreign.runs if run.label]
     _note(notes, [run for run in foreign.runs if not run.label], "lack what --lever-from names, left out")
     names = _names([run.label or "" for run in labelled])
+    if control in foreign.parents and control not in names:
+        raise LedgerError(
+            f"--control {listed([control])} is a parent of nested runs, which is left out. Name the runs nested in it, "
+            f"or by --lever-from what tells them from others. Runs are called: {listed(names)}."
+        )
     levers = _levers(names, control, notes)
     _require_known(labelled, ignore)
-    seeds = seed_names(labelled, foreign.seed_from, ignore)
-    _note_seeds(labelled, seeds, foreign.seed_from, levers, notes)
+    asked = foreign.seed_from
+    seeds = seed_params(labelled, asked)
+    require_kept(labelled, asked, ignore)
+    notes += seedless_notes(labelled, asked, levers)
     recipes = {
         run.run_id: _settings(run.params, {*ignore, *seeds})
         if foreign.are_recipes_known
@@ -61,7 +68,7 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
         for run in labelled
     }
     controls = [run for run in labelled if levers[run.label or ""] == CONTROL]
-    reference = _control_recipe([run.name for run in controls], [recipes[run.run_id] for run in controls], bool(seeds))
+    reference = _control_recipe([run.name for run in controls], [recipes[run.run_id] for run in controls], asked)
     evaluation = {"imported": foreign.tool, "file": digest_json({"tool": foreign.tool} | foreign.identity)}
     replicates: Counter[tuple[str, int, str]] = Counter()
     named: list[ImportedRun] = []
@@ -73,7 +80,7 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
         run_id = f"imported-{_slug(run.name)}-{identity[:8]}"
         run_id = f"{run_id}{identity[8:24]}" if run_id in run_ids else run_id
         run_ids.add(run_id)
-        seed = seed_of(dict(flat(run.params)), seeds)
+        seed = seed_of(run, asked)
         seed = _own_number(identity) if seed is None else seed
         replicate = replicates[lever, seed, digest]
         replicates[lever, seed, digest] += 1
@@ -98,6 +105,7 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
     mute = [run.foreign for run in named if run.foreign.status != UNFINISHED and not run.foreign.keys]
     _note(notes, mute, "have no metrics, left out")
     _note_recipes(kept, notes)
+    _note_replicates(kept, notes)
     return kept, notes
 
 
@@ -182,17 +190,16 @@ def _own_number(identity: str) -> int:
     return -1 - int(identity[:13], 16)
 
 
-def _control_recipe(names: list[str], recipes: list[dict], has_seed: bool) -> dict[str, Any]:
+def _control_recipe(names: list[str], recipes: list[dict], asked: str | None) -> dict[str, Any]:
     """The one recipe that all runs of the control have."""
-    differing = _differing(recipes)
+    differing = _differing([dict(flat(recipe)) for recipe in recipes])
     if differing:
-        seeds = [key for key in differing if sounds_like_seed(key) and not has_seed]
+        seeds = [key for key in differing if sounds_like_seed(key) and asked is None]
         is_seed = f"If {listed(seeds[:1])} is the seed: --seed-from {listed(seeds[:1])}. " if seeds else ""
-        options = " ".join(f"--ignore {listed([key])}" for key in differing[:SHOWN_NAMES] if key not in seeds)
-        rest = f"If these say nothing of the recipe, leave them out: {options}" if options else ""
+        options = " ".join(f"--ignore {listed([key])}" for key in differing[:SHOWN_NAMES])
         raise LedgerError(
             f"the control's runs ({listed(dict.fromkeys(names))}) differ in {listed(differing)}: they are of several "
-            f"recipes. {is_seed}{rest}".rstrip()
+            f"recipes. {is_seed}If these say nothing of the recipe, leave them out: {options}"
         )
     return recipes[0]
 
@@ -201,23 +208,6 @@ def _differing(recipes: list[dict[str, Any]]) -> list[str]:
     """The keys that are not in all of these recipes with one value."""
     keys = sorted({key for recipe in recipes for key in recipe})
     return [key for key in keys if len({repr(recipe.get(key)) for recipe in recipes}) > 1]
-
-
-def _note_seeds(
-    runs: list[ForeignRun], seeds: list[str], asked: str | None, levers: dict[str, str], notes: list[str]
-) -> None:
-    """Which param was taken for the seed, and who has none."""
-    if seeds and asked is None and seeds != [SEED]:
-        notes.append(f"taken as the seed, by which runs pair: {listed(seeds)} (another one: --seed-from NAME)")
-    without = Counter(levers[run.label or ""] for run in runs if seed_of(dict(flat(run.params)), seeds) is None)
-    if without:
-        told = listed(f"{lever} ({count})" for lever, count in sorted(without.items()))
-        like = sorted({key for run in runs for key, _ in flat(run.params) if sounds_like_seed(key)}.difference(seeds))
-        advice = f"--seed-from {like[0]}" if like else "--seed-from NAME, or add a column seed"
-        notes.append(
-            f"runs without a seed that is a whole number, which pair with nothing and stand under a number below 0: "
-            f"{told}. If something says what it was: {advice}"
-        )
 
 
 def _note(notes: list[str], runs: Iterable[ForeignRun], what: str) -> None:
@@ -239,3 +229,11 @@ def _note_recipes(runs: list[ImportedRun], notes: list[str]) -> None:
             notes.append(f"{lever} has {len(found)} recipes, which count as {len(found)} levers: they differ in {keys}")
         elif lever != CONTROL and found & digests.get(CONTROL, set()):
             notes.append(f"{lever} has the params of the control: nothing written down tells them apart")
+
+
+def _note_replicates(runs: list[ImportedRun], notes: list[str]) -> None:
+    """Runs that one seed cannot tell apart."""
+    counts = Counter((run.lever, run.recipe_digest, run.seed) for run in runs)
+    several = [f"{lever}@{seed} ({count})" for (lever, _, seed), count in counts.items() if count > 1]
+    if several:
+        notes.append(f"runs of one lever, recipe and seed, of which the first to start counts alone: {listed(several)}")

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -118,14 +117,14 @@ def choose_experiment(store: sqlite3.Connection, asked: str | None, path: Path) 
         if not fitting:
             raise LedgerError(f"{path} holds no runs: there is nothing to import.")
     else:
-        ways = ([one.name for one in found], [f"{one.workspace}/{one.name}" for one in found], _ids(found))
+        ways = ([one.name for one in found], _full_names(found), _ids(found))
         fitting = next((fits for way in ways if (fits := _equal(found, way, asked))), [])
         if not fitting:
-            raise unknown("experiment", asked, [one.name for one in found], str(path))
+            several = len({one.workspace for one in found}) > 1
+            raise unknown("experiment", asked, ways[several], str(path))
     if len(fitting) > 1:
-        names = Counter(one.name for one in fitting)
-        is_apart = all(count == 1 for count in names.values())
-        told = listed(names) if is_apart else _apart(fitting)
+        is_apart = len({one.name for one in fitting}) == len(fitting) and len({one.workspace for one in fitting}) == 1
+        told = listed(one.name for one in fitting) if is_apart else _apart(fitting)
         raise LedgerError(
             f"{path} has runs of {len(fitting)} experiments: {told}. Name one: --experiment "
             f"{'NAME' if is_apart else 'ID'}."
@@ -151,6 +150,10 @@ def _experiments(store: sqlite3.Connection) -> list[Experiment]:
     return found
 
 
+def _full_names(experiments: list[Experiment]) -> list[str]:
+    return [one.name if one.workspace is None else f"{one.workspace}/{one.name}" for one in experiments]
+
+
 def _ids(experiments: list[Experiment]) -> list[str]:
     return [str(one.identity["experiment_id"]) for one in experiments]
 
@@ -164,9 +167,10 @@ def _has_runs(store: sqlite3.Connection, one: Experiment) -> bool:
 
 
 def _apart(experiments: list[Experiment]) -> str:
-    """Experiments of one name, each with its id and its workspace."""
+    """Experiments that their names do not tell apart, each with its id and its workspace."""
     told = []
     for one, number in zip(experiments[:SHOWN_NAMES], _ids(experiments), strict=False):
         space = f", workspace {listed([one.workspace])}" if one.workspace else ""
         told.append(f"{listed([one.name])} (ID {listed([number])}{space})")
-    return ", ".join(told)
+    more = len(experiments) - len(told)
+    return ", ".join(told) + (f" and {more} more" if more else "")

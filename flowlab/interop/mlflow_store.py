@@ -47,10 +47,11 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_
     faults = Faults(f"runs of {path.name}")
     with opened(path) as store:
         chosen = choose_experiment(store, experiment, path)
-        rows, total = _runs(store, chosen, path, faults, notes)
+        rows, parents, total = _runs(store, chosen, path, faults, notes)
         params = _pairs(store, "params", chosen, lambda _: True, path, faults)
         used = {RUN_NAME, seed_from, lever_from}
         tags = _pairs(store, "tags", chosen, lambda key: key in used or is_seed(key), path, None)
+        _add_two_seeds(params, tags, seed_from, path, faults)
         keys = _keys(store, chosen)
         _require_points(store, chosen, path)
     notes += faults.notes(total)
@@ -77,13 +78,13 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_
                 ended_us=None if row.ended_ms is None else row.ended_ms * 1000,
             )
         )
-    return Foreign(TOOL, path.name, chosen.name, chosen.identity, runs, notes, seed_from=seed_from)
+    return Foreign(TOOL, path.name, chosen.name, chosen.identity, runs, notes, seed_from=seed_from, parents=parents)
 
 
 def _runs(
     store: sqlite3.Connection, chosen: Experiment, path: Path, faults: Faults, notes: list[str]
-) -> tuple[dict[str, _Row], int]:
-    """The runs of an experiment by id in the order in which they started, and how many it has that were not deleted.
+) -> tuple[dict[str, _Row], list[str], int]:
+    """The runs of an experiment by id in the order in which they started, names of parents, and how many both are.
 
     Parents and deleted ones are noted; one that cannot be read is a fault.
     """
@@ -109,14 +110,16 @@ def _runs(
     if deleted:
         notes.append(f"runs that were deleted in MLflow, left out: {deleted}")
     parents = _parents(store) & rows.keys()
-    if parents:
-        told = listed(row.name or run_id for run_id, row in rows.items() if run_id in parents)
-        notes.append(f"parents of nested runs, which are no runs of their own, left out: {told}")
-    return {run_id: row for run_id, row in rows.items() if run_id not in parents}, total
+    names = [row.name or run_id for run_id, row in rows.items() if run_id in parents]
+    if names:
+        notes.append(
+            f"parents of nested runs, which are no runs of their own, left out: {len(names)} ({listed(names)})"
+        )
+    return {run_id: row for run_id, row in rows.items() if run_id not in parents}, names, total
 
 
 def _parents(store: sqlite3.Connection) -> set[str]:
-    """The ids of runs that other runs are nested in."""
+    """The ids of runs that others are nested in, wherever those are and however they ended, deleted ones too."""
     found = store.execute("select distinct value from tags where key = ? and value is not run_uuid", [PARENT])
     return {text_of(value) for (value,) in found if isinstance(value, bytes)}
 
@@ -144,6 +147,23 @@ def _pairs(
                 faults.add(table, run_id, f"{path}: {what} {whose} is bytes, expected text.")
             pairs.setdefault(run_id, {})[told] = as_text(content)
     return pairs
+
+
+def _add_two_seeds(
+    params: dict[str, dict[str, str | None]],
+    tags: dict[str, dict[str, str | None]],
+    seed_from: str | None,
+    path: Path,
+    faults: Faults,
+) -> None:
+    """A run whose param and tag of that name differ has no seed that anybody could know: a fault."""
+    for run_id, settings in params.items():
+        if seed_from not in settings or seed_from not in tags.get(run_id, {}):
+            continue
+        param, tag = settings[seed_from], tags[run_id][seed_from]
+        if param != tag and (whole_number(param) is None or whole_number(param) != whole_number(tag)):
+            told = f"{shown(seed_from)} of run {shown(run_id)} is one number as a param and another as a tag"
+            faults.add("seed", run_id, f"{path}: {told}.")
 
 
 def _keys(store: sqlite3.Connection, chosen: Experiment) -> dict[str, list[str]]:

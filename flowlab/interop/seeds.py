@@ -1,8 +1,11 @@
-"""Which of a run's params is its seed. None is invented: a run whose seed nobody wrote down pairs with nothing."""
+"""Which of a run's params is its seed: the one that somebody names. A name proves nothing, so none is taken unasked.
+
+A param `seed` may be that of the data, or a default that the trainer logs and never uses; runs would then pair by it.
+"""
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flowlab.core.errors import LedgerError
@@ -30,53 +33,76 @@ def is_seed(name: str) -> bool:
 
 
 def sounds_like_seed(name: str) -> bool:
-    return SEED in name.lower()
+    return SEED in name.lower() or is_seed(name)
 
 
-def seed_names(runs: Sequence[ForeignRun], asked: str | None, ignore: Collection[str]) -> list[str]:
-    """The params that hold the seed of these runs; in a run that has several they agree. Empty if none does.
+def seed_params(runs: Sequence[ForeignRun], asked: str | None) -> list[str]:
+    """The params that are no part of a recipe: `asked`, and others that look like a seed and agree with it in each run.
 
-    `asked` is the one that the user names. Without, those that `is_seed` and vary over the runs; if none varies `seed`,
-    else all. Raises LedgerError if two of them disagree, or if what is in `ignore` tells runs of one seed apart;
+    Where nobody asks, all that look like it: which of them it is nobody knows, and two seeds are no two recipes. Raises
     UnknownNameError for an `asked` that no run has.
     """
-    settings = [dict(flat(run.params)) for run in runs]
+    settings = _settings(runs)
     known = dict.fromkeys(name for found in settings for name in found)
-    if asked is not None:
-        if asked not in known:
-            raise unknown("param", asked, known, "--seed-from")
-        return [asked]
-    names = sorted({name for name in known if is_seed(name)}.difference(ignore), key=lambda name: (name != SEED, name))
-    varying = [name for name in names if len(_numbers(settings, name)) > 1]
-    chosen = varying or ([SEED] if SEED in names else names)
-    for run, found in zip(runs, settings, strict=True):
-        if len({seed_of(found, [name]) for name in chosen if name in found} - {None}) > 1:
+    names = filter(is_seed, known)
+    if asked is None:
+        return list(names)
+    if asked not in known:
+        raise unknown("param", asked, known, "--seed-from")
+    return [asked, *(name for name in names if name != asked and all(_agree(found, name, asked) for found in settings))]
+
+
+def seed_of(run: ForeignRun, asked: str | None) -> int | None:
+    """The whole number that the run's param `asked` is; None if it is none, or nobody asks."""
+    return None if asked is None else whole_number(dict(flat(run.params)).get(asked))
+
+
+def seedless_notes(runs: Sequence[ForeignRun], asked: str | None, levers: Mapping[str, str]) -> list[str]:
+    """A note that counts runs without a seed by lever (`levers`: that of each label), and tells what may hold it."""
+    without = Counter(levers[run.label or ""] for run in runs if seed_of(run, asked) is None)
+    if not without:
+        return []
+    told = listed(f"{lever} ({count})" for lever, count in sorted(without.items()))
+    what = "no --seed-from says which param is the seed" if asked is None else f"no whole number in {listed([asked])}"
+    like = [name for name in _seed_like(runs) if name != asked]
+    advice = "Nothing else looks like a seed" if asked else "Nothing looks like one: write it down and name it"
+    if like:
+        advice = f"These look like seeds: {listed(like)}. If one is: --seed-from {listed(like[:1])}, into another study"
+    return [f"{what}, so these runs pair with nothing and stand under a number below 0: {told}. {advice}"]
+
+
+def require_kept(runs: Sequence[ForeignRun], asked: str | None, ignore: Collection[str]) -> None:
+    """Raises LedgerError if what is ignored tells runs of one seed apart: which of them pair would be a guess."""
+    numbers = [seed_of(run, asked) for run in runs]
+    values: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for seed, found in zip(numbers, _settings(runs), strict=True):
+        for name in filter(sounds_like_seed, found):
+            if seed is not None and any(name == key or name.startswith(f"{key}.") for key in ignore):
+                values[name, seed].add(str(found[name]))
+    for (name, seed), several in values.items():
+        if len(several) > 1 and name != asked:
             raise LedgerError(
-                f"run {listed([run.name])} has several params that may be its seed, and they differ: {listed(chosen)}. "
-                f"Say which one runs pair by: --seed-from {chosen[0]}"
+                f"--ignore would throw {listed([name])} away, in which runs differ whose {listed([asked or ''])} is "
+                f"{seed}: nothing else says which of them pair. If it is the seed: --seed-from {listed([name])}; if "
+                f"neither is, give no --seed-from."
             )
-    _require_kept(settings, chosen, ignore)
-    return chosen
 
 
-def seed_of(settings: dict[str, Any], names: Sequence[str]) -> int | None:
-    """The seed among these flat settings; None if none of them is a whole number."""
-    return next((seed for name in names if (seed := whole_number(settings.get(name))) is not None), None)
+def _settings(runs: Sequence[ForeignRun]) -> list[dict[str, Any]]:
+    """The params of each run; one within another has the names of both."""
+    return [dict(flat(run.params)) for run in runs]
 
 
-def _numbers(settings: Sequence[dict[str, Any]], name: str) -> set[int]:
-    return {number for found in settings if (number := whole_number(found.get(name))) is not None}
+def _seed_like(runs: Sequence[ForeignRun]) -> list[str]:
+    """The params whose names speak of a seed: first those that look like a whole run's, of these those that vary."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for found in _settings(runs):
+        for name in filter(sounds_like_seed, found):
+            values[name].add(str(found[name]))
+    return sorted(values, key=lambda name: (not is_seed(name), len(values[name]) < 2, name != SEED, name))
 
 
-def _require_kept(settings: Sequence[dict[str, Any]], chosen: Sequence[str], ignore: Collection[str]) -> None:
-    """Raises LedgerError where what is ignored is the seed: it differs among runs that are otherwise of one seed."""
-    for key in filter(sounds_like_seed, ignore):
-        by_seed = defaultdict(set)
-        for found in settings:
-            by_seed[seed_of(found, chosen)].add(whole_number(found.get(key)))
-        if any(len(numbers - {None}) > 1 for numbers in by_seed.values()):
-            names = " or ".join(f"--seed-from {name}" for name in (key, *chosen))
-            raise LedgerError(
-                f"--ignore {key} would throw the seeds away, by which runs pair: it differs between runs of one lever. "
-                f"Say which param is the seed: {names}"
-            )
+def _agree(found: dict[str, Any], name: str, asked: str) -> bool:
+    """Whether these settings have no `name`, or one whole number under both."""
+    number = whole_number(found.get(name))
+    return name not in found or (number is not None and number == whole_number(found.get(asked)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowlab.core.errors import LedgerError
-from flowlab.interop.cells import Unreadable, listed, shown
+from flowlab.interop.cells import Unreadable, listed, shown, whole_number
 from flowlab.interop.faults import Faults, unknown
 from flowlab.interop.foreign import LAST_US, Foreign, flat
 from flowlab.interop.foreign_table import ForeignTable, is_empty, read_table, steps_of
@@ -103,7 +103,7 @@ def _read_history(
     _require_steps_once(table, rows)
     if "_timestamp" in columns:
         _add_times(table, rows, runs, notes)
-    _add_settings(table, rows, runs, settings, lever_from, notes)
+    _add_settings(table, rows, runs, settings, lever_from, seed_from, notes)
     for key in table.columns:
         if key and key not in skipped and not key.startswith("_") and not is_extreme(key, columns):
             add_points(runs, key, rows, table.numbers(key), table.torn)
@@ -148,9 +148,13 @@ def _add_settings(
     runs: dict[str, WandbRun],
     settings: dict[str, str],
     lever_from: str | None,
+    seed_from: str | None,
     notes: list[str],
 ) -> None:
-    """Give each run the first cell that is filled of each setting; one whose cell cannot be read is left out."""
+    """Give each run the first cell that is filled of each setting.
+
+    A run whose cell cannot be read is left out, and so is one of several seeds.
+    """
     faults, total = Faults(f"runs of {table.path.name}"), len(runs)
     first_rows: dict[tuple[str, str], int] = {}
     for column in dict.fromkeys([*settings, *([lever_from] if lever_from in table.columns else [])]):
@@ -163,9 +167,24 @@ def _add_settings(
             if setting is not None and row < first_rows.setdefault((run, setting), row + 1):
                 first_rows[run, setting] = row
                 runs[run].params[setting] = cell
+    _add_two_seeds(table, rows, [column for column, name in settings.items() if name == seed_from], faults)
     notes += faults.notes(total)
     for run in [run for run in runs if run in faults.having]:
         del runs[run]
+
+
+def _add_two_seeds(table: ForeignTable, rows: "polars.DataFrame", columns: list[str], faults: Faults) -> None:
+    """A run whose seed changes from row to row, or from one of these columns to another, has none: a fault."""
+    seeds: dict[str, Any] = {}
+    for column in columns:
+        cells = table.cells(column)
+        for row, run, is_named in rows["row", "run", "is_named"].rows():
+            if is_named and not is_empty(cell := cells[row]) and not isinstance(cell, Unreadable):
+                number = whole_number(cell)
+                seed = str(cell) if number is None else number
+                if seeds.setdefault(run, seed) != seed:
+                    told = f"{column} is {shown(seed)}, and run {shown(run)} has {shown(seeds[run])} before"
+                    faults.add("seeds", run, f"{table.where(row)}: {told}, expected one seed a run.")
 
 
 def _firsts(table: ForeignTable, column: str, rows: "polars.DataFrame") -> Iterator[tuple[int, str, Any]]:

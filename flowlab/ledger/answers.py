@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 NUM_DIGITS = 9  # of a number, since another plan may add up in another order
 
 
-def differing_views(connection: "duckdb.DuckDBPyConnection") -> set[str]:
-    """The names of views of an open ledger that answer otherwise than those made afresh, or not at all."""
+def differing_views(connection: "duckdb.DuckDBPyConnection", names: set[str]) -> set[str]:
+    """Which of these views of an open ledger answer otherwise than those made afresh, or not at all."""
     afresh = connection.cursor()  # whose temporary views nobody else sees
     afresh.execute("set threads = 1")
     for statement in view_statements().values():
         afresh.execute(re.sub("^create view", "create temp view", statement, count=1, flags=re.MULTILINE))
-    differing = {name for name in view_statements() if answer_of(connection, name) != answer_of(afresh, name)}
+    differing = {name for name in names if answer_of(connection, name) != answer_of(afresh, name)}
     afresh.close()
     return differing
 

@@ -21,6 +21,9 @@ COPY = {
     "runs": "runs",
     "events": "events where what in ('registered', 'started', 'interrupted', 'finished', 'crashed')",
     "metrics": "metrics where step = -1",
+    "tags": "tags where taxonomy = 'scored-from'",
+    "attempts": "attempts",
+    "environments": "environments",
     "rules": "rules",
     "rule_terms": "rule_terms",
     "calibrations": "calibrations",
@@ -33,16 +36,16 @@ COPY = {
     "rule_seeds": "rule_seeds",
     "amendments": "amendments",
 }
-"""What decisions rest on, table by table."""
+"""What decisions and their reasons rest on, table by table."""
 
 FILL = """
 create temp table simulated as
 select
-    lever || '-' || seed || '-' || campaign as run_id,
+    (row_number() over ())::varchar as run_id,
     lever,
     seed,
-    'campaign-' || campaign as control_digest,
-    if(lever = 'control', 'campaign-' || campaign, lever) as recipe_digest,
+    'base-' || campaign as control_digest,
+    if(lever = 'control', 'base-' || campaign, lever) as recipe_digest,
     value
 from arrived;
 

@@ -72,10 +72,10 @@ def _require_schema(connection: "duckdb.DuckDBPyConnection") -> None:
                 f"of this one but verify brings it up to date), or that table was changed by hand."
             )
     ours, theirs = fresh_schema(), describe_schema(connection)
-    if schema_of(connection).duckdb != expected.duckdb:  # whose DuckDB printed the views otherwise
-        changed = differing_views(connection)
-        told = ours.keys() & theirs.keys() & {f"view {name}" for name in view_statements().keys() - changed}
-        theirs |= {name: ours[name] for name in told}
+    views = {f"view {name}": name for name in view_statements()}
+    odd = {views[key] for key in views.keys() & theirs.keys() if theirs[key] != ours[key]}
+    if odd and schema_of(connection).duckdb != expected.duckdb:  # whose DuckDB printed the views otherwise
+        theirs |= {f"view {name}": ours[f"view {name}"] for name in odd - differing_views(connection, odd)}
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             what = "is missing" if name not in theirs else "is not flowlab's" if name not in ours else "was changed"

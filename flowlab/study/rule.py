@@ -283,7 +283,18 @@ def _require_bar_that_decides(
             f"rules.{name}: stage {stage.name!r} stacks above {stage.stack_above:g} and drops up to {stage.bar:g}: an "
             f"improvement between them would do both. Give stack_above {stage.bar:g} or more."
         )
+    if stage.stack_above is not None and stage.stack_above >= (largest if stage.bar_unit == "metric" else inf):
+        raise StudyError(
+            f"rules.{name}: nothing stacks at once at stage {stage.name!r}: its stack_above is "
+            f"{stage.stack_above:g}, and an improvement lies between {-largest:g} and {largest:g}. Lower it, or leave "
+            f"it out."
+        )
     for other in earlier:
+        if other.stack_above == other.bar:
+            raise StudyError(
+                f"rules.{name}: stage {stage.name!r} is never reached: stage {other.name!r} drops up to {other.bar:g} "
+                f"and stacks whatever is more. Raise its stack_above, or remove the stages after it."
+            )
         same = (other.statistic, other.first_seed, other.num_seeds, other.bar_unit)
         if same == (stage.statistic, stage.first_seed, stage.num_seeds, stage.bar_unit) and other.bar >= stage.bar:
             raise StudyError(

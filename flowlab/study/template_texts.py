@@ -170,21 +170,22 @@ BACKBONE = """\
 """
 
 CLIMB = """\
-# The rule. The first flowlab run trains the control at eight seeds, the panel; shows how far they lie apart (sigma) and how
-# often the rule would then fool you; and seals its bars, before any lever. A lever is run at one seed after the other of the
-# panel: it is dropped once its mean is not better than the panel's by 0.012 to 0.016, and stacks once it is by much more.
-# Until they are sealed you may change the bars: bars = "sigma" makes them multiples of sigma, and needs eight
-# calibration_seeds more.
+# The rule. The first flowlab run trains the control at eight seeds, the panel; shows how far they lie apart (sigma)
+# and how often the rule would then fool you; and seals its bars, before any lever. A lever is run at one seed after
+# the other of the panel: it is dropped once its mean is not better than the panel's by 0.012 to 0.016, and stacks
+# once it is by much more. Until they are sealed you may change the bars: bars = "sigma" makes them multiples of
+# sigma, and needs eight calibration_seeds more.
 
 [rules.climb]
 preset = "climb"
 panel_seeds = [1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008]
 """
 CLIMB_IN_SIGMA = """\
-# The rule. The first flowlab run trains the control at sixteen seeds; shows how far they lie apart (sigma) and how often the
-# rule would then fool you; and seals its bars, before any lever. The first eight are the panel. A lever is run at one seed
-# after the other of it: it is dropped once its mean is not better than the panel's by about one sigma, and stacks once it is
-# by much more. Bars are multiples of sigma: what a gain in this channel's own unit is worth, nobody has said.
+# The rule. The first flowlab run trains the control at sixteen seeds; shows how far they lie apart (sigma) and how
+# often the rule would then fool you; and seals its bars, before any lever. The first eight are the panel. A lever is
+# run at one seed after the other of it: it is dropped once its mean is not better than the panel's by about one
+# sigma, and stacks once it is by much more. Bars are multiples of sigma: what a gain in this channel's own unit is
+# worth, nobody has said.
 
 [rules.climb]
 preset = "climb"

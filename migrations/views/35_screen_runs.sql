@@ -1,34 +1,66 @@
 -- grain: one row per screen, row_name
 -- The runs of each screen: one a row of its design, at a seed of its own, with the levers that are on in it. value is the rule's primary
--- metric, of a run that was trained after the screen was sealed; solution is the newest one of the weights, and is_weighed whether it
--- looks at the row: a row that crashed is left out by a later one.
+-- metric, of the first run that was trained after the screen was sealed and finished. solution is the newest one of the weights, and
+-- is_weighed whether it looks at the row: it may leave out rows of whose run no value will come, and no others.
 create view screen_runs as
 with
-    newest as (select screen, max(solution) as solution from screen_weights group by screen),
-    weighed as (
-        select distinct weights.screen, weights.row_name
-        from screen_weights as weights
-        semi join newest using (screen, solution)
+    found as (
+        select
+            screens.screen, rows.row_name,
+            arg_min(
+                {
+                    'run_id': run.run_id,
+                    'status': run.status,
+                    'value': if(run.status = 'finished' and abs(rule_values.value) < 1e70, rule_values.value, null)
+                },
+                {'is_open': run.status is distinct from 'finished', 'entry': run.entry, 'run_id': run.run_id}
+            ) as run
+        from screens
+        join screen_rows as rows on rows.screen = screens.screen
+        join told_runs as run
+            on run.base_id = screens.base_id
+            and run.lever = rows.row_name
+            and run.recipe_digest = rows.recipe_digest
+            and run.seed = rows.seed
+            and run.trained_entry >= screens.entry
+        left join rule_values
+            on rule_values.run_id = run.run_id and rule_values.rule_digest = screens.rule_digest and rule_values.position = 0
+        where run.replicate = 0 and run.origin is null
+        group by screens.screen, rows.row_name
+    ),
+    told as (
+        select
+            screens.screen, screens.rule_digest, screens.base_id,
+            rows.position, rows.row_name, rows.seed, rows.recipe_digest, rows.levers,
+            found.run.run_id, found.run.status, found.run.value
+        from screens
+        join screen_rows as rows on rows.screen = screens.screen
+        left join found on found.screen = rows.screen and found.row_name = rows.row_name
+    ),
+    weighed as (select distinct screen, solution, row_name from screen_weights),
+    newest as (
+        select solutions.screen, max(solutions.solution) as solution
+        from (select distinct screen, solution from weighed) as solutions
+        anti join (
+            select left_out.screen, left_out.solution
+            from (
+                select told.screen, of.solution, told.row_name
+                from told
+                join (select distinct screen, solution from weighed) as of on of.screen = told.screen
+                where told.value is not null or coalesce(told.status, '') not in ('finished', 'crashed')
+            ) as left_out
+            anti join weighed using (screen, solution, row_name)
+        ) as unfounded
+            on unfounded.screen = solutions.screen and unfounded.solution = solutions.solution
+        group by solutions.screen
     )
 select
-    screens.screen, screens.rule_digest, screens.base_id,
-    rows.position, rows.row_name, rows.seed, rows.recipe_digest, rows.levers,
+    told.screen, told.rule_digest, told.base_id,
+    told.position, told.row_name, told.seed, told.recipe_digest, told.levers,
     newest.solution,
     weighed.row_name is not null as is_weighed,
-    run.run_id,
-    run.status,
-    case when run.is_evidence and abs(rule_values.value) < 1e70 then rule_values.value end as value
-from screens
-join screen_rows as rows on rows.screen = screens.screen
-join newest on newest.screen = screens.screen
-left join weighed on weighed.screen = screens.screen and weighed.row_name = rows.row_name
-left join told_runs as run
-    on run.base_id = screens.base_id
-    and run.lever = rows.row_name
-    and run.recipe_digest = rows.recipe_digest
-    and run.seed = rows.seed
-    and run.replicate = 0
-    and run.origin is null
-    and run.trained_entry >= screens.entry
-left join rule_values
-    on rule_values.run_id = run.run_id and rule_values.rule_digest = screens.rule_digest and rule_values.position = 0
+    told.run_id, told.status, told.value
+from told
+join newest on newest.screen = told.screen
+left join weighed
+    on weighed.screen = told.screen and weighed.solution = newest.solution and weighed.row_name = told.row_name

@@ -1,7 +1,7 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
 -- Each lever under each sealed rule that judges it: its runs are evaluated as the rule says (or imported: shown, never stacked),
--- and it had begun, by the order of entries, before the rule was amended away. The levers of a screen begin with it; its rows, which have
--- many levers on, are no levers.
+-- and it had begun, by the order of entries, before the rule was amended away. For a rule that confirms levers of screens
+-- those of a screen begin with it. Rows of a screen, which have many levers on, are no levers.
 create view judged_levers as
 select rule, rule_digest, base_id, lever, recipe_digest
 from (
@@ -25,7 +25,8 @@ from (
         rules.name, rules.rule_digest, screens.base_id, levers.lever, levers.recipe_digest, screens.entry, amendments.entry
     from screens
     join screen_levers as levers on levers.screen = screens.screen
-    join rules on rules.rule_digest = screens.rule_digest
+    join rules on rules.evaluation_id is null or rules.evaluation_id = screens.evaluation_id
+    join rule_terms as terms on terms.rule_digest = rules.rule_digest and terms.screen_bar is not null
     left join amendments on amendments.amended_digest = rules.rule_digest
 )
 group by rule, rule_digest, base_id, lever, recipe_digest

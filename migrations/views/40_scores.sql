@@ -3,7 +3,8 @@
 -- (`guarded`). The views of a verdict form one chain from here to verdicts, each naming the one before it once: DuckDB plans and runs a
 -- view anew wherever it is named, and this one reads the metrics.
 -- A run is older than a rule by the order of entries, so that no clock has to be right; a scoring of a policy is as old as the run that
--- trained it. A control is older only if it is older than the rule's calibration, where it has one. Rules that name no evaluation are from before there were entries: of these only clocks can tell.
+-- trained it. is_calibration: a control that came after the rule's calibration, and so may be looked at before the rule is sealed. Rules
+-- that name no evaluation are from before there were entries: of these only clocks can tell.
 create view scores as
 with
     measured as (
@@ -21,6 +22,7 @@ select
     runs.is_evidence,
     runs.origin is not null as is_imported,
     runs.trained_entry < runs.sealed_entry or (runs.sealed_evaluation_id is null and runs.trained_us < runs.sealed_us) as is_older,
+    runs.is_control and coalesce(runs.trained_entry >= runs.panel_entry, false) as is_calibration,
     runs.status,
     runs.step,
     measured.value,
@@ -28,7 +30,7 @@ select
 from (
     select
         told_runs.*, rules.rule_digest, rules.time_us as sealed_us, rules.evaluation_id as sealed_evaluation_id,
-        if(told_runs.is_control, coalesce(calibrated_rules.panel_entry, rules.entry), rules.entry) as sealed_entry
+        rules.entry as sealed_entry, calibrated_rules.panel_entry
     from told_runs
     cross join rules
     left join calibrated_rules on calibrated_rules.rule_digest = rules.rule_digest

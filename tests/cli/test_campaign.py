@@ -1,6 +1,7 @@
 """A campaign through the true command line: seal, run, stack, run what is owed, amend, verify, rebuild."""
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -50,7 +51,9 @@ def campaign(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = Path(shutil.copytree(built, tmp_path_factory.mktemp("campaign") / "study"))
     told = flowlab(folder, "run", "--lever", "delta-off", "--seeds", "1003").stderr
     assert "rule 'easy' is about to be sealed" in told
-    assert "a lever that does nothing is stacked in 100.0% of cases" in told
+    assert re.search(r"a lever that does nothing is stacked in +100.0%\n", told)
+    assert told.index("control @ 1002: calibrates rule easy") < told.index("is about to be sealed")
+    assert told.index("is about to be sealed") < told.index("delta-off @ 1003: asked for")
     return folder
 
 
@@ -113,6 +116,21 @@ def test_a_lever_goes_into_the_base_and_the_new_base_is_owed_its_own_panel(study
     recipe = answer(study, "sql", "select recipe_json from bases order by entry desc limit 1")[0]["recipe_json"]
     assert json.loads(recipe)["objective"]["delta_weight"] == 0.0
     assert json.loads(recipe)["train"]["lr"] == 5e-4
+    flowlab(study, "ledger", "verify")
+
+
+def test_what_a_stack_is_worth_is_told_at_new_seeds_of_both_bases(study: Path) -> None:
+    told = flowlab(study, "run", "--owed", "--optional", code=2).stderr
+    assert "nothing is optional: no lever was stacked" in told
+    told = flowlab(study, "stack", "delta-off").stderr
+    assert "Its effect was selected, and is flattered by about" in told and " better" not in told
+    told = flowlab(study, "run", "--owed", "--optional").stderr
+    # four new seeds after all that were there, on the base before the stack and on the one after it
+    assert [told.count(f"control @ {seed}: effect of delta-off") for seed in range(1003, 1009)] == [0, 2, 2, 2, 2, 0]
+    assert "nothing is optional" in flowlab(study, "run", "--owed", "--optional", code=2).stderr
+    (row,) = answer(study, "sql", "select * from stack_effects")
+    assert (row["lever"], row["num_pairs"], row["seeds"]) == ("delta-off", 4, [1004, 1005, 1006, 1007])
+    assert f"delta-off, stacked: {abs(row['effect']):.4f} " in flowlab(study, "verdict").stdout
     flowlab(study, "ledger", "verify")
 
 

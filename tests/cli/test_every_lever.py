@@ -30,7 +30,7 @@ SMALLER = {
     r"warmup_steps = 50": "warmup_steps = 3",
     r"draws = 16": "draws = 4",
     r"solver_steps = 4": "solver_steps = 1",
-    r"panel_seeds = \[1001, 1002, 1003, 1004\]": "panel_seeds = [1001, 1002]",
+    r"panel_seeds = \[1001, .*\]": "panel_seeds = [1001, 1002]",
 }
 
 pytestmark = pytest.mark.slow

@@ -34,6 +34,8 @@ IMPORT = (
     "baseline",
     "--map",
     "val/l1=l1::overall:meank",
+    "--seed-from",
+    "seed",
 )
 
 

@@ -183,11 +183,11 @@ def _mutate_records(path: Path, chance: random.Random) -> str:
     return "records"
 
 
-def try_import(path: Path, runs: Path, ledger: Path | None) -> str:
+def try_import(path: Path, runs: Path, ledger: Path | None, seed_from: str | None) -> str:
     """How it went: `imported`, `refused`, or what is wrong with that. With a `ledger` the runs are taken into it."""
     try:
         read = read_store if path.suffix == ".db" else lambda path, *names: read_exports([path], *names)
-        foreign = read(path, None, None)
+        foreign = read(path, None, None, seed_from)
         done = import_runs(foreign, runs, "fuzz", foreign.runs[0].label or "?", MetricMap.parse([]))
     except FlowlabError as error:
         told = str(error)
@@ -226,7 +226,7 @@ def run(count: int, seed: int, ledger: Path | None = None) -> tuple[Counter[str]
                     copy = None if ledger is None else Path(shutil.copy(ledger, Path(folder) / "ledger.duckdb"))
                     signal.alarm(SECONDS)
                     try:
-                        ended = try_import(path, Path(folder) / "runs", copy)
+                        ended = try_import(path, Path(folder) / "runs", copy, "seed" if number // 4 % 2 else None)
                     except BaseException as error:
                         ended = f"{type(error).__name__}: {str(error)[:200]}\n{traceback.format_exc(limit=-3)}"
                     finally:

@@ -47,7 +47,7 @@ class MlflowStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._time = 1_700_000_000_000
-        with closing(sqlite3.connect(path)) as database:
+        with closing(_opened(path)) as database:
             database.executescript(MLFLOW)
 
     def run(
@@ -75,17 +75,24 @@ class MlflowStore:
                 is_nan = value != value
                 stored = 0.0 if is_nan else max(-sys.float_info.max, min(sys.float_info.max, value))
                 rows.append(("metrics", (key, stored, self._time, run_id, step, is_nan)))
-        with closing(sqlite3.connect(self.path)) as database:
+        with closing(_opened(self.path)) as database:
             for table, row in rows:
                 database.execute(f"insert into {table} values ({', '.join('?' * len(row))})", row)
             database.commit()
 
     def execute(self, statement: str) -> int:
         """How many rows it changed."""
-        with closing(sqlite3.connect(self.path)) as database:
+        with closing(_opened(self.path)) as database:
             count = database.execute(statement).rowcount
             database.commit()
             return count
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """The store, to be written without waiting for a disk."""
+    database = sqlite3.connect(path)
+    database.execute("pragma synchronous = off")
+    return database
 
 
 def pilot(path: Path) -> MlflowStore:

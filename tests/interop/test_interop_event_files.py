@@ -13,7 +13,6 @@ from flowlab.core.types import MetricRow
 from flowlab.interop.event_files import FILE_NAME, write_event_files
 from flowlab.journal.lines import RunJournal
 from flowlab.ledger.ingest import ingest
-from tests.ledger.judged_ledger import make_judged
 from tests.ledger.ledger_files import register, table
 
 pytest.importorskip("tensorboard")
@@ -37,25 +36,23 @@ def near(value: float) -> float:
     return float(np.float32(value))
 
 
-def test_every_value_of_every_run_comes_back(ledger: Path, runs: Path, tmp_path: Path) -> None:
-    make_judged(ledger, runs)
+def test_every_value_of_every_run_comes_back(judged: Path, tmp_path: Path) -> None:
     out = tmp_path / "events"
-    done = write_event_files(ledger, out)
+    done = write_event_files(judged, out)
     assert (done.num_runs, done.num_values, done.empty) == (4, 20, [])
     assert values(out / "wide-1001") == {
         "flow_mse/overall": [(0, 1.0), (1, 0.5), (2, near(1 / 3))],
         "final/l1/spike_frame/meank/steering": [(2, near(0.37))],
         "final/l1/flat_frame/meank/steering": [(2, near(0.101))],
     }
-    times = {row["time_us"] for row in table(ledger, "metrics") if row["run_id"] == "wide-1001"}
+    times = {row["time_us"] for row in table(judged, "metrics") if row["run_id"] == "wide-1001"}
     shown = {round(wall * 1e6) for events in read_back(out / "wide-1001").values() for _, _, wall in events}
     assert shown == times
 
 
-def test_writing_it_again_takes_the_place_of_the_old_file(ledger: Path, runs: Path, tmp_path: Path) -> None:
-    make_judged(ledger, runs)
+def test_writing_it_again_takes_the_place_of_the_old_file(judged: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        write_event_files(ledger, tmp_path / "events", ["wide-1001"])
+        write_event_files(judged, tmp_path / "events", ["wide-1001"])
     assert [path.relative_to(tmp_path / "events") for path in (tmp_path / "events").rglob("*")] == [
         Path("wide-1001"),
         Path("wide-1001") / FILE_NAME,
@@ -106,10 +103,9 @@ def test_a_drive_is_told_with_its_slice(ledger: Path, runs: Path, tmp_path: Path
     }
 
 
-def test_an_unknown_run_is_named_with_the_nearest(ledger: Path, runs: Path, tmp_path: Path) -> None:
-    make_judged(ledger, runs)
+def test_an_unknown_run_is_named_with_the_nearest(judged: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"unknown run 'wide-1003': did you mean 'wide-100[12]'"):
-        write_event_files(ledger, tmp_path / "events", ["wide-1003"])
+        write_event_files(judged, tmp_path / "events", ["wide-1003"])
     assert not (tmp_path / "events").exists()
 
 

@@ -11,10 +11,8 @@ import pytest
 
 from flowlab.core.errors import StudyError
 from flowlab.interop.export import export_ledger
-from flowlab.ledger.connection import open_ledger, read
+from flowlab.ledger.connection import open_ledger, read, records
 from flowlab.ledger.verify import verify
-from tests.ledger.judged_ledger import make_judged
-from tests.ledger.ledger_files import table
 
 BARE = """
 import importlib.abc, json, sys
@@ -37,11 +35,6 @@ assert "flowlab" not in sys.modules
 """
 
 
-@pytest.fixture
-def judged(ledger: Path, runs: Path) -> Path:
-    return make_judged(ledger, runs)
-
-
 def test_without_flowlab_it_gives_the_same_verdicts_and_chain(judged: Path, tmp_path: Path) -> None:
     exported = export_ledger(judged, tmp_path / "out")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -57,19 +50,20 @@ def test_without_flowlab_it_gives_the_same_verdicts_and_chain(judged: Path, tmp_
     assert said["chain"][-1]["hash"] == exported.head
 
 
-def test_what_was_made_from_it_is_a_ledger_again(judged: Path, runs: Path, tmp_path: Path) -> None:
+def test_what_was_made_from_it_is_a_ledger_again(judged: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     exported = export_ledger(judged, out)
     new = tmp_path / "new.duckdb"
     with duckdb.connect(str(new)) as connection:
         connection.execute(f"set file_search_path = '{out}'")
         connection.execute((out / "schema.sql").read_text())
-    found = verify(new, runs)
+    found = verify(new, judged.parent / "runs")
     assert (found.head, found.num_journals, found.gone) == (exported.head, 4, [])
-    for name, count in exported.rows.items():
-        rows = sorted(map(repr, table(new, name)))
-        assert len(rows) == count
-        assert rows == sorted(map(repr, table(judged, name)))
+    with open_ledger(new, read_only=True) as copy, open_ledger(judged, read_only=True) as original:
+        for name, count in exported.rows.items():
+            rows = sorted(map(repr, records(copy.execute(f"select * from {name}"))))
+            assert len(rows) == count
+            assert rows == sorted(map(repr, records(original.execute(f"select * from {name}"))))
 
 
 def test_a_table_is_one_file_and_the_readme_says_how(judged: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from flowlab.interop.wandb_export import read_exports
 from flowlab.ledger.ingest import ingest
 from tests.interop.foreign_files import HISTORY, KEY, PLOT, MlflowStore, pilot
 from tests.ledger.ledger_files import table
+from tests.verdict.campaign import Campaign, panel_rule
 
 STEERING = ("--map", f"{KEY}=l1:steering:spike_frame:meank")
 
@@ -25,16 +26,22 @@ def from_mlflow(
     control: str = "baseline",
     experiment: str | None = None,
     lever_from: str | None = None,
+    seed_from: str | None = None,
     ignore: tuple[str, ...] = (),
 ) -> Imported:
-    foreign = read_store(path, experiment, lever_from)
+    foreign = read_store(path, experiment, lever_from, seed_from)
     return import_runs(foreign, runs, "test", control, MetricMap.parse(maps), ignore)
 
 
 def from_wandb(
-    runs: Path, *paths: Path, control: str = "baseline", project: str | None = None, lever_from: str | None = None
+    runs: Path,
+    *paths: Path,
+    control: str = "baseline",
+    project: str | None = None,
+    lever_from: str | None = None,
+    seed_from: str | None = None,
 ) -> Imported:
-    return import_runs(read_exports(paths, project, lever_from), runs, "test", control, MetricMap.parse([]))
+    return import_runs(read_exports(paths, project, lever_from, seed_from), runs, "test", control, MetricMap.parse([]))
 
 
 def by_lever(ledger: Path, runs: Path, name: str = "runs") -> dict[tuple[str, int], dict]:
@@ -44,7 +51,7 @@ def by_lever(ledger: Path, runs: Path, name: str = "runs") -> dict[tuple[str, in
 
 def test_an_mlflow_store_becomes_runs_that_pair(ledger: Path, runs: Path, tmp_path: Path) -> None:
     pilot(tmp_path / "mlflow.db")
-    done = from_mlflow(tmp_path / "mlflow.db", runs, STEERING[1])
+    done = from_mlflow(tmp_path / "mlflow.db", runs, STEERING[1], seed_from="seed")
     assert (len(done.added), done.known, done.notes) == (3, [], [])
     found = by_lever(ledger, runs)
     assert set(found) == {("control", 1001), ("control", 1002), ("delta-off", 1001)}
@@ -134,12 +141,13 @@ def test_statuses_seeds_and_replicates(ledger: Path, runs: Path, tmp_path: Path)
     store.run("d" * 32, "wide", {"loss": [(0, 1.0)]}, status="KILLED")
     store.run("e" * 32, "parent")
     store.run("f" * 32, "gone", {"loss": [(0, 1.0)]}, stage="deleted")
-    done = from_mlflow(store.path, runs)
-    assert done.notes[:3] == [
+    done = from_mlflow(store.path, runs, seed_from="seed")
+    assert done.notes[:3] + done.notes[4:5] == [
         "runs that were deleted in MLflow, left out: 1",
-        "runs without a seed that is a whole number, which pair with nothing and stand under a number below 0: parent "
-        "(1), wide (2). If something says what it was: --seed-from NAME, or add a column seed",
+        "no whole number in seed, so these runs pair with nothing and stand under a number below 0: parent (1), "
+        "wide (2). Nothing else looks like a seed",
         "runs that have no metrics, left out: parent",
+        "runs of one lever, recipe and seed, of which the first to start counts alone: control@7 (2)",
     ]
     ingest(ledger, runs)
     named = sorted((row["lever"], max(row["seed"], -1), row["replicate"]) for row in table(ledger, "runs"))
@@ -178,7 +186,7 @@ def test_a_lever_of_several_recipes_and_one_like_the_control_are_named(runs: Pat
     store = MlflowStore(tmp_path / "mlflow.db")
     for run_id, name, rate in (("1", "baseline", "1"), ("2", "same", "1"), ("3", "two", "2"), ("4", "two", "3")):
         store.run(run_id * 32, name, {"loss": [(0, 1.0)]}, params={"lr": rate, "seed": run_id})
-    notes = from_mlflow(store.path, runs).notes
+    notes = from_mlflow(store.path, runs, seed_from="seed").notes
     assert notes == [
         "same has the params of the control: nothing written down tells them apart",
         "two has 2 recipes, which count as 2 levers: they differ in lr",
@@ -291,7 +299,7 @@ def test_a_history_of_wandb_becomes_runs(ledger: Path, runs: Path, tmp_path: Pat
         path.write_text(HISTORY)
     else:
         _parquet(path)
-    done = from_wandb(runs, path)
+    done = from_wandb(runs, path, seed_from="seed")
     assert "values that are no numbers, left out: note (1)" in done.notes
     found = by_lever(ledger, runs)
     assert set(found) == {("control", 1001), ("delta-off", 1001)}
@@ -430,3 +438,25 @@ def test_runs_whose_digests_begin_alike_are_two(runs: Path, tmp_path: Path, monk
     monkeypatch.setattr("flowlab.interop.imported.digest_json", lambda value: "0" * 8 + digest_json(value))
     done = from_mlflow(pilot(tmp_path / "mlflow.db").path, runs)
     assert len(done.added) == len(list(runs.iterdir())) == 3
+
+
+def test_an_imported_control_is_in_no_panel_of_ours(ledger: Path, runs: Path, tmp_path: Path) -> None:
+    params = {"delta": "10", "lr": "0.1"}  # of both controls: their recipes, metric and seeds are the same
+    campaign = Campaign(ledger, runs, panel_rule())
+    done = from_mlflow(pilot(tmp_path / "mlflow.db").path, runs, STEERING[1], seed_from="seed")
+    assert {run.control_digest for run in done.added} == {digest_json(params)}
+    for lever, seed, value in (("ours", 1001, 0.1), ("ours", 1002, 0.1), ("control", 1001, 0.4)):
+        campaign.run(lever, seed, value, control=digest_json(params))
+    verdict = campaign.verdicts()["ours"]
+    assert (verdict.decision, verdict.panel_count, verdict.num_pairs) == ("undecided", 1, 1)
+
+
+def test_imported_controls_tell_no_sigma_that_a_rule_is_sealed_with(ledger: Path, runs: Path, tmp_path: Path) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    for number in range(20):
+        store.run(f"{number}", "baseline", {KEY: [(0, 0.4 + number * 1e-6)]})
+    assert len(from_mlflow(store.path, runs, STEERING[1]).added) == 20
+    campaign = Campaign(ledger, runs, panel_rule())
+    campaign.controls({1001: 0.40, 1002: 0.42})
+    spread = [(row["num_controls"], row["mean"]) for row in campaign.ask("control_spread where metric = 'l1'")]
+    assert sorted(spread) == [(2, pytest.approx(0.1)), (2, pytest.approx(0.41))]

@@ -15,29 +15,76 @@ from flowlab.interop.mlflow_store import read_store
 from tests.interop.foreign_files import MlflowStore, pilot
 
 
-def test_a_parent_of_nested_runs_is_no_run(runs: Path, tmp_path: Path) -> None:
+def nest(store: MlflowStore, child: str, parent: str) -> None:
+    store.execute(f"insert into tags values ('mlflow.parentRunId', '{parent}', '{child}')")
+
+
+def test_parents_of_nested_runs_are_no_runs(runs: Path, tmp_path: Path) -> None:
     store = pilot(tmp_path / "mlflow.db")
-    store.run("d" * 32, "sweep", {"loss": [(0, 0.1)]})
+    for run_id, name in (("sweep", "sweep"), ("outer", "study")):
+        store.run(run_id, name, {"loss": [(0, 0.1)]}, params={"seed": "1"})
     for child in "abc":
-        store.execute(f"insert into tags values ('mlflow.parentRunId', '{'d' * 32}', '{child * 32}')")
-    done = import_runs(read_store(store.path, None, None), runs, "test", "baseline", MetricMap.parse([]))
+        nest(store, child * 32, "sweep")
+    nest(store, "sweep", "outer")
+    done = import_runs(read_store(store.path, None, None, "seed"), runs, "test", "baseline", MetricMap.parse([]))
     assert [run.foreign.name for run in done.added] == ["baseline", "baseline", "Delta Off"]
-    assert done.notes == ["parents of nested runs, which are no runs of their own, left out: sweep"]
+    assert done.notes == ["parents of nested runs, which are no runs of their own, left out: 2 (sweep, study)"]
 
 
-def two_workspaces(path: Path) -> Path:
+@pytest.mark.parametrize("status", ["FINISHED", "FAILED", "KILLED", "RUNNING", "SCHEDULED"])
+@pytest.mark.parametrize(("stage", "experiment"), [("active", 1), ("deleted", 1), ("active", 0), ("deleted", 0)])
+def test_a_parent_is_one_whatever_became_of_its_child(tmp_path: Path, status: str, stage: str, experiment: int) -> None:
+    store = pilot(tmp_path / "mlflow.db")
+    store.run(
+        "child", "child", status=status, stage=stage, experiment=experiment, tags={"mlflow.parentRunId": "c" * 32}
+    )
+    found = read_store(store.path, "pilot", None)
+    assert "c" * 32 not in [run.run_id for run in found.runs]
+    assert found.notes[-1] == "parents of nested runs, which are no runs of their own, left out: 1 (Delta Off)"
+
+
+def test_a_control_that_is_a_parent_is_one_sentence(runs: Path, tmp_path: Path) -> None:
+    store = pilot(tmp_path / "mlflow.db")
+    store.run("sweep", "sweep", {"loss": [(0, 0.1)]})
+    nest(store, "a" * 32, "sweep")
+    words = r"--control sweep is a parent of nested runs, which is left out\. .*Runs are called: baseline, Delta Off\.$"
+    with pytest.raises(LedgerError, match=words):
+        import_runs(read_store(store.path, None, None), runs, "test", "sweep", MetricMap.parse([]))
+
+
+def test_a_run_that_says_that_it_is_nested_in_itself_is_a_run(tmp_path: Path) -> None:
+    store = pilot(tmp_path / "mlflow.db")
+    nest(store, "c" * 32, "c" * 32)
+    assert (len(read_store(store.path, None, None).runs), read_store(store.path, None, None).notes) == (3, [])
+
+
+def two_workspaces(path: Path, name: str = "pilot") -> Path:
     store = pilot(path)
-    store.execute("insert into experiments values (7, 'pilot', '', 'active', 2000, 2000, 'team')")
+    store.execute(f"insert into experiments values (7, '{name}', '', 'active', 2000, 2000, 'team')")
     store.run("d" * 32, "other", {"loss": [(0, 0.1)]}, params={"seed": "1"}, experiment=7)
     return store.path
 
 
-def test_experiments_of_one_name_are_listed_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "asked"), [("pilot", None), ("pilot", "pilot"), ("big", None)])
+def test_experiments_of_several_workspaces_are_listed_with_them(tmp_path: Path, name: str, asked: str | None) -> None:
+    path = two_workspaces(tmp_path / "mlflow.db", name)
+    words = rf"pilot \(ID 1, workspace default\), {name} \(ID 7, workspace team\)\. Name one: --experiment ID"
+    with pytest.raises(LedgerError, match=words):
+        read_store(path, asked, None)
+
+
+def test_an_unknown_experiment_lists_all_with_their_workspaces(tmp_path: Path) -> None:
     path = two_workspaces(tmp_path / "mlflow.db")
-    words = r"pilot \(ID 1, workspace default\), pilot \(ID 7, workspace team\)\. Name one: --experiment ID"
-    for asked in (None, "pilot"):
-        with pytest.raises(LedgerError, match=words):
-            read_store(path, asked, None)
+    words = r"unknown experiment 'tem/pilot' in .*: did you mean 'team/pilot'\? Known: .*default/Default, default/pilot"
+    with pytest.raises(UnknownNameError, match=words):
+        read_store(path, "tem/pilot", None)
+
+
+def test_without_workspaces_experiments_are_listed_by_name(tmp_path: Path) -> None:
+    store = pilot(tmp_path / "mlflow.db")
+    store.run("d" * 32, "other", {"loss": [(0, 0.1)]}, experiment=0)
+    with pytest.raises(LedgerError, match=r"runs of 2 experiments: Default, pilot\. Name one: --experiment NAME"):
+        read_store(store.path, None, None)
 
 
 @pytest.mark.parametrize(

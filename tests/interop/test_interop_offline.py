@@ -18,8 +18,8 @@ from tests.ledger.ledger_files import table
 HISTORY = [{"loss": 1.0, "val/l1": 0.5, "note": "hello", "_timestamp": 1_700_000_001.5}, {"loss": 0.25, "val/l1": 0.4}]
 
 
-def read(*paths: Path, lever_from: str | None = None) -> Foreign:
-    return read_exports(paths, None, lever_from)
+def read(*paths: Path, lever_from: str | None = None, seed_from: str | None = None) -> Foreign:
+    return read_exports(paths, None, lever_from, seed_from)
 
 
 def test_offline_runs_become_runs_that_pair(ledger: Path, runs: Path, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_offline_runs_become_runs_that_pair(ledger: Path, runs: Path, tmp_path: 
         config = {"training": {"seed": 7}, "width": width, "_wandb": {}}
         records = offline_records(run_id, name, config, [*HISTORY, {"loss": loss}])
         paths.append(write_offline(tmp_path / f"run-{run_id}.wandb", records))
-    foreign = read(*paths)
+    foreign = read(*paths, seed_from="training.seed")
     done = import_runs(foreign, runs, "test", "baseline", MetricMap.parse([]))
     assert foreign.experiment == "pilot"
     assert [(run.lever, run.seed, run.recipe["width"]) for run in done.added] == [("control", 7, 4), ("wide", 7, 8)]
@@ -87,7 +87,7 @@ def test_a_damaged_record_is_left_out_and_what_it_may_have_ended_with(runs: Path
     content = bytearray(path.read_bytes())
     content[content.index(b"yyy")] ^= 1
     path.write_bytes(content)
-    foreign = read(path)
+    foreign = read(path, seed_from="seed")
     assert foreign.notes[0].startswith("1 of 6 records of a.wandb left out: record 4 is damaged (its checksum differs)")
     done = import_runs(foreign, runs, "test", "baseline", MetricMap.parse([]))
     assert done.notes[1:] == [

@@ -255,7 +255,7 @@ def test_an_arm_has_channels_slices_modes_and_a_rule_of_its_own(tmp_path):
     lead = study.rule.primary.channel
     assert study.selection.channel == lead
     assert {one.channel for one in study.slices.values()} == {lead}
-    assert {stage.bar_unit for stage in study.rule.stages} == {"panel-sd"}
+    assert {stage.bar_unit for stage in study.rule.stages} == {"sigma"}
     assert not study.control.action_space.merge and not study.overtaken
     assert study.levers == ("delta-off", "lds-off", "lr-half", "depth-2", "standardise")
     assert "#   lift" in text and "# task: Drive on" in text

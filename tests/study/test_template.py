@@ -65,8 +65,8 @@ def test_what_is_written_is_a_study(source):
     assert study.levers == ("delta-off", "lds-off", "lr-half", "depth-2")
     assert study.recipe("lr-half").train.lr == study.control.train.lr / 2
     assert study.recipe("depth-2").decoder.layers == 2
-    assert study.rule.panel_seeds == (1001, 1002, 1003, 1004)
-    assert study.rule.judged_seeds == (1001, 1002)
+    assert study.rule.panel_seeds == tuple(range(1001, 1009))
+    assert study.rule.judged_seeds == tuple(range(1001, 1007))
     assert [(guard.channel, guard.slice) for guard in study.rule.guardrails] == [
         ("steering", "flat_frame"),
         ("steering", "overall"),
@@ -83,9 +83,10 @@ def test_the_demo_study_has_these_levers_too_and_the_same_rule():
     assert new.rule.digest() == demo.rule.digest()
 
 
-def test_what_has_no_steering_is_judged_in_standard_deviations_and_merges_nothing():
+def test_what_has_no_steering_is_judged_in_units_of_sigma_and_merges_nothing():
     study = drafted(arm())
-    assert {stage.bar_unit for stage in study.rule.stages} == {"panel-sd"}
+    assert {stage.bar_unit for stage in study.rule.stages} == {"sigma"}
+    assert len(study.rule.control_seeds) == 16
     assert study.rule.primary.shown() == "l1 lift overall meank"
     assert [guard.margin for guard in study.rule.guardrails] == [0.03, 0.2]
     assert study.control.action_space.merge is False

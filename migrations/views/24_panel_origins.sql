@@ -1,0 +1,18 @@
+-- grain: one row per rule_digest, seed
+-- The rule that chose each seed of a rule's panel: its own, or one that was amended away, if each amendment since took the panel over
+-- whole. Whoever chose it after its control was seen has chosen it for all of them.
+create view panel_origins as
+with recursive origins as (
+    select rule_digest, seed, rule_digest as origin_digest
+    from panel_seeds
+    where not is_taken_over
+    union
+    select taken.rule_digest, taken.seed, origins.origin_digest
+    from panel_seeds as taken
+    join amendments on amendments.rule_digest = taken.rule_digest
+    join origins on origins.rule_digest = amendments.amended_digest and origins.seed = taken.seed
+    where taken.is_taken_over
+)
+select rule_digest, seed, min(origin_digest) as origin_digest
+from origins
+group by rule_digest, seed
