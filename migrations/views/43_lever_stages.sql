@@ -81,12 +81,25 @@ with
                 are_reckonable[i] and coalesce(round(improvement - stack_bars[i], 9) > 0, false)
             ) as stage_stacks
         from reckoned
+    ),
+    -- The first stage that is not passed, or at which it stacks, or the last one.
+    reached as (
+        select
+            *,
+            coalesce(
+                list_position(
+                    list_transform(stage_passes, lambda passes, i: stage_stacks[i] or not coalesce(passes, false)), true
+                ),
+                len(stages)
+            ) as reached_position
+        from compared
     )
 select
     * exclude (sign, sigma, rho, lever_values, control_values, differences, bar_sizes, excesses, are_reckonable),
-    -- In words, and apart from the numbers, so that who counts decisions by the million does not wait for the words.
+    -- In words, up to the stage reached, and apart from the numbers: who counts decisions by the million does not wait for the words.
     list_transform(stages, lambda of, i:
         case
+            when i > reached_position then null
             when improvements[i] is null then
                 format(
                     '{}: waits for {}',
@@ -133,4 +146,4 @@ select
                 )
         end
     ) as stage_reasons
-from compared
+from reached

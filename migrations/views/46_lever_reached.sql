@@ -3,27 +3,15 @@
 -- of a screen asks that first: one that it did not send on has got to the stage 'screen', of no seeds, and is owed nothing.
 create view lever_reached as
 with
-    -- The first stage that is not passed, or at which it stacks, or the last one.
-    halted as (
-        select
-            *,
-            is_screened and not coalesce(screened.goes_on, false) as is_in_screen,
-            coalesce(
-                list_position(
-                    list_transform(stage_passes, lambda passes, i: stage_stacks[i] or not coalesce(passes, false)), true
-                ),
-                len(stages)
-            ) as reached_position
-        from lever_stages
-    ),
     placed as (
         select
             *,
+            is_screened and not coalesce(screened.goes_on, false) as is_in_screen,
             stages[reached_position] as reached,
             improvements[reached_position] as reached_improvement,
             stage_passes[reached_position] as reached_passes,
             stage_stacks[reached_position] as reached_stacks
-        from halted
+        from lever_stages
     )
 select
     rule, rule_digest, base_id, lever, recipe_digest, seeds, guarded, panel, guarded_panel, doubts,
