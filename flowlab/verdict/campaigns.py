@@ -155,9 +155,7 @@ def _rows(asked: Campaigns, screen: Screen, stream: np.random.Generator, num: in
     return CONTROL_MEAN - gain - together + asked.sigma * _noise(stream, (num, len(screen.on)), asked.noise)
 
 
-def _pairs_together(
-    on: NDArray[np.bool_], sd: float, stream: np.random.Generator, num: int
-) -> NDArray[np.float64]:
+def _pairs_together(on: NDArray[np.bool_], sd: float, stream: np.random.Generator, num: int) -> NDArray[np.float64]:
     """What pairs of levers add to each row, (campaigns, rows), if each pair is worth sd times a standard normal.
 
     Two rows share n (n - 1) / 2 pairs, where n levers are on in both: that, times sd squared, is their covariance.
