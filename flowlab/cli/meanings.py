@@ -51,8 +51,8 @@ def _of_effects(ledger: Path, rows: "Sequence[Verdict]") -> list[str]:
         select lever, num_pairs, effect, se from stack_effects
         where rule_digest = ? and base_id = ? and num_pairs >= 2 order by entry"""
     return [
-        f"{lever}, stacked: {figure(abs(effect))} {'better' if effect >= 0 else 'worse'} at {num} new seeds of both bases, "
-        f"which nothing selected; standard error {figure(se)}, {num - 1} degrees of freedom"
+        f"{lever}, stacked: {figure(abs(effect))} {'better' if effect >= 0 else 'worse'} at {num} new seeds of both "
+        f"bases, which nothing selected; standard error {figure(se)}, {num - 1} degrees of freedom"
         for lever, num, effect, se in read(ledger, question, [rows[0].rule_digest, rows[0].base_id]).rows
     ]
 

@@ -33,12 +33,12 @@ def show_foretold(foretold: "Foretold") -> None:
     say(f"rule {rule.name!r} is about to be sealed")
     if measured is not None and foretold.is_sigma_known:
         say(
-            f"  sigma {figure(measured.value)}, measured on {measured.df + 1} controls: {measured.df} degrees of freedom, "
-            f"95% {figure(measured.low)} to {figure(measured.high)}"
+            f"  sigma {figure(measured.value)}, measured on {measured.df + 1} controls: {measured.df} degrees of "
+            f"freedom, 95% {figure(measured.low)} to {figure(measured.high)}"
         )
     else:
         so_far = "" if measured is None else f"; {measured.df + 1} controls are too few to tell it"
-        say(f"  sigma {asked.sigma:.4f} is assumed, the published campaign's{so_far}")
+        say(f"  sigma {figure(asked.sigma)} is assumed, the published campaign's{so_far}")
     say(f"  {bars_in_sigma(rule, asked.sigma)}")
     columns = sorted([(asked.sigma, foretold.rates), *foretold.at_ends], key=lambda column: column[0])
     num_null = asked.levers - asked.real

@@ -142,7 +142,7 @@ def _print_plan(plan: "ScreenPlan", rule: "Rule", noise: "Noise") -> None:
         f"{num_on.min()} to {num_on.max()} of them on in each; {plan.design.num_rows} runs, each at a seed of its own; "
         f"{caches}\n"
         f"standard error of an effect: {spread}, at sigma {figure(noise.sigma)} ({known})\n"
-        f"a lever goes on that is more than {figure(bar)} better, and more than {guard:g} times the contrasts' own spread",
+        f"a lever goes on that is more than {figure(bar)} better, and than {guard:g} times the contrasts' own spread",
         soft_wrap=True,
     )
 
