@@ -93,7 +93,7 @@ COMMANDS: Commands = {
         "One rule, whole: what it asks, at which seeds, of which runs, how often it fools, how it was amended.",
     ),
     "rule simulate": (
-        "flowlab.cli.rules:rule_simulate",
+        "flowlab.cli.rule_simulate:rule_simulate",
         "How often a rule stacks a lever that does nothing, and how often it finds one that does; before it is sealed.",
     ),
     "rule seal": (

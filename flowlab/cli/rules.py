@@ -1,4 +1,4 @@
-"""`flowlab rule`: what is registered, and how often it would fool you."""
+"""`flowlab rule`: what is registered, and what becomes of it."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowlab.cli.options import Device, JsonOption, StudyOption, open_study
-from flowlab.cli.rule_screen import ERROR_RATES, print_rejudged, print_rule, show_foretold
+from flowlab.cli.rule_screen import print_rejudged, print_rule, show_foretold
 from flowlab.cli.screen import Bars, out, print_json, say, table
-from flowlab.core.errors import StudyError, unknown_name
-from flowlab.study.rule import PRESETS, Rule, preset_rule, write_out
+from flowlab.core.errors import unknown_name
+from flowlab.study.rule import Rule, write_out
 from flowlab.study.study import Study
 
 if TYPE_CHECKING:
     from flowlab.lab.sealing import Foretold
-
-
-LARGEST = 1000.0  # of the numbers that a simulation takes
 
 
 def rule_list(study: StudyOption = None, as_json: JsonOption = False) -> None:
@@ -63,9 +60,9 @@ def rule_show(
     history = read_history(found.ledger)
     sealed = next((row for row in reversed(history) if row.is_in_force), None)
     if name is not None:
-        shown = _of_study(name, found)
+        shown = of_study(name, found)
         sealed = next((row for row in reversed(history) if row.rule.terms() == shown.terms()), None)
-    shown = sealed.rule if sealed is not None else _of_study(name or found.rule.name, found)
+    shown = sealed.rule if sealed is not None else of_study(name or found.rule.name, found)
     if as_json:
         print_json(
             {"rule": shown.to_json(), "roles": shown.roles(), "sealed": asdict(sealed) if sealed else None}
@@ -132,73 +129,8 @@ def rule_amend(
         say(f"rule {found.rule.name!r} is in force from now on; whatever ran before is post-hoc for it")
 
 
-def rule_simulate(
-    preset: Annotated[str | None, typer.Option(help=f"A rule that needs no study: {', '.join(PRESETS)}.")] = None,
-    rule: Annotated[str | None, typer.Option(help="A rule of the study instead, by its name.")] = None,
-    controls: Annotated[int, typer.Option(min=2, max=1000, help="Control seeds in the panel of the preset.")] = 8,
-    levers: Annotated[int, typer.Option(min=1, max=10_000, help="Levers per campaign.")] = 35,
-    real: Annotated[int, typer.Option(min=0, help="How many of them have an effect.")] = 0,
-    effect: Annotated[
-        float, typer.Option(help="That effect, in the primary metric's units; above 0 is better.")
-    ] = 0.02,
-    sigma: Annotated[float, typer.Option(min=0.0, help="Standard deviation of a run's value over seeds.")] = 0.014,
-    rho: Annotated[float, typer.Option(min=0.0, max=1.0, help="Correlation of lever and control at one seed.")] = 0.0,
-    spread: Annotated[
-        float, typer.Option(min=0.0, max=3.0, help="Levers' own sigmas: sigma times exp(spread x normal).")
-    ] = 0.0,
-    campaigns: Annotated[int, typer.Option(min=1, max=10_000_000, help="How many campaigns to simulate.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same answer.")] = 0,
-    study: StudyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """How often a rule stacks a lever that does nothing, and how often it finds one that does; before it is sealed."""
-    from flowlab.verdict.panel_size import recommend_size, try_panel_sizes
-    from flowlab.verdict.simulate import Campaigns, simulate
-
-    if (preset is None) == (rule is None):
-        raise StudyError("give either --preset or --rule, and not both. Example: flowlab rule simulate --preset fresh")
-    for name, value in {"effect": effect, "sigma": sigma, "rho": rho, "spread": spread}.items():
-        if not abs(value) <= LARGEST:
-            raise StudyError(f"--{name} got {value}, expected a number from {-LARGEST:g} to {LARGEST:g}.")
-    if real > levers:
-        raise StudyError(f"--real got {real}, expected --levers ({levers}) or less.")
-    chosen = _preset(preset, controls) if preset is not None else _of_study(rule or "", open_study(study))
-    asked = Campaigns(levers, real, effect, sigma, rho, spread, campaigns, seed)
-    bars = Bars()
-    rates = simulate(chosen, asked, bars)
-    tried = try_panel_sizes(chosen, asked, bars)
-    if as_json:
-        print_json(
-            {"rule": chosen.name, **asdict(asked), **asdict(rates)}
-            | {"recommended_controls": recommend_size(tried), "panel_sizes": [asdict(size) for size in tried]}
-        )
-        return
-    rows = [[text, asdict(rates)[name]] for name, text in ERROR_RATES.items()]
-    title = (
-        f"rule {chosen.name}: {campaigns:,} campaigns of {levers} levers, {real} of them {effect:g} better, "
-        f"sigma {sigma:g}, rho {rho:g}"
-    )
-    out().print(title, soft_wrap=True)
-    out().print(table(["what", "value"], rows))
-    sizes = [[size.controls, size.null_stacked, size.false_stacks, size.power] for size in tried]
-    columns = ["controls", "a lever without effect is stacked", "false stacks per campaign", "a real lever is stacked"]
-    out().print(table(columns, sizes))
-    out().print(
-        f"recommended: a panel of {recommend_size(tried)}; one twice as large would spare a campaign less than half a "
-        f"false stack, or was not tried",
-        soft_wrap=True,
-    )
-    if chosen.guardrails:
-        out().print("guardrails are left out: what a lever does elsewhere is not simulated")
-
-
-def _preset(name: str, controls: int) -> Rule:
-    if name not in PRESETS:
-        raise unknown_name("preset", name, PRESETS, "--preset")
-    return preset_rule(name, controls)
-
-
-def _of_study(name: str, found: Study) -> Rule:
+def of_study(name: str, found: Study) -> Rule:
+    """A rule of experiments.toml. Raises UnknownNameError for a name that it has not."""
     if name not in found.file.rules:
         raise unknown_name("rule", name, found.file.rules, "--rule")
     return write_out(name, found.file.rules[name], found.file.study.primary)

@@ -47,7 +47,7 @@ def recommend_size(tried: list[PanelSize]) -> int:
 
 def with_panel_of(rule: Rule, size: int) -> Rule | None:
     """`rule` with `size` control seeds, those that its stages pair with among them; None if these are more."""
-    pairing = [stage for stage in rule.stages if stage.statistic == "paired"]
+    pairing = [stage for stage in rule.stages if stage.pairs]
     paired = {seed for stage in pairing for seed in rule.judged_seeds[stage.first_seed - 1 : stage.last_seed]}
     if size < len(paired):
         return None

@@ -23,6 +23,12 @@ def test_simulate_says_it_in_words(tmp_path):
     assert "a lever without effect is stacked" in told
 
 
+def test_a_screen_is_simulated_with_its_rows(tmp_path):
+    told = flowlab_here(tmp_path, *SIMULATE[:2], "--campaigns", "2", "--levers", "4", "--preset", "screen").stdout
+    assert "of which rows of the screen" in told
+    assert "other sizes of panel are not tried" in told
+
+
 def test_a_rule_of_the_study_can_be_simulated_and_is_listed(tmp_path):
     write_tiny(tmp_path)
     told = flowlab_here(tmp_path, *SIMULATE, "--rule", "panel").stdout
@@ -39,6 +45,11 @@ def test_a_rule_of_the_study_can_be_simulated_and_is_listed(tmp_path):
         (("--preset", "pannel"), "did you mean 'panel'?"),
         (("--preset", "panel", "--real", "11"), "--real got 11, expected --levers (10) or less."),
         (("--preset", "panel", "--rho", "2"), "less than or equal to 1"),
+        (("--preset", "climb", "--overlap", "0.5"), "--overlap is of levers that are on together"),
+        (("--preset", "climb", "--loud", "2", "--real", "10"), "--num-loud got 1, expected 0 or less"),
+        (("--preset", "climb", "--sealed-df", "7", "--sigma", "0"), "--sealed-df with --sigma 0"),
+        (("--preset", "screen", "--levers", "3"), "a screen needs 4 levers"),
+        (("--preset", "screen", "--levers", "201"), "--levers got 201, expected 200 or less"),
     ],
 )
 def test_nonsense_is_one_sentence(tmp_path, arguments, told):
