@@ -103,7 +103,7 @@ def main() -> None:
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="What the ledger's statistics are worth.")
-    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["panel", "fresh"])
+    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=["climb", "panel", "fresh"])
     parser.add_argument("--campaigns", type=int, default=1000)
     parser.add_argument("--levers", type=int, default=35)
     parser.add_argument("--real", type=int, default=3)

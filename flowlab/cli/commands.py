@@ -12,6 +12,10 @@ COMMANDS: Commands = {
         "flowlab.cli.runs:run",
         "Train levers at some seeds, with what the comparison lacks: the control at these seeds and the rule's panel.",
     ),
+    "screen": (
+        "flowlab.cli.screening:screen",
+        "Try many levers at once, in rows that have about half of them on; what shows is confirmed alone.",
+    ),
     "evaluate": (
         "flowlab.cli.evaluate:evaluate",
         "Score finished runs again without training: other draws, solver or readouts; each way has rows of its own.",

@@ -61,13 +61,13 @@ def tell_idle_keys(study: Study, lever: str) -> None:
         say(f"note: lever {lever} sets {idle} to what the control has already")
 
 
-def parse_levers(text: str, study: Study) -> list[str]:
+def parse_levers(text: str, study: Study, option: str = "--lever") -> list[str]:
     """Levers from "delta-off,lds-off". Raises UnknownNameError for one that the study lacks, StudyError for a twin."""
     levers = [part.strip() for part in text.split(",")]
     for lever in levers:
         study.recipe(lever)
     if len(set(levers)) < len(levers):
-        raise StudyError(f"--lever got {text!r}, which names a lever twice. Example: --lever delta-off,lds-off")
+        raise StudyError(f"{option} got {text!r}, which names a lever twice. Example: {option} delta-off,lds-off")
     return levers
 
 

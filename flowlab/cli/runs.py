@@ -65,7 +65,7 @@ def run(
         tell_idle_keys(found, chosen)
     if owed:
         launch_them = launch_optional if optional else launch_owed
-        result = launch_them(found, where, progress=bars, show=show_foretold, announce=_announce)
+        result = launch_them(found, where, progress=bars, show=show_foretold, announce=announce)
     else:
         result = launch(
             found,
@@ -75,7 +75,7 @@ def run(
             again=again,
             progress=bars,
             show=show_foretold,
-            announce=_announce,
+            announce=announce,
         )
     for problem in result.problems:
         say(f"warning: {problem}")
@@ -111,7 +111,7 @@ def stack(
     )
 
 
-def _announce(planned: list) -> None:
+def announce(planned: list) -> None:
     """Say before it starts what will be trained and why, and what is there already."""
     waiting = [item for item in planned if not item.done]
     done = len(planned) - len(waiting)

@@ -50,6 +50,9 @@ class Foreign:
     notes: list[str] = field(default_factory=list)  # what was left out already
     are_recipes_known: bool = True  # whether the tracker wrote down what the runs' settings were
     seed_from: str | None = None  # the param that is the seed, if somebody said so
+    parents: list[str] = field(
+        default_factory=list
+    )  # names of runs that were left out, since others are nested in them
 
 
 def flat(params: dict[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from flowlab.core.errors import LedgerError
 from flowlab.interop.cells import SHOWN_NAMES, listed, shown
 from flowlab.interop.faults import unknown
 from flowlab.interop.foreign import UNFINISHED, Foreign, ForeignRun, flat
-from flowlab.interop.seeds import require_kept, seed_like, seed_of, seed_params, sounds_like_seed
+from flowlab.interop.seeds import require_kept, seed_of, seed_params, seedless_notes, sounds_like_seed
 from flowlab.study.study import CONTROL
 from flowlab.study.template import kebab
 
@@ -50,12 +50,17 @@ def name_runs(foreign: Foreign, control: str, ignore: Collection[str]) -> tuple[
     labelled = [run for run in foreign.runs if run.label]
     _note(notes, [run for run in foreign.runs if not run.label], "lack what --lever-from names, left out")
     names = _names([run.label or "" for run in labelled])
+    if control in foreign.parents and control not in names:
+        raise LedgerError(
+            f"--control {listed([control])} is a parent of nested runs, which is left out. Name the runs nested in it, "
+            f"or by --lever-from what tells them from others. Runs are called: {listed(names)}."
+        )
     levers = _levers(names, control, notes)
     _require_known(labelled, ignore)
     asked = foreign.seed_from
     seeds = seed_params(labelled, asked)
     require_kept(labelled, asked, ignore)
-    _note_seedless(labelled, asked, levers, notes)
+    notes += seedless_notes(labelled, asked, levers)
     recipes = {
         run.run_id: _settings(run.params, {*ignore, *seeds})
         if foreign.are_recipes_known
@@ -203,20 +208,6 @@ def _differing(recipes: list[dict[str, Any]]) -> list[str]:
     """The keys that are not in all of these recipes with one value."""
     keys = sorted({key for recipe in recipes for key in recipe})
     return [key for key in keys if len({repr(recipe.get(key)) for recipe in recipes}) > 1]
-
-
-def _note_seedless(runs: list[ForeignRun], asked: str | None, levers: dict[str, str], notes: list[str]) -> None:
-    """Which runs have no seed, and what may hold it."""
-    without = Counter(levers[run.label or ""] for run in runs if seed_of(run, asked) is None)
-    if not without:
-        return
-    told = listed(f"{lever} ({count})" for lever, count in sorted(without.items()))
-    what = "no --seed-from says which param is the seed" if asked is None else f"no whole number in {listed([asked])}"
-    like = [name for name in seed_like(runs) if name != asked]
-    advice = "Nothing else looks like a seed" if asked else "Nothing looks like one: write it down and name it"
-    if like:
-        advice = f"These look like seeds: {listed(like)}. If one is: --seed-from {listed(like[:1])}, into another study"
-    notes.append(f"{what}, so these runs pair with nothing and stand under a number below 0: {told}. {advice}")
 
 
 def _note(notes: list[str], runs: Iterable[ForeignRun], what: str) -> None:

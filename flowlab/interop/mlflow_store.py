@@ -47,7 +47,7 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_
     faults = Faults(f"runs of {path.name}")
     with opened(path) as store:
         chosen = choose_experiment(store, experiment, path)
-        rows, total = _runs(store, chosen, path, faults, notes)
+        rows, parents, total = _runs(store, chosen, path, faults, notes)
         params = _pairs(store, "params", chosen, lambda _: True, path, faults)
         used = {RUN_NAME, seed_from, lever_from}
         tags = _pairs(store, "tags", chosen, lambda key: key in used or is_seed(key), path, None)
@@ -78,13 +78,13 @@ def read_store(path: Path, experiment: str | None, lever_from: str | None, seed_
                 ended_us=None if row.ended_ms is None else row.ended_ms * 1000,
             )
         )
-    return Foreign(TOOL, path.name, chosen.name, chosen.identity, runs, notes, seed_from=seed_from)
+    return Foreign(TOOL, path.name, chosen.name, chosen.identity, runs, notes, seed_from=seed_from, parents=parents)
 
 
 def _runs(
     store: sqlite3.Connection, chosen: Experiment, path: Path, faults: Faults, notes: list[str]
-) -> tuple[dict[str, _Row], int]:
-    """The runs of an experiment by id in the order in which they started, and how many it has that were not deleted.
+) -> tuple[dict[str, _Row], list[str], int]:
+    """The runs of an experiment by id in the order in which they started, names of parents, and how many both are.
 
     Parents and deleted ones are noted; one that cannot be read is a fault.
     """
@@ -110,10 +110,12 @@ def _runs(
     if deleted:
         notes.append(f"runs that were deleted in MLflow, left out: {deleted}")
     parents = _parents(store) & rows.keys()
-    if parents:
-        told = listed(row.name or run_id for run_id, row in rows.items() if run_id in parents)
-        notes.append(f"parents of nested runs, which are no runs of their own, left out: {len(parents)} ({told})")
-    return {run_id: row for run_id, row in rows.items() if run_id not in parents}, total
+    names = [row.name or run_id for run_id, row in rows.items() if run_id in parents]
+    if names:
+        notes.append(
+            f"parents of nested runs, which are no runs of their own, left out: {len(names)} ({listed(names)})"
+        )
+    return {run_id: row for run_id, row in rows.items() if run_id not in parents}, names, total
 
 
 def _parents(store: sqlite3.Connection) -> set[str]:

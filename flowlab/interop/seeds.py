@@ -4,8 +4,8 @@ A param `seed` may be that of the data, or a default that the trainer logs and n
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flowlab.core.errors import LedgerError
@@ -57,13 +57,18 @@ def seed_of(run: ForeignRun, asked: str | None) -> int | None:
     return None if asked is None else whole_number(dict(flat(run.params)).get(asked))
 
 
-def seed_like(runs: Sequence[ForeignRun]) -> list[str]:
-    """The params whose names speak of a seed: first those that look like a whole run's, of these those that vary."""
-    values: dict[str, set[str]] = defaultdict(set)
-    for found in _settings(runs):
-        for name in filter(sounds_like_seed, found):
-            values[name].add(str(found[name]))
-    return sorted(values, key=lambda name: (not is_seed(name), len(values[name]) < 2, name != SEED, name))
+def seedless_notes(runs: Sequence[ForeignRun], asked: str | None, levers: Mapping[str, str]) -> list[str]:
+    """A note that counts runs without a seed by lever (`levers`: that of each label), and tells what may hold it."""
+    without = Counter(levers[run.label or ""] for run in runs if seed_of(run, asked) is None)
+    if not without:
+        return []
+    told = listed(f"{lever} ({count})" for lever, count in sorted(without.items()))
+    what = "no --seed-from says which param is the seed" if asked is None else f"no whole number in {listed([asked])}"
+    like = [name for name in _seed_like(runs) if name != asked]
+    advice = "Nothing else looks like a seed" if asked else "Nothing looks like one: write it down and name it"
+    if like:
+        advice = f"These look like seeds: {listed(like)}. If one is: --seed-from {listed(like[:1])}, into another study"
+    return [f"{what}, so these runs pair with nothing and stand under a number below 0: {told}. {advice}"]
 
 
 def require_kept(runs: Sequence[ForeignRun], asked: str | None, ignore: Collection[str]) -> None:
@@ -86,6 +91,15 @@ def require_kept(runs: Sequence[ForeignRun], asked: str | None, ignore: Collecti
 def _settings(runs: Sequence[ForeignRun]) -> list[dict[str, Any]]:
     """The params of each run; one within another has the names of both."""
     return [dict(flat(run.params)) for run in runs]
+
+
+def _seed_like(runs: Sequence[ForeignRun]) -> list[str]:
+    """The params whose names speak of a seed: first those that look like a whole run's, of these those that vary."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for found in _settings(runs):
+        for name in filter(sounds_like_seed, found):
+            values[name].add(str(found[name]))
+    return sorted(values, key=lambda name: (not is_seed(name), len(values[name]) < 2, name != SEED, name))
 
 
 def _agree(found: dict[str, Any], name: str, asked: str) -> bool:

@@ -1,6 +1,6 @@
 """`flowlab run` as a function: build the caches it lacks, plan, say, seal, train, ingest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -207,7 +207,7 @@ def carry_out(
     What another process is training already is waited for instead.
     """
     missing = [item for item in planned if not item.done]
-    by_cache = _recipes_by_cache(ground, missing)
+    by_cache = recipes_by_cache(ground, [(item.run.lever, item.run.recipe) for item in missing])
     require_known_contents(study, [cache.attributes for cache, _ in by_cache])
     for cache, recipes in by_cache:
         require_trainable(cache, recipes)
@@ -229,12 +229,12 @@ def carry_out(
     return Launched(run_ids, trained, ingest(study.ledger, study.runs, progress).problems)
 
 
-def _recipes_by_cache(ground: Ground, planned: Sequence[PlannedRun]) -> list[tuple[Cache, list[Recipe]]]:
-    """Each cache with the recipes that are trained from it."""
+def recipes_by_cache(ground: Ground, wanted: Iterable[tuple[str, Recipe]]) -> list[tuple[Cache, list[Recipe]]]:
+    """Each cache with the recipes that are trained from it. `wanted`: levers, each with its recipe."""
     found: dict[str, tuple[Cache, list[Recipe]]] = {}
-    for item in planned:
-        cache = ground.supplies[item.run.lever].cache
-        found.setdefault(cache.cache_id, (cache, []))[1].append(item.run.recipe)
+    for lever, recipe in wanted:
+        cache = ground.supplies[lever].cache
+        found.setdefault(cache.cache_id, (cache, []))[1].append(recipe)
     return list(found.values())
 
 

@@ -75,7 +75,7 @@ def rule_for(study: Study, ground: Ground) -> Rule:
     for sealed in rules_in_force(study.ledger):
         if sealed.rule.measured(None) == rule:
             return sealed.rule
-    measured = measured_sigma(study, ground.base)
+    measured = measured_sigma(study, ground.base.base_id)
     return rule.measured(None if measured is None else Sigma(value=measured.value, df=measured.df))
 
 
@@ -126,7 +126,7 @@ def foretell(study: Study, base: Base, rule: Rule, progress: Progress) -> Foreto
 
     A real one is 0.02 better; where bars are in units of sigma, as many sigma as that is in the published campaign.
     """
-    measured = measured_sigma(study, base)
+    measured = measured_sigma(study, base.base_id)
     sigma = measured.value if measured is not None and is_known(measured) else PUBLISHED_SIGMA
     levers = max(2, len(study.levers))
     asked = Campaigns(
@@ -149,7 +149,7 @@ def is_known(measured: MeasuredSigma | None) -> bool:
     return measured is not None and measured.df >= LEAST_DEGREES
 
 
-def measured_sigma(study: Study, base: Base) -> MeasuredSigma | None:
+def measured_sigma(study: Study, base_id: str = "") -> MeasuredSigma | None:
     """What the control's runs say of the primary metric's sd over seeds: on this base, else on the one with most runs.
 
     None where no base has two of them, or they do not differ.
@@ -159,5 +159,5 @@ def measured_sigma(study: Study, base: Base) -> MeasuredSigma | None:
         select sd, df, sd_low, sd_high from control_spread
         where metric = ? and channel = ? and slice = ? and drive = ? and readout = ? and sd > 0
         order by base_id = ? desc, df desc limit 1"""
-    place = [key.metric, key.channel, key.slice, key.drive or "", key.readout, base.base_id]
+    place = [key.metric, key.channel, key.slice, key.drive or "", key.readout, base_id]
     return next((MeasuredSigma(*row) for row in read(study.ledger, question, place).rows), None)

@@ -41,11 +41,11 @@ COPY = {
 FILL = """
 create temp table simulated as
 select
-    lever || '-' || seed || '-' || campaign as run_id,
+    (row_number() over ())::varchar as run_id,
     lever,
     seed,
-    'campaign-' || campaign as control_digest,
-    if(lever = 'control', 'campaign-' || campaign, lever) as recipe_digest,
+    'base-' || campaign as control_digest,
+    if(lever = 'control', 'base-' || campaign, lever) as recipe_digest,
     value
 from arrived;
 
@@ -76,7 +76,7 @@ def scratch_ledger(rule: Rule) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A ledger in memory in which `rule` is sealed and nothing has been run."""
     import duckdb
 
-    connection = duckdb.connect(":memory:")
+    connection = duckdb.connect(":memory:", config={"enable_progress_bar": "false"})
     try:
         apply_schema(connection.cursor(), Path("a ledger in memory"))  # it closes what it is given
         writer = Writer(connection)

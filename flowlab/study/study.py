@@ -150,7 +150,7 @@ class Study:
         for lever in self.levers:
             if lever not in self.stacked:
                 try:
-                    _require_sound(f"levers.{lever}", self.changed(lever, self.base))
+                    require_sound(f"levers.{lever}", self.changed(lever, self.base))
                 except FlowlabError as error:
                     reasons[lever] = str(error)
         return reasons
@@ -220,20 +220,20 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     unused = why_unused(file.control, given, file.windows.horizon, study.channels)
     if unused is not None:
         raise StudyError(f"{FILE_NAME}: control.{unused[0]} does nothing here: {unused[1]}. Leave it out.")
-    _require_sound("control", study.file_setup)
+    require_sound("control", study.file_setup)
     for lever in file.levers:
-        _require_sound(f"levers.{lever}", study.changed(lever, study.file_setup))
+        require_sound(f"levers.{lever}", study.changed(lever, study.file_setup))
     for lever in file.study.stacked:
         if lever not in file.levers:
             raise unknown_name("lever", lever, file.levers, "study.stacked")
     if file.study.stacked:
-        _require_sound("the control with study.stacked", study.base)
+        require_sound("the control with study.stacked", study.base)
     for name, rule in file.rules.items():
         write_out(name, rule, file.study.primary)
     return study
 
 
-def _require_sound(who: str, setup: Setup) -> None:
+def require_sound(who: str, setup: Setup) -> None:
     """Raises for a setup that could not be trained whatever the data are. `who` is "control" or "levers.NAME"."""
     recipe, inputs = setup.recipe, setup.inputs
     locate("objectives", recipe.objective.kind, who)

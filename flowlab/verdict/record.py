@@ -18,11 +18,17 @@ NEWS = """
         select
             base_id, lever, recipe_digest, any_value(control_digest) as control_digest,
             any_value(evaluation_id) as evaluation_id, arg_min(cache_id, entry) as cache_id
-        from runs
+        from (
+            select base_id, lever, recipe_digest, control_digest, evaluation_id, cache_id, entry from runs
+            union all
+            select base_id, lever, recipe_digest, control_digest, evaluation_id, cache_id, screens.entry
+            from screens
+            join screen_levers using (screen)
+        )
         group by all
     ) using (base_id, lever, recipe_digest)
     order by all"""
-"""What is not recorded, as a line of the study's journal says it; the cache is the lever's first run's."""
+"""What is not recorded, as a line of the study's journal says it; the cache is the lever's first run's or screen's."""
 
 
 @dataclass(frozen=True)

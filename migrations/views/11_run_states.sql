@@ -4,18 +4,21 @@
 create view run_states as
 with
     told as (
-        -- One struct, since max_by would pass over a row whose step is NULL.
+        -- arg_max_null, since arg_max would pass over a row whose step is NULL.
         select
             run_id,
-            max_by({'what': what, 'detail': detail, 'step': step, 'time_us': time_us}, position) as final
+            arg_max(what, position) as what,
+            arg_max(detail, position) as detail,
+            arg_max_null(step, position) as step,
+            arg_max(time_us, position) as time_us
         from events
         where what in ('registered', 'started', 'interrupted', 'finished', 'crashed')
         group by run_id
     )
 select
     run_id,
-    case final.what when 'started' then 'running' else final.what end as status,
-    final.detail,
-    final.step,
-    final.time_us as since_us
+    case what when 'started' then 'running' else what end as status,
+    detail,
+    step,
+    time_us as since_us
 from told

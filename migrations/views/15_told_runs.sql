@@ -29,11 +29,29 @@ with
         from runs
         left join run_states on run_states.run_id = runs.run_id
         left join scored on scored.run_id = runs.run_id
+    ),
+    -- Only runs that may have a twin are put in order: hardly any, where all would be half the work of judging them.
+    crowded as (
+        select hash(base_id, lever, recipe_digest, seed) as place
+        from runs
+        where replicate = 0
+        group by place
+        having count(*) > 1
+    ),
+    twins as (
+        select runs.*
+        from runs
+        semi join crowded on crowded.place = hash(runs.base_id, runs.lever, runs.recipe_digest, runs.seed)
+        where runs.replicate = 0
+    ),
+    later as (
+        select twins.run_id
+        from twins
+        join run_states on run_states.run_id = twins.run_id and run_states.status = 'finished'
+        qualify row_number() over (
+            partition by twins.base_id, twins.lever, twins.recipe_digest, twins.seed order by twins.entry, twins.run_id
+        ) > 1
     )
-select
-    * exclude (is_whole),
-    is_whole
-    and row_number() over (
-        partition by is_whole, base_id, lever, recipe_digest, seed order by entry, run_id
-    ) = 1 as is_evidence
+select told.* exclude (is_whole), is_whole and later.run_id is null as is_evidence
 from told
+left join later on later.run_id = told.run_id

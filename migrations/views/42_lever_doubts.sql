@@ -4,7 +4,7 @@
 -- seen, may be shown and not stacked. Unlike pairs were trained in two environments: they are marked, and count.
 create view lever_doubts as
 select
-    rule, rule_digest, base_id, lever, recipe_digest, seeds, guarded, panel, guarded_panel, screened,
+    rule, rule_digest, base_id, lever, recipe_digest, seeds, lever_values, control_values, guarded, panel, guarded_panel, screened,
     {
         'crash': array_to_string(
             [format('crashed at seed {}, step {}', crash.seed, coalesce(crash.step, 0)) for crash in crashes], ', '
@@ -22,8 +22,12 @@ select
             'post-hoc panel: {} ran before the rule took them in, so it may not stack anything',
             array_to_string(list_sort([format('control@{}', seed) for seed in seen_seeds]), ', ')
         ),
-        'imported': format(
-            'imported: {} of its runs were not trained under this rule, which may not stack them', num_imported
+        'imported': coalesce(
+            format('imported: {} of its runs were not trained under this rule, which may not stack them', num_imported),
+            format(
+                'imported: {} of its controls were not trained under this rule, which may not stack against them',
+                num_imported_controls
+            )
         ),
         'unlike': format(
             'unlike pairs, whose bits differ for that alone: {}',

@@ -1,6 +1,6 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
--- What each stage makes of each lever, in one list in the rule's order (stage_results has a row for each entry), and beside it in words;
--- then the seeds, the panel and the doubts, which the views below go on with.
+-- What each stage makes of each lever: `stages` has what the rule says of each, in its order, and the lists beside it what came of it, an
+-- entry a stage (stage_results has a row for each); then in words; then the seeds, the panel and the doubts, which the views below go on with.
 -- Improvement and bar are compared after rounding their difference to 1e-9, so 0.3555 - 0.3455 is not more than 0.010. What is not finite,
 -- or beyond 1e70, passes nothing: NaN is more than any bar, and so is the infinity that a mean of huge values becomes.
 -- `adjusted` takes off as much of the control's luck at the lever's own seeds as the rule's rho says they share.
@@ -32,72 +32,75 @@ with
             asked.rho,
             asked.is_screened,
             asked.stages,
-            [pair.lever_value for pair in lever.seeds] as lever_values,
-            [pair.control_value for pair in lever.seeds] as control_values,
-            [pair.control_value - pair.lever_value for pair in lever.seeds] as differences
+            list_transform(lever.control_values, lambda value, i: value - lever.lever_values[i]) as differences
         from lever_doubts as lever
         join asked on asked.rule_digest = lever.rule_digest
     ),
-    means as (
-        select * replace ([
-            struct_insert(
-                of,
-                num_lever := list_count(lever_values[of.first_seed : of.last_seed]),
-                num_pairs := list_count(differences[of.first_seed : of.last_seed]),
-                lever_mean := list_avg(lever_values[of.first_seed : of.last_seed]),
-                control_mean := list_avg(control_values[of.first_seed : of.last_seed]),
-                paired_improvement := sign * list_avg(differences[of.first_seed : of.last_seed]),
-                bar_size := case of.bar_unit
-                    when 'metric' then 1.0
-                    when 'sigma' then sigma
-                    else if(panel.is_complete, panel.sd, null)
-                end
-            )
-            for of in stages
-        ] as stages)
+    counted as (
+        select
+            *,
+            [list_count(lever_values[of.first_seed : of.last_seed]) for of in stages] as lever_counts,
+            [list_count(differences[of.first_seed : of.last_seed]) for of in stages] as pair_counts,
+            [list_avg(lever_values[of.first_seed : of.last_seed]) for of in stages] as lever_means,
+            [
+                case of.bar_unit when 'metric' then 1.0 when 'sigma' then sigma else if(panel.is_complete, panel.sd, null) end
+                for of in stages
+            ] as bar_sizes
         from looked_at
     ),
     measured as (
-        select * replace ([
-            struct_insert(
-                of,
-                bar := of.stated_bar * of.bar_size,
-                stack_above := of.stated_above * of.bar_size,
-                improvement := case
-                    when of.statistic = 'paired' and of.num_pairs = of.num_seeds then of.paired_improvement
-                    when of.statistic = 'panel' and of.num_lever = of.num_seeds and panel.is_complete
-                        then sign * (panel.mean - of.lever_mean)
-                    when of.statistic = 'adjusted' and of.num_pairs = of.num_seeds and panel.is_complete
-                        then sign * (panel.mean - of.lever_mean + rho * (of.control_mean - panel.mean))
-                end
-            )
-            for of in stages
-        ] as stages)
-        from means
+        select
+            *,
+            list_transform(stages, lambda of, i: of.stated_bar * bar_sizes[i]) as bars,
+            list_transform(stages, lambda of, i: of.stated_above * bar_sizes[i]) as stack_bars,
+            list_transform(stages, lambda of, i: case
+                when of.statistic = 'panel' and lever_counts[i] = of.num_seeds and panel.is_complete
+                    then sign * (panel.mean - lever_means[i])
+                when of.statistic = 'paired' and pair_counts[i] = of.num_seeds
+                    then sign * list_avg(differences[of.first_seed : of.last_seed])
+                when of.statistic = 'adjusted' and pair_counts[i] = of.num_seeds and panel.is_complete
+                    then sign * (
+                        panel.mean - lever_means[i] + rho * (list_avg(control_values[of.first_seed : of.last_seed]) - panel.mean)
+                    )
+            end) as improvements
+        from counted
+    ),
+    exceeding as (
+        select *, list_transform(improvements, lambda improvement, i: improvement - bars[i]) as excesses
+        from measured
+    ),
+    reckoned as (
+        select *, [isfinite(excess) and abs(excess) < 1e70 for excess in excesses] as are_reckonable
+        from exceeding
     ),
     compared as (
-        select * replace ([
-            struct_insert(
-                of,
-                passes := of.is_reckonable and round(of.improvement - of.bar, 9) > 0,
-                stacks := of.is_reckonable and coalesce(round(of.improvement - of.stack_above, 9) > 0, false)
-            )
-            for of in stages
-        ] as stages)
-        from (
-            select * replace ([
-                struct_insert(of, is_reckonable := isfinite(of.improvement - of.bar) and abs(of.improvement - of.bar) < 1e70)
-                for of in stages
-            ] as stages)
-            from measured
-        )
+        select
+            *,
+            list_transform(excesses, lambda excess, i: are_reckonable[i] and round(excess, 9) > 0) as stage_passes,
+            list_transform(improvements, lambda improvement, i:
+                are_reckonable[i] and coalesce(round(improvement - stack_bars[i], 9) > 0, false)
+            ) as stage_stacks
+        from reckoned
+    ),
+    -- The first stage that is not passed, or at which it stacks, or the last one.
+    reached as (
+        select
+            *,
+            coalesce(
+                list_position(
+                    list_transform(stage_passes, lambda passes, i: stage_stacks[i] or not coalesce(passes, false)), true
+                ),
+                len(stages)
+            ) as reached_position
+        from compared
     )
 select
-    * exclude (sign, sigma, rho, lever_values, control_values, differences),
-    -- In words, and apart from the numbers, so that who counts decisions by the million does not wait for the words.
-    [
+    * exclude (sign, sigma, rho, lever_values, control_values, differences, bar_sizes, excesses, are_reckonable),
+    -- In words, up to the stage reached, and apart from the numbers: who counts decisions by the million does not wait for the words.
+    list_transform(stages, lambda of, i:
         case
-            when of.improvement is null then
+            when i > reached_position then null
+            when improvements[i] is null then
                 format(
                     '{}: waits for {}',
                     of.stage,
@@ -116,7 +119,7 @@ select
                         ', '
                     )
                 )
-            when not of.is_reckonable then
+            when not are_reckonable[i] then
                 format(
                     '{}: no number to reckon with against {} at {}: dropped',
                     of.stage,
@@ -127,21 +130,20 @@ select
                 format(
                     '{}: {:.4f} {} than {} at {}{}, {} {}: {}',
                     of.stage,
-                    abs(of.improvement),
-                    if(of.improvement >= 0, 'better', 'worse'),
+                    abs(improvements[i]),
+                    if(improvements[i] >= 0, 'better', 'worse'),
                     if(of.statistic = 'paired', 'the control', 'the panel mean'),
                     array_to_string([pair.seed for pair in seeds[of.first_seed : of.last_seed]], ', '),
                     if(of.statistic = 'adjusted', format(', the control''s luck taken off (rho {:g})', rho), ''),
-                    if(of.passes, 'more than', 'needs more than'),
-                    format('{:g}', if(of.stacks, of.stated_above, of.stated_bar)) || case of.bar_unit
+                    if(stage_passes[i], 'more than', 'needs more than'),
+                    format('{:g}', if(stage_stacks[i], of.stated_above, of.stated_bar)) || case of.bar_unit
                         when 'metric' then ''
                         else format(
-                            ' {}, {:.4f}', if(of.bar_unit = 'sigma', 'sigma', 'panel sd'), if(of.stacks, of.stack_above, of.bar)
+                            ' {}, {:.4f}', if(of.bar_unit = 'sigma', 'sigma', 'panel sd'), if(stage_stacks[i], stack_bars[i], bars[i])
                         )
                     end,
-                    case when of.stacks then 'stacks' when of.passes then 'passed' else 'dropped' end
+                    case when stage_stacks[i] then 'stacks' when stage_passes[i] then 'passed' else 'dropped' end
                 )
         end
-        for of in stages
-    ] as stage_reasons
-from compared
+    ) as stage_reasons
+from reached

@@ -6,6 +6,20 @@
 create view stage_results as
 select
     rule, rule_digest, base_id, lever, recipe_digest,
-    of.stage_position, of.stage, of.statistic, of.first_seed, of.num_seeds, of.last_seed, of.bar, of.bar_unit,
-    of.num_lever, of.num_pairs, of.lever_mean, of.improvement, of.passes, of.stack_above, of.stacks, reason
-from (select * exclude (stages, stage_reasons), unnest(stages) as of, unnest(stage_reasons) as reason from lever_stages)
+    of.stage_position, of.stage, of.statistic, of.first_seed, of.num_seeds, of.last_seed, bar, of.bar_unit,
+    num_lever, num_pairs, lever_mean, improvement, passes, stack_above, stacks, reason
+from (
+    select
+        rule, rule_digest, base_id, lever, recipe_digest,
+        unnest(stages) as of,
+        unnest(lever_counts) as num_lever,
+        unnest(pair_counts) as num_pairs,
+        unnest(lever_means) as lever_mean,
+        unnest(improvements) as improvement,
+        unnest(bars) as bar,
+        unnest(stage_passes) as passes,
+        unnest(stack_bars) as stack_above,
+        unnest(stage_stacks) as stacks,
+        unnest(stage_reasons) as reason
+    from lever_stages
+)

@@ -3,13 +3,14 @@
 -- of a screen asks that first: one that it did not send on has got to the stage 'screen', of no seeds, and is owed nothing.
 create view lever_reached as
 with
-    -- The first stage that is not passed, or at which it stacks, or the last one.
     placed as (
         select
             *,
             is_screened and not coalesce(screened.goes_on, false) as is_in_screen,
-            coalesce(list_position([of.stacks or not coalesce(of.passes, false) for of in stages], true), len(stages)) as reached_position,
-            stages[reached_position] as reached
+            stages[reached_position] as reached,
+            improvements[reached_position] as reached_improvement,
+            stage_passes[reached_position] as reached_passes,
+            stage_stacks[reached_position] as reached_stacks
         from lever_stages
     )
 select
@@ -19,14 +20,14 @@ select
     if(is_in_screen, 0, reached.first_seed) as first_seed,
     if(is_in_screen, 0, reached.num_seeds) as num_seeds,
     if(is_in_screen, 0, reached.last_seed) as last_seed,
-    if(is_in_screen, screened.effect, reached.improvement) as improvement,
-    if(is_in_screen, screened.goes_on, reached.passes) as passes,
+    if(is_in_screen, screened.effect, reached_improvement) as improvement,
+    if(is_in_screen, screened.goes_on, reached_passes) as passes,
     -- What is missing of the stage: nothing of one that was decided, nor a run that finished without the metric.
     [
         pair for pair in seeds[reached.first_seed : reached.last_seed]
-        if reached.passes is null and not pair.is_finished and not is_in_screen
+        if reached_passes is null and not pair.is_finished and not is_in_screen
     ] as owed,
-    not is_in_screen and (reached_position = len(stages) or reached.stacks) as is_last,
+    not is_in_screen and (reached_position = len(stages) or reached_stacks) as is_last,
     concat_ws(
         '; ',
         if(is_screened, coalesce(screened.reason, 'no screen has sent it on, as this rule asks: flowlab screen'), null),

@@ -24,7 +24,7 @@ with
         select
             reached.*,
             asked.guards,
-            [reached.guarded[pair.position] for pair in reached.seeds[:reached.last_seed]] as seen
+            reached.guarded[:reached.last_seed] as seen
         from lever_reached as reached
         left join asked on asked.rule_digest = reached.rule_digest
     ),

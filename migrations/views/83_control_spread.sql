@@ -1,6 +1,6 @@
 -- grain: one row per base_id, metric, channel, slice, drive, readout
 -- How far the control's runs on a base lie apart, on each final number: sd over seeds, and its 95% interval. Nothing selected these runs. A
--- rule that is about to be sealed looks here, since nothing else is known then.
+-- rule that is about to be sealed looks here, since nothing else is known then. What was imported has no say in it.
 create view control_spread as
 with
     spread as (
@@ -11,6 +11,7 @@ with
             stddev_samp(metrics.value) as sd,
             count(*) - 1 as df
         from evidence
+        join runs on runs.run_id = evidence.run_id and runs.origin is null
         join metrics on metrics.run_id = evidence.run_id and metrics.step = -1
         where evidence.is_control and abs(metrics.value) < 1e70
         group by all

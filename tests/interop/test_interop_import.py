@@ -449,3 +449,14 @@ def test_an_imported_control_is_in_no_panel_of_ours(ledger: Path, runs: Path, tm
         campaign.run(lever, seed, value, control=digest_json(params))
     verdict = campaign.verdicts()["ours"]
     assert (verdict.decision, verdict.panel_count, verdict.num_pairs) == ("undecided", 1, 1)
+
+
+def test_imported_controls_tell_no_sigma_that_a_rule_is_sealed_with(ledger: Path, runs: Path, tmp_path: Path) -> None:
+    store = MlflowStore(tmp_path / "mlflow.db")
+    for number in range(20):
+        store.run(f"{number}", "baseline", {KEY: [(0, 0.4 + number * 1e-6)]})
+    assert len(from_mlflow(store.path, runs, STEERING[1]).added) == 20
+    campaign = Campaign(ledger, runs, panel_rule())
+    campaign.controls({1001: 0.40, 1002: 0.42})
+    spread = [(row["num_controls"], row["mean"]) for row in campaign.ask("control_spread where metric = 'l1'")]
+    assert sorted(spread) == [(2, pytest.approx(0.1)), (2, pytest.approx(0.41))]

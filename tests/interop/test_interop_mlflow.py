@@ -43,6 +43,15 @@ def test_a_parent_is_one_whatever_became_of_its_child(tmp_path: Path, status: st
     assert found.notes[-1] == "parents of nested runs, which are no runs of their own, left out: 1 (Delta Off)"
 
 
+def test_a_control_that_is_a_parent_is_one_sentence(runs: Path, tmp_path: Path) -> None:
+    store = pilot(tmp_path / "mlflow.db")
+    store.run("sweep", "sweep", {"loss": [(0, 0.1)]})
+    nest(store, "a" * 32, "sweep")
+    words = r"--control sweep is a parent of nested runs, which is left out\. .*Runs are called: baseline, Delta Off\.$"
+    with pytest.raises(LedgerError, match=words):
+        import_runs(read_store(store.path, None, None), runs, "test", "sweep", MetricMap.parse([]))
+
+
 def test_a_run_that_says_that_it_is_nested_in_itself_is_a_run(tmp_path: Path) -> None:
     store = pilot(tmp_path / "mlflow.db")
     nest(store, "c" * 32, "c" * 32)
