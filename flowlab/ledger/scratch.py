@@ -15,7 +15,9 @@ from flowlab.study.rule import Rule
 
 if TYPE_CHECKING:
     import duckdb
+    import numpy as np
     import pyarrow
+    from numpy.typing import NDArray
 
 COPY = {
     "runs": "runs",
@@ -57,7 +59,7 @@ select
 from simulated;
 
 insert into events by name
-select run_id as journal, 0 as position, run_id, 'finished' as what, '' as detail, 1 as time_us, 1 as entry
+select '' as journal, 0 as position, run_id, 'finished' as what, '' as detail, 1 as time_us, 1 as entry
 from simulated;
 
 insert into metrics by name
@@ -69,6 +71,37 @@ cross join rules;
 
 drop table simulated;
 """
+"""Strings are short, since those of up to 12 characters are compared fastest."""
+
+FILL_SCREENS = """
+create temp table campaigns as select 'base-' || campaign as base from range({num}) as numbers(campaign);
+
+insert into screens by name
+select
+    base as screen, rules.rule_digest, base as control_digest, 'cache' as cache_id, 'evaluation' as evaluation_id,
+    base as base_id, 1.0 as sigma, 1 as sigma_df, terms.screen_bar as bar, terms.screen_guard as guard,
+    '{{}}' as excluded_json, 1 as time_us, 1 as entry
+from campaigns
+cross join rules
+join rule_terms as terms using (rule_digest);
+
+insert into screen_levers by name
+select base as screen, lever, lever as recipe_digest, position, 1 as time_us, 1 as entry
+from campaigns
+cross join arrived_levers;
+
+insert into screen_rows by name
+select base as screen, row_name, position, seed, row_name as recipe_digest, [] as levers, 1 as time_us, 1 as entry
+from campaigns
+cross join arrived_rows;
+
+insert into screen_weights by name
+select base as screen, 0 as solution, lever, row_name, weight, 1 as time_us, 1 as entry
+from campaigns
+cross join arrived_weights;
+
+drop table campaigns;
+"""
 
 
 @contextmanager
@@ -76,8 +109,9 @@ def scratch_ledger(rule: Rule) -> "Iterator[duckdb.DuckDBPyConnection]":
     """A ledger in memory in which `rule` is sealed and nothing has been run."""
     import duckdb
 
-    connection = duckdb.connect(":memory:", config={"enable_progress_bar": "false"})
+    connection = duckdb.connect(":memory:")
     try:
+        connection.execute("set enable_progress_bar = false")  # DuckDB's own would stand beside ours
         apply_schema(connection.cursor(), Path("a ledger in memory"))  # it closes what it is given
         writer = Writer(connection)
         line = Line(0, {"kind": "seal", "time_us": 0, "digest": rule.digest(), "rule": rule.to_json()})
@@ -123,3 +157,32 @@ def fill(connection: "duckdb.DuckDBPyConnection", runs: "pyarrow.Table") -> None
     connection.register("arrived", runs)
     connection.execute(FILL)
     connection.unregister("arrived")
+
+
+def fill_screens(
+    connection: "duckdb.DuckDBPyConnection",
+    levers: list[str],
+    row_names: list[str],
+    seeds: list[int],
+    weights: "NDArray[np.float64]",
+    num: int,
+) -> None:
+    """Replace what is screened: `num` campaigns by the same design. weights: (levers, rows)."""
+    import pyarrow
+
+    for table in ("screens", "screen_levers", "screen_rows", "screen_weights"):
+        connection.execute(f"delete from {table}")
+    arrived = {
+        "arrived_levers": {"lever": levers, "position": list(range(len(levers)))},
+        "arrived_rows": {"row_name": row_names, "position": list(range(len(row_names))), "seed": seeds},
+        "arrived_weights": {
+            "lever": [lever for lever in levers for _ in row_names],
+            "row_name": row_names * len(levers),
+            "weight": weights.ravel(),
+        },
+    }
+    for name, columns in arrived.items():
+        connection.register(name, pyarrow.table(columns))
+    connection.execute(FILL_SCREENS.format(num=num))
+    for name in arrived:
+        connection.unregister(name)

@@ -1,138 +1,163 @@
 """What a rule does to levers whose truth is known: simulated campaigns, judged by the views that judge real ones."""
 
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.seeds import numpy_stream
-from flowlab.ledger.scratch import fill, scratch_ledger
-from flowlab.study.rule import Rule
-
-if TYPE_CHECKING:
-    import pyarrow
+from flowlab.ledger.scratch import fill, fill_screens, scratch_ledger
+from flowlab.study.rule import PUBLISHED_SIGMA, Rule, Sigma
+from flowlab.verdict.campaigns import LOUD, NULL, REAL, Screen, draw, screen_of
+from flowlab.verdict.campaigns import Campaigns as Campaigns
 
 LEVERS_PER_BLOCK = 100_000  # judged at once, so that memory stays bounded
-CONTROL_MEAN = 0.35  # any value will do: rules look at differences
+WEIGHTS_PER_BLOCK = 1_500_000  # of screens, which have one for each lever and row of each campaign
 
 COUNT = """
 select
-    starts_with(lever, 'real') as is_real,
-    count(*) as num_levers,
-    count(*) filter (where decision = 'stack') as num_stacked,
-    coalesce(sum(effect::decimal(38, 12)) filter (where decision = 'stack'), 0) as stacked_effect,
-    sum(last_seed) as num_runs,
-    count(distinct base_id) filter (where decision = 'stack') as num_campaigns
+    split_part(lever, '-', 1) as kind,
+    substr(base_id, 6)::bigint as campaign,
+    count(*) as levers,
+    count(*) filter (where decision = 'stack') as stacked,
+    coalesce(sum(effect::decimal(38, 12)) filter (where decision = 'stack'), 0) as told,
+    sum(last_seed) as runs
 from decisions
-group by is_real
+group by kind, campaign
+order by kind, campaign
 """
-"""One question a block, since each asks for every decision; num_campaigns are those in which anything was stacked.
+"""One question a block, since each asks for every decision: of each campaign's levers of each kind, as scratch.FILL
+names bases.
 
 Effects are added up as decimals: exact in whatever order threads bring them, so a seed gives the same answer always.
 """
 
 
 @dataclass(frozen=True)
-class Campaigns:
-    """What is simulated. Values are errors, lower is better, in the primary metric's units.
+class ErrorRates:
+    """What a rule did in simulated campaigns. None where nothing was there to count.
 
-    A run's value is the control's mean, less the effect if its lever is real, plus sigma times a standard normal of
-    which the share rho is common to all runs at one seed. With `spread`, each lever has its own sigma: sigma times
-    exp(spread times a standard normal).
+    Errors are Monte Carlo's: the standard errors over campaigns, whose levers share a panel.
     """
 
-    levers: int
-    real: int
-    effect: float
-    sigma: float
-    rho: float
-    spread: float
     campaigns: int
-    seed: int
-
-
-@dataclass(frozen=True)
-class ErrorRates:
-    """What a rule did in simulated campaigns. None where nothing was there to count."""
-
-    campaigns: int
-    null_stacked: float | None  # share of levers without effect that were stacked
+    null_stacked: float | None  # share of levers without effect that were stacked; the loud ones apart
+    null_error: float | None
+    loud_stacked: float | None
     power: float | None  # share of real levers that were stacked
+    power_error: float | None
     false_stacks: float  # expected number per campaign
     any_false_stack: float  # share of campaigns with at least one
     false_discovery_rate: float | None  # false among all that were stacked
     reported_effect: float | None  # mean reported effect of stacked real levers
     overestimate: float | None  # by how much that exceeds the true one
-    runs: float  # lever runs per campaign
+    null_reported: float | None  # mean reported effect of stacked levers without one
+    runs: float  # lever runs per campaign, those of a screen's rows among them
+    screen_runs: int  # per campaign
     control_runs: int  # per campaign
 
 
+@dataclass
+class _Counts:
+    """Of one kind of lever: numbers a campaign, and the sum of what was told of those stacked."""
+
+    levers: list[NDArray[np.int64]] = field(default_factory=list)
+    stacked: list[NDArray[np.int64]] = field(default_factory=list)
+    told: float = 0.0
+    runs: int = 0
+
+    def share(self) -> tuple[float | None, float | None]:
+        """The share that was stacked, with its standard error over campaigns."""
+        if not self.levers:
+            return None, None
+        shares = self.per_campaign() / np.concatenate(self.levers)
+        error = float(shares.std(ddof=1) / np.sqrt(len(shares))) if len(shares) > 1 else None
+        return float(shares.mean()), error
+
+    def per_campaign(self) -> NDArray[np.int64]:
+        return np.concatenate([*self.stacked, np.zeros(0, dtype=np.int64)])
+
+    def mean_told(self) -> float | None:
+        stacked = int(self.per_campaign().sum())
+        return self.told / stacked if stacked else None
+
+
 def simulate(rule: Rule, asked: Campaigns, progress: Progress = SILENT) -> ErrorRates:
-    """The error rates of `rule`, its guardrails and whom it judges left out: neither is simulated."""
+    """The error rates of `rule`, its guardrails and whom it judges left out: neither is simulated.
+
+    A rule with bars in units of sigma that has not measured it yet does so in each campaign, on its own control seeds.
+    Raises StudyError for levers that its screen cannot tell apart.
+    """
     key = rule.primary.model_copy(update={"direction": "lower"})  # as the values that are simulated
     bare = rule.model_copy(update={"primary": key, "guardrails": (), "evaluation": None})
-    num_null = asked.levers - asked.real
-    totals = {True: np.zeros(5), False: np.zeros(5)}
+    if bare.is_in_sigma and bare.sigma is None:
+        df = asked.sealed_df or len(bare.control_seeds) - 1
+        bare = bare.measured(Sigma(value=asked.sigma or PUBLISHED_SIGMA, df=df))
+        asked = replace(asked, sealed_df=df if asked.sigma else None)
+    screen = screen_of(bare, asked)
+    counts: dict[str, _Counts] = defaultdict(_Counts)
+    filled = 0
     with (
         scratch_ledger(bare) as ledger,
         progress.task(f"simulate rule {rule.name}", asked.campaigns, "campaigns") as task,
     ):
-        for block, num in _blocks(asked):
-            fill(ledger, _runs(bare, asked, block, num))
-            for is_real, *counts in ledger.execute(COUNT).fetchall():
-                totals[is_real] += np.array(counts, dtype=float)
+        for block, num in _blocks(asked, screen):
+            drawn = draw(bare, asked, screen, block, num)
+            if screen is not None and num != filled:
+                fill_screens(ledger, asked.names, screen.row_names, screen.seeds, screen.weights, num)
+                filled = num
+            fill(ledger, drawn.runs)
+            _count(ledger.execute(COUNT).fetchnumpy(), drawn.scales, counts)
             task.advance(num)
-    real, null = totals[True], totals[False]
-    null_stacked = float(null[1] / null[0]) if num_null else None
-    stacked = real[1] + null[1]
-    reported = float(real[2] / real[1]) if real[1] else None
-    return ErrorRates(
-        campaigns=asked.campaigns,
-        null_stacked=null_stacked,
-        power=float(real[1] / real[0]) if asked.real else None,
-        false_stacks=float(null[1] / asked.campaigns),
-        any_false_stack=float(null[4] / asked.campaigns),
-        false_discovery_rate=float(null[1] / stacked) if stacked else None,
-        reported_effect=reported,
-        overestimate=None if reported is None else reported - asked.effect,
-        runs=float((real[3] + null[3]) / asked.campaigns),
-        control_runs=len(rule.panel_seeds),
-    )
+    return _rates(rule, asked, screen, counts)
 
 
-def _blocks(asked: Campaigns) -> Iterator[tuple[int, int]]:
+def _blocks(asked: Campaigns, screen: Screen | None) -> Iterator[tuple[int, int]]:
     """(block's number, how many campaigns are in it)."""
-    size = max(1, LEVERS_PER_BLOCK // asked.levers)
+    size = LEVERS_PER_BLOCK // asked.levers
+    if screen is not None:
+        size = min(size, WEIGHTS_PER_BLOCK // screen.weights.size)
+    size = max(1, size)
     for block, first in enumerate(range(0, asked.campaigns, size)):
         yield block, min(size, asked.campaigns - first)
 
 
-def _runs(rule: Rule, asked: Campaigns, block: int, num: int) -> "pyarrow.Table":
-    """Every run that the rule could look at in `num` campaigns: campaign, lever, seed, value."""
-    import pyarrow
+def _count(found: dict[str, NDArray], scales: NDArray[np.float64], counts: dict[str, _Counts]) -> None:
+    kinds = np.asarray(found["kind"], dtype=str)
+    for kind in np.unique(kinds):
+        of = {name: np.asarray(column)[kinds == kind] for name, column in found.items()}
+        counts[kind].levers.append(of["levers"])
+        counts[kind].stacked.append(of["stacked"])
+        counts[kind].told += float((of["told"].astype(float) / scales[of["campaign"]]).sum())
+        counts[kind].runs += int(of["runs"].sum())
 
-    stream = numpy_stream(asked.seed, "simulate", block)
-    seeds = np.array(sorted({*rule.panel_seeds, *rule.judged_seeds}))
-    common = stream.standard_normal((num, len(seeds)))  # what runs of one seed share
-    names = [
-        "control",
-        *(f"real-{i}" for i in range(asked.real)),
-        *(f"null-{i}" for i in range(asked.levers - asked.real)),
-    ]
-    sigmas = asked.sigma * np.exp(asked.spread * stream.standard_normal((num, len(names))))
-    sigmas[:, 0] = asked.sigma
-    parts: list[tuple[NDArray, NDArray, NDArray, NDArray]] = []
-    for index, name in enumerate(names):
-        own_seeds = np.array(rule.panel_seeds if name == "control" else rule.judged_seeds)
-        shared = common[:, np.searchsorted(seeds, own_seeds)]
-        noise = np.sqrt(asked.rho) * shared + np.sqrt(1 - asked.rho) * stream.standard_normal(shared.shape)
-        centre = CONTROL_MEAN - (asked.effect if name.startswith("real") else 0.0)
-        value = centre + sigmas[:, index, None] * noise
-        campaign = np.repeat(np.arange(num), len(own_seeds))
-        parts.append((campaign, np.full(len(campaign), index), np.tile(own_seeds, num), value.ravel()))
-    campaign, lever, seed, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-    lever_names = pyarrow.DictionaryArray.from_arrays(pyarrow.array(lever.astype(np.int32)), pyarrow.array(names))
-    return pyarrow.table({"campaign": campaign, "lever": lever_names.cast("string"), "seed": seed, "value": value})
+
+def _rates(rule: Rule, asked: Campaigns, screen: Screen | None, counts: dict[str, _Counts]) -> ErrorRates:
+    null_stacked, null_error = counts[NULL].share()
+    power, power_error = counts[REAL].share()
+    false = np.zeros(asked.campaigns, dtype=np.int64)
+    for kind in (NULL, LOUD):
+        if counts[kind].levers:
+            false += counts[kind].per_campaign()
+    stacked = int(false.sum()) + int(counts[REAL].per_campaign().sum())
+    told = counts[REAL].mean_told()
+    rows = 0 if screen is None else len(screen.row_names)
+    return ErrorRates(
+        campaigns=asked.campaigns,
+        null_stacked=null_stacked,
+        null_error=null_error,
+        loud_stacked=counts[LOUD].share()[0],
+        power=power,
+        power_error=power_error,
+        false_stacks=float(false.mean()),
+        any_false_stack=float((false > 0).mean()),
+        false_discovery_rate=int(false.sum()) / stacked if stacked else None,
+        reported_effect=told,
+        overestimate=None if told is None else told - asked.effect,
+        null_reported=counts[NULL].mean_told(),
+        runs=sum(of.runs for of in counts.values()) / asked.campaigns + rows,
+        screen_runs=rows,
+        control_runs=len(rule.control_seeds),
+    )
