@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flowlab.cli.screen import figure
 from flowlab.study.rule import Rule
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def meanings(ledger: Path, rule: Rule, rows: "Sequence[Verdict]") -> list[str]:
         missed = ""
         if simulated and simulated["rates"].get("power") is not None:
             share = 1 - simulated["rates"]["power"]
-            missed = f"; this rule drops one that is {simulated['asked']['effect']:.4g} better in {share:.0%} of cases"
+            missed = f"; this rule drops one that is {simulated['asked']['effect']:.2g} better in {share:.0%} of cases"
         lines.append(f"drop: not shown at this budget{missed}")
     return lines + _of_sigma(ledger, rule, rows[0].rule_digest, rows[0].base_id)
 
@@ -35,7 +36,7 @@ def _of_stacks(simulated: dict[str, Any], decisions: Sequence[str]) -> list[str]
         return []
     judged, stacked = len(decisions), decisions.count("stack")
     flattered = rates.get("overestimate")
-    told = "" if flattered is None else f"; its effect is selected, and flattered by about {flattered:.4f}"
+    told = "" if flattered is None else f"; its effect is selected, and flattered by about {figure(flattered)}"
     return [
         f"stack: this rule stacks {_share(null)} of levers that do nothing: of the {judged} judged here {stacked} "
         f"{'is' if stacked == 1 else 'are'} stacked, and up to {null * judged:.2g} such are expected{told}"
@@ -50,8 +51,8 @@ def _of_effects(ledger: Path, rows: "Sequence[Verdict]") -> list[str]:
         select lever, num_pairs, effect, se from stack_effects
         where rule_digest = ? and base_id = ? and num_pairs >= 2 order by entry"""
     return [
-        f"{lever}, stacked: {abs(effect):.4f} {'better' if effect >= 0 else 'worse'} at {num} new seeds of both bases, "
-        f"which nothing selected; standard error {se:.4f}, {num - 1} degrees of freedom"
+        f"{lever}, stacked: {figure(abs(effect))} {'better' if effect >= 0 else 'worse'} at {num} new seeds of both "
+        f"bases, which nothing selected; standard error {figure(se)}, {num - 1} degrees of freedom"
         for lever, num, effect, se in read(ledger, question, [rows[0].rule_digest, rows[0].base_id]).rows
     ]
 
@@ -62,9 +63,9 @@ def _of_sigma(ledger: Path, rule: Rule, rule_digest: str, base_id: str) -> list[
     question = """
         select sigma, sigma_low, sigma_high, df, rests_on from pooled_sigma
         where rule_digest = ? and base_id = ? and role = 'primary' and sigma is not null"""
-    sealed = "" if rule.sigma is None else f"; sealed with the rule: {rule.sigma.value:.4f} ({rule.sigma.df})"
+    sealed = "" if rule.sigma is None else f"; sealed with the rule: {figure(rule.sigma.value)} ({rule.sigma.df})"
     return [
-        f"sigma {sigma:.4f} (95% {low:.4f} to {high:.4f}), {df} degrees of freedom, from {rests_on}{sealed}"
+        f"sigma {figure(sigma)} (95% {figure(low)} to {figure(high)}), {df} degrees of freedom, from {rests_on}{sealed}"
         for sigma, low, high, df, rests_on in read(ledger, question, [rule_digest, base_id]).rows
     ]
 

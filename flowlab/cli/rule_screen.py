@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from flowlab.cli.screen import out, plain, say, table, when
+from flowlab.cli.screen import figure, out, plain, say, show, table, when
 from flowlab.study.rule import Rule
 
 if TYPE_CHECKING:
@@ -38,21 +38,21 @@ def show_foretold(foretold: "Foretold") -> None:
     say(f"rule {rule.name!r} is about to be sealed")
     if measured is not None and foretold.is_sigma_known:
         say(
-            f"  sigma {measured.value:.4f}, measured on {measured.df + 1} controls: {measured.df} degrees of freedom, "
-            f"95% {measured.low:.4f} to {measured.high:.4f}"
+            f"  sigma {figure(measured.value)}, measured on {measured.df + 1} controls: {measured.df} degrees of "
+            f"freedom, 95% {figure(measured.low)} to {figure(measured.high)}"
         )
     else:
         so_far = "" if measured is None else f"; {measured.df + 1} controls are too few to tell it"
-        say(f"  sigma {asked.sigma:.4f} is assumed, the published campaign's{so_far}")
+        say(f"  sigma {figure(asked.sigma)} is assumed, the published campaign's{so_far}")
     say(f"  {bars_in_sigma(rule, asked.sigma)}")
     columns = sorted([(asked.sigma, foretold.rates), *foretold.at_ends], key=lambda column: column[0])
     num_null = asked.levers - asked.real
     rows = {
-        "if the true sigma is": [f"{sigma:.4f}" for sigma, _ in columns],
+        "if the true sigma is": [figure(sigma) for sigma, _ in columns],
         "a lever that does nothing is stacked in": [_share(rates.null_stacked) for _, rates in columns],
         f"one at least of {num_null} such, P(any)": [_share(rates.any_false_stack) for _, rates in columns],
-        f"one that is {asked.effect:.4g} better is stacked in": [_share(rates.power) for _, rates in columns],
-        "  and is then told too good by": [_number(rates.overestimate) for _, rates in columns],
+        f"one that is {asked.effect:.2g} better is stacked in": [_share(rates.power) for _, rates in columns],
+        "  and is then told too good by": [show(rates.overestimate) for _, rates in columns],
     }
     for what, values in rows.items():
         say(f"  {what:<41}" + "".join(f"{value:>9}" for value in values))
@@ -69,8 +69,8 @@ def bars_in_sigma(rule: Rule, sigma: float) -> str:
     sizes = {"metric": 1.0, "panel-sd": sigma, "sigma": rule.sigma.value if rule.sigma else sigma}
     bars = sorted(stage.bar * sizes[stage.bar_unit] for stage in rule.stages)
     low, high = bars[0] / sigma, bars[-1] / sigma
-    many = f"{bars[0]:.4g} to {bars[-1]:.4g}, which is {low:.2g} to {high:.2g}"
-    told = f"its bars are {many} sigma" if len(bars) > 1 else f"its bar is {bars[0]:.4g}, which is {low:.2g} sigma"
+    many = f"{bars[0]:.2g} to {bars[-1]:.2g}, which is {low:.2g} to {high:.2g}"
+    told = f"its bars are {many} sigma" if len(bars) > 1 else f"its bar is {bars[0]:.2g}, which is {low:.2g} sigma"
     if low > COARSE:
         return (
             f"{told}: far above the seeds' luck, so what is worth less\n"
@@ -83,10 +83,6 @@ def bars_in_sigma(rule: Rule, sigma: float) -> str:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.1%}" if value >= 0.0995 or value == 0 else f"{value:.2%}"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 COMPARED_WITH = {

@@ -89,12 +89,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
 
 
 def show(value: Any) -> str:
-    """A cell: four decimals for numbers, a dash for nothing."""
+    """A cell: numbers as `figure` has them, a dash for nothing."""
     if value is None or value == "":
         return "-"
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return figure(value)
     return plain(str(value))
+
+
+SMALLEST_SHOWN = 0.001
+
+
+def figure(value: float) -> str:
+    """A number with four decimals, or two digits of one that these would leave none or one of."""
+    return f"{value:.2g}" if 0 < abs(value) < SMALLEST_SHOWN else f"{value:.4f}"
 
 
 def when(time_us: int) -> str:

@@ -8,7 +8,7 @@ import typer
 
 from flowlab.cli.options import Device, DeviceOption, Executor, JsonOption, StudyOption, open_study, parse_levers
 from flowlab.cli.runs import announce
-from flowlab.cli.screen import Bars, out, print_json, say, table
+from flowlab.cli.screen import Bars, figure, out, print_json, say, table
 from flowlab.study.combining import solo_faults
 from flowlab.study.study import Study
 
@@ -129,7 +129,8 @@ def _print_plan(plan: "ScreenPlan", rule: "Rule", noise: "Noise") -> None:
         pairs = [[*pair, why] for pair, why in plan.conflicts.items()]
         console.print(table(["never on together", "with", "why"], pairs))
     errors = _errors(plan, noise)
-    spread = f"{min(errors):.4f}" if max(errors) < 1.005 * min(errors) else f"{min(errors):.4f} to {max(errors):.4f}"
+    low, high = figure(min(errors)), figure(max(errors))
+    spread = low if max(errors) < 1.005 * min(errors) else f"{low} to {high}"
     known = (
         f"measured with {noise.df} degrees of freedom" if noise.df else "assumed: this study has not measured it yet"
     )
@@ -140,8 +141,8 @@ def _print_plan(plan: "ScreenPlan", rule: "Rule", noise: "Noise") -> None:
         f"{plan.name}: {len(plan.levers)} levers in {plan.design.num_rows} rows ({plan.design.kind}), "
         f"{num_on.min()} to {num_on.max()} of them on in each; {plan.design.num_rows} runs, each at a seed of its own; "
         f"{caches}\n"
-        f"standard error of an effect: {spread}, at sigma {noise.sigma:.4f} ({known})\n"
-        f"a lever goes on that is more than {bar:.4f} better, and more than {guard:g} times the contrasts' own spread",
+        f"standard error of an effect: {spread}, at sigma {figure(noise.sigma)} ({known})\n"
+        f"a lever goes on that is more than {figure(bar)} better, and than {guard:g} times the contrasts' own spread",
         soft_wrap=True,
     )
 
@@ -205,6 +206,6 @@ def _tell_interactions(effects: list[dict[str, Any]]) -> None:
     if told and pse and pse > INTERACTING * median(told):
         out().print(
             f"interactions: the contrasts scatter {pse / median(told):.1f} times as much as sigma makes them (by "
-            f"{pse:.4f}), so an effect here may be that of others together: confirm one at a time",
+            f"{figure(pse)}), so an effect here may be that of others together: confirm one at a time",
             soft_wrap=True,
         )

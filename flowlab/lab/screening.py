@@ -182,7 +182,7 @@ def train_screen(
     planned = []
     for run in screen.runs:
         run_id = identify(rowed, ground, run.name, run.seed)
-        why, status = ", ".join(run.levers), statuses.get(run_id, "")
+        why, status = f"{len(run.levers)} levers on", statuses.get(run_id, "")
         planned.append(PlannedRun(Run(run_id, run.name, run.seed, rowed.recipe(run.name)), 0, why, status))
     return carry_out(rowed, ground, planned, where, progress, announce)
 

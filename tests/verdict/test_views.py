@@ -14,14 +14,15 @@ from flowlab.ledger.answers import answer_of
 from flowlab.ledger.connection import open_ledger, read
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.migrate import migrate, migrations_dir
-from flowlab.verdict.seal import amend_rule
+from flowlab.verdict.seal import amend_rule, register_design
 from tests.verdict.campaign import EVALUATION, FLAT, Campaign, panel_rule, preset, sealable
 
 FILES = {file.stem.split("_", 1)[1]: file for file in sorted((migrations_dir() / "views").glob("*.sql"))}
 GRAIN = re.compile(r"-- grain: one row per ([a-z_, ]+)\n-- ")
 DOCS = Path(__file__).parents[2] / "docs" / "views.md"
 LINKS = {
-    "panel_seeds", "wanted_bases", "wanted_panels", "owed_controls", "rule_values", "scores", "lever_seeds",
+    "panel_seeds", "panel_origins", "calibrated_rules", "wanted_bases", "wanted_panels", "owed_controls", "rule_values",
+    "scores", "lever_seeds",
     "lever_doubts", "lever_stages",
     "lever_reached", "lever_guards", "lever_decisions",
 }  # fmt: skip
@@ -32,7 +33,7 @@ WORDS = {
     *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD,
     "stack", "drop", "undecided",
     "panel", "judged", "primary", "guardrail", "discovery", "fresh", "replicate",
-    "paired", "metric", "num_frames", "levers", "scored-from",
+    "paired", "adjusted", "metric", "sigma", "num_frames", "levers", "scored-from",
 }  # fmt: skip
 """What views may compare with: the vocabulary, decisions, the words of rules, and what evaluation calls its counts."""
 
@@ -52,10 +53,13 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fill_ledger(folder: Path) -> Path:
-    """A ledger with two rules, three bases, levers, a placebo, replicates, a crash, drives, two devices, a stack."""
+    """Rules, a calibration, bases, levers, a placebo, replicates, a crash, drives, two devices, a stack, a screen."""
     ledger, runs = folder / "ledger.duckdb", folder / "runs"
     migrate(ledger)
-    campaign = Campaign(ledger, runs, preset("fresh", (1001, 1002), (1001, 1002, 1003, 1004)))
+    fresh = sealable(preset("fresh", (1001, 1002), (1001, 1002, 1003, 1004)))
+    register_design(fresh, runs, ledger, "base")
+    campaign = Campaign(ledger, runs, fresh)
+    campaign.flat = 0.1
     drives = {"a": (10, 0.42), "b": (20, 0.38)}
     campaign.run("seen", 1001, 0.30, drives=drives)
     campaign.run("seen", 1002, 0.30, drives=drives, replicate=1)
@@ -74,6 +78,7 @@ def fill_ledger(folder: Path) -> Path:
     (control,) = (path.name for path in runs.glob("control-1001-*-base-*"))
     with RunJournal.of(runs, control) as journal:
         journal.metrics([MetricRow("l1", "steering", "overall", "repeat-last", 0.5)])
+        journal.metrics([MetricRow("l1", "steering", "spike_frame", "repeat-last", 0.3)])
         journal.artifact("0123456789abcdef.zarr built 1700000000000000", "fedcba9876543210", 123)
     good = campaign.run("good", 1001, 0.36, evaluation="other")
     campaign.run("good", 1001, 0.35, evaluation="third", scored_from=good)
@@ -89,6 +94,17 @@ def fill_ledger(folder: Path) -> Path:
             cache_id="cache", evaluation_id=evaluation_id, changes={}, new_control_digest="moved", replicate_seed=1004,
             effect=0.04,
         )  # fmt: skip
+        journal.screen(
+            screen="screen1", rule_digest=second.digest(), control_digest="moved", cache_id="cache",
+            evaluation_id=evaluation_id, sigma=0.014, sigma_df=7, bar=0.01, guard=2.0,
+            levers=[{"lever": "good", "recipe_digest": "good-recipe"}], weights=[[-1.0, 1.0]], excluded={},
+            rows=[
+                {"name": name, "seed": 5001, "recipe_digest": f"{name}-recipe", "levers": on}
+                for name, on in {"screen1_row1": [], "screen1_row2": ["good"]}.items()
+            ],
+        )  # fmt: skip
+    ingest(ledger, runs)
+    campaign.run("screen1_row1", 5001, 0.40, control="moved")
     ingest(ledger, runs)
     return ledger
 
@@ -163,9 +179,10 @@ def test_the_links_are_named_and_nothing_is_documented_that_is_not_there() -> No
     assert {name for name in LINKS if f"**{name}**" not in DOCS.read_text()} == set()
 
 
-def test_verdicts_read_the_metrics_once(judged: Path) -> None:
+def test_verdicts_read_the_metrics_once_and_once_more_for_screens(judged: Path) -> None:
+    """Where there are no screens, the second reading reads next to nothing: see screen_runs."""
     with open_ledger(judged, read_only=True) as connection:
         ((_, plan),) = connection.execute("explain (format json) select * from verdicts").fetchall()
     tables = re.findall(r'"Table":\s*"[^"]*\.(\w+)"', plan)
-    assert tables.count("metrics") == 1
-    assert len(tables) <= 30
+    assert tables.count("metrics") == 2
+    assert len(tables) <= 60
