@@ -32,7 +32,7 @@ def screen(
         bool, typer.Option("--same-shape", help="Leave out levers whose runs do not train as one program.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the screen; build, seal and train nothing.")] = False,
-    new: Annotated[bool, typer.Option("--new", help="Begin another screen, of levers that were in none yet.")] = False,
+    new: Annotated[bool, typer.Option("--new", help="Begin another screen, of levers that none has told yet.")] = False,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     executor: Annotated[
