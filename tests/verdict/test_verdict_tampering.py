@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flowlab.core.digest import digest_json
 from flowlab.core.errors import ChainBrokenError
 from flowlab.journal.lines import RunJournal, StudyJournal
 from flowlab.ledger.chain import GENESIS, Link, extend_chain, hash_of
@@ -19,6 +20,7 @@ from flowlab.ledger.migrate import describe_schema, fresh_schema, migrate, view_
 from flowlab.ledger.verify import verify
 from flowlab.verdict.record import record_decisions
 from flowlab.verdict.seal import amend_rule
+from tests.journal.lines_of_each_kind import SCREEN
 from tests.verdict.campaign import EVALUATION, FLAT, Campaign, preset, sealable
 
 PANEL = (1001, 1002, 1003)
@@ -34,6 +36,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         journal.cache(cache_id="cache", identity={"a": 1}, num_train=9, num_val=3, val_drives_digest="v")
         journal.encoder(encoder_key="k", encoder_digest="d", file_name="f", train_drives=["a"], settings={"width": 64})
         journal.base(control_digest="base", cache_id="cache", evaluation_id="e", stacked=[], recipe={"a": 1})
+        design = sealable(preset("paired", PANEL, (1001, 1002))).design()
+        journal.calibrate(digest=digest_json(design), design=design)
+        journal.screen(**SCREEN)
     campaign = Campaign(ledger, runs, preset("paired", PANEL, (1001, 1002)))
     campaign.controls(dict.fromkeys(PANEL, 0.4), flat=0.1)
     for lever, value in {"good": 0.36, "bad": 0.41}.items():
