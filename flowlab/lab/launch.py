@@ -71,16 +71,17 @@ def launch(
 ) -> Launched:
     """Train what the comparison of `levers` at `seeds` lacks, and bring it into the ledger."""
     others = [lever for lever in levers if lever != CONTROL]
-    ground = stand_calibrated(study, others, where, progress=progress, show=show, announce=announce)
+    ground, calibrated = stand_calibrated(study, others, where, progress=progress, show=show, announce=announce)
     planned = plan_runs(study, ground, levers, seeds, read_statuses(study), again=again)
-    return carry_out(study, ground, planned, where, progress, announce)
+    done = carry_out(study, ground, planned, where, progress, announce)
+    return Launched(done.run_ids, calibrated + done.trained, done.problems)
 
 
 def launch_owed(
     study: Study, where: Where, *, progress: Progress, show: Show, announce: Callable[[list[PlannedRun]], None]
 ) -> Launched:
     """Train exactly what the sealed rule wants next. Raises MissingError if nothing is owed."""
-    stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
+    _, calibrated = stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
     owed = read_owed(study.ledger)
     ground = open_ground(study, levers_owed(study, owed), where.device, progress)
     note_caches(study, ground)
@@ -88,7 +89,7 @@ def launch_owed(
     if not planned and not unknown:
         raise MissingError(_nothing_owed(study))
     done = carry_out(study, ground, planned, where, progress, announce)
-    return Launched(done.run_ids, done.trained, [*unknown, *done.problems])
+    return Launched(done.run_ids, calibrated + done.trained, [*unknown, *done.problems])
 
 
 def launch_optional(
@@ -147,21 +148,23 @@ def stand_calibrated(
     progress: Progress,
     show: Show,
     announce: Callable[[list[PlannedRun]], None],
-) -> Ground:
-    """The ground that runs stand on. Where no rule is in force yet, the control's panel is trained first.
+) -> tuple[Ground, list[str]]:
+    """The ground that runs stand on, and the runs of the panel, which is trained first where no rule is in force yet.
 
     The rule's seeds, statistics and guardrails are registered before, its bars sealed after it, and before any lever.
     """
     ground = prepare(study, levers, where.device, progress)
     rule = rule_for(study, ground)
-    if not is_in_force(rule, study.ledger):
-        register_design(rule, study.runs, study.ledger, ground.base.base_id)
-        planned = plan_controls(study, ground, rule.control_seeds, read_statuses(study))
-        for problem in carry_out(study, ground, planned, where, progress, announce).problems:
-            progress.say(f"warning: {problem}")
-        _require_whole(rule, planned, read_statuses(study))
-        seal_study_rule(study, ground, progress, show)
-    return ground
+    if is_in_force(rule, study.ledger):
+        return ground, []
+    register_design(rule, study.runs, study.ledger, ground.base.base_id)
+    planned = plan_controls(study, ground, rule.control_seeds, read_statuses(study))
+    done = carry_out(study, ground, planned, where, progress, announce)
+    for problem in done.problems:
+        progress.say(f"warning: {problem}")
+    _require_whole(rule, planned, read_statuses(study))
+    seal_study_rule(study, ground, progress, show)
+    return ground, done.trained
 
 
 def _require_whole(rule: Rule, planned: Sequence[PlannedRun], statuses: Mapping[str, str]) -> None:

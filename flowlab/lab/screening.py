@@ -70,7 +70,7 @@ def run_screen(
     require_screens(study.rule)
     begun = None if new else current_screen(study, asked, num_rows)
     plan = None if begun else plan_next(study, asked, num_rows, same_shape=same_shape)
-    ground = stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
+    ground, calibrated = stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
     begun = None if new else current_screen(study, asked, num_rows)
     if begun is None:
         plan = plan or plan_next(study, asked, num_rows, same_shape=same_shape)
@@ -83,7 +83,7 @@ def run_screen(
     if any(run.waits for run in begun.runs):
         launched = train_screen(study, begun, where, progress, announce)
     problems = [*launched.problems, *solve_anew(study, begun.name)]
-    return begun.name, Launched(launched.run_ids, launched.trained, problems)
+    return begun.name, Launched(launched.run_ids, calibrated + launched.trained, problems)
 
 
 def plan_next(study: Study, asked: Sequence[str] | None, num_rows: int | None, *, same_shape: bool) -> ScreenPlan:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flowlab.cli.screen import figure
 from flowlab.journal.lines import StudyJournal
 from tests.cli.tiny_study import command, write_tiny
 from tests.cli.tiny_study import flowlab_here as flowlab
@@ -130,7 +131,7 @@ def test_what_a_stack_is_worth_is_told_at_new_seeds_of_both_bases(study: Path) -
     assert "nothing is optional" in flowlab(study, "run", "--owed", "--optional", code=2).stderr
     (row,) = answer(study, "sql", "select * from stack_effects")
     assert (row["lever"], row["num_pairs"], row["seeds"]) == ("delta-off", 4, [1004, 1005, 1006, 1007])
-    assert f"delta-off, stacked: {abs(row['effect']):.4f} " in flowlab(study, "verdict").stdout
+    assert f"delta-off, stacked: {figure(abs(row['effect']))} " in flowlab(study, "verdict").stdout
     flowlab(study, "ledger", "verify")
 
 

@@ -377,7 +377,7 @@ def test_kill_9_while_a_run_builds_the_cache_of_a_lever_costs_nothing_but_time(c
     assert [row["state"] for row in listed].count("partial") == 1
     assert list(copy.runs.glob("*/")) == [], "nothing was registered before its cache was there"
     done = json.loads(flowlab_here(copy.root, *asked[:-2], "--executor", "inline", "--json").stdout)
-    assert [run_id[:8] for run_id in done["trained"]] == ["own-1001", "control-", "control-"]
+    assert [run_id[:8] for run_id in done["trained"]] == ["control-", "control-", "own-1001"]
     listed = json.loads(flowlab_here(copy.root, "cache", "list", "--json").stdout)
     assert {row["state"] for row in listed} == {"whole"}
     assert ["own"] in [row["levers"] for row in listed]
