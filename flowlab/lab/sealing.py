@@ -11,6 +11,7 @@ from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import PUBLISHED_SIGMA, Rule, Sigma, require_sealable
 from flowlab.study.study import Study
+from flowlab.verdict.design import FEWEST_LEVERS
 from flowlab.verdict.rejudged import Rejudged, rejudge
 from flowlab.verdict.seal import amend_rule, is_in_force, require_amendable, rules_in_force, seal_rule, tell_clock
 from flowlab.verdict.simulate import Campaigns, ErrorRates, simulate
@@ -128,7 +129,7 @@ def foretell(study: Study, base: Base, rule: Rule, progress: Progress) -> Foreto
     """
     measured = measured_sigma(study, base.base_id)
     sigma = measured.value if measured is not None and is_known(measured) else PUBLISHED_SIGMA
-    levers = max(2, len(study.levers))
+    levers = max(2 if rule.screen is None else FEWEST_LEVERS, len(study.levers))
     asked = Campaigns(
         levers=levers,
         real=levers // 2,
