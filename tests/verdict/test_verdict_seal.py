@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from flowlab.core.digest import base_id, digest_json
 from flowlab.core.errors import RuleChangedError, RuleRefusedError
+from flowlab.core.types import MetricRow
 from flowlab.journal.journal import read_journal
+from flowlab.journal.lines import RunJournal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
-from flowlab.verdict.seal import first_difference, seal_rule
-from tests.verdict.campaign import FLAT, panel_rule, sealable
+from flowlab.verdict.seal import first_difference, register_design, seal_rule
+from tests.verdict.campaign import EVALUATION, FLAT, panel_rule, preset, sealable
 
 SPIKE = FLAT.model_copy(update={"slice": "spike_frame"})
 
@@ -112,3 +115,38 @@ def test_two_processes_seal_once(ledger: Path, runs: Path) -> None:
 )
 def test_the_first_difference_is_found(old: dict, new: dict, found: tuple | None) -> None:
     assert first_difference(old, new) == found
+
+
+def test_seeds_and_guardrails_may_not_change_once_their_panel_was_seen_and_bars_may(ledger: Path, runs: Path) -> None:
+    rule = sealable(preset("climb", tuple(range(1001, 1009)), tuple(range(1001, 1007))))
+    base = base_id("base", digest_json(EVALUATION))
+    register_design(rule, runs, ledger, base)
+    with RunJournal.of(runs, "control-1001") as journal:
+        journal.whole(
+            {
+                "run_id": "control-1001",
+                "study": "test",
+                "lever": "control",
+                "seed": 1001,
+                "replicate": 0,
+                "recipe": {},
+                "recipe_digest": "base",
+                "control_digest": "base",
+                "cache_id": "cache",
+                "evaluation_id": digest_json(EVALUATION),
+                "evaluation": EVALUATION,
+            },
+            [],
+            [MetricRow("l1", "steering", "spike_frame", "meank", 0.4)],
+        )
+    wider = rule.model_copy(update={"guardrails": (FLAT.model_copy(update={"margin": 0.4}),)})
+    with pytest.raises(
+        RuleChangedError, match=r"the control at 1001 ran for a rule with guardrails\[0\].margin = 0.004"
+    ):
+        register_design(wider, runs, ledger, base)
+    higher = rule.stages[0].model_copy(update={"bar": 0.013})
+    register_design(rule.model_copy(update={"stages": (higher, *rule.stages[1:])}), runs, ledger, base)
+    assert read(ledger, "select count(*) from calibrations").rows == [(1,)]
+    unseen = rule.model_copy(update={"panel_seeds": tuple(range(3001, 3009)), "judged_seeds": tuple(range(3001, 3007))})
+    register_design(unseen, runs, ledger, base)
+    assert read(ledger, "select count(*) from calibrations").rows == [(2,)]
