@@ -19,6 +19,7 @@ from flowlab.study.slices import frame_slices
 from flowlab.study.study import CONTROL, Study
 
 if TYPE_CHECKING:
+    from flowlab.verdict.history import SealedRule
     from flowlab.verdict.judge import Verdict
 
 PRESENT = " (the present one)"
@@ -149,20 +150,20 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
     for row in sorted(rows, key=lambda row: (list(rules).index(row.rule_digest), list(bases).index(row.base_id))):
         groups.setdefault((row.rule_digest, row.base_id), []).append(row)
     for together in groups.values():
-        rule, is_in_force = rules[together[0].rule_digest]
-        which = f", base {bases[together[0].base_id]}" if len(groups) > 1 else ""
-        which += "" if is_in_force else ", since amended away"
-        console.print(_verdict_table(rule, together, which))
+        sealed, base_id = rules[together[0].rule_digest], together[0].base_id
+        which = f", base {bases[base_id]}" if len(groups) > 1 else ""
+        which += "" if sealed.is_in_force else ", since amended away"
+        console.print(_verdict_table(sealed.rule, together, which))
         for row in together:
             console.print(Text.assemble((plain(row.lever), "bold"), plain(f": {row.reason}")), soft_wrap=True)
-        for line in meanings(study.ledger, rule, together):
+        for line in meanings(study.ledger, sealed, together):
             console.print(line, soft_wrap=True)
-        _print_luck(study, together[0].rule_digest, together[0].base_id, console)
-        _print_baselines(study, rule, together[0].rule_digest, together[0].base_id, console)
+        _print_luck(study, sealed.digest, base_id, console)
+        _print_baselines(study, sealed, base_id, console)
     present = list(bases)[-1]
     if bases[present].endswith(PRESENT) and present not in {row.base_id for row in rows}:
         say(f"note: no lever has been judged on base {bases[present]} yet. Try one: flowlab run --lever NAME")
-    if study.rule.terms() not in [rule.terms() for rule, is_in_force in rules.values() if is_in_force]:
+    if study.rule.terms() not in [sealed.rule.terms() for sealed in rules.values() if sealed.is_in_force]:
         say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
 
 
@@ -251,11 +252,11 @@ def _warn_of_unfounded_stacks(study: Study) -> None:
         )
 
 
-def _sealed(study: Study) -> dict[str, tuple[Rule, bool]]:
-    """Each rule as it was sealed, whatever experiments.toml says by now, and whether it is in force; oldest first."""
+def _sealed(study: Study) -> "dict[str, SealedRule]":
+    """Each rule as it was sealed, whatever experiments.toml says by now, by its digest; oldest first."""
     from flowlab.verdict.history import read_history
 
-    return {row.digest: (row.rule, row.is_in_force) for row in read_history(study.ledger)}
+    return {row.digest: row for row in read_history(study.ledger)}
 
 
 def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Table:
@@ -281,12 +282,12 @@ MOST_POLICIES = 6
 """Named in one line."""
 
 
-def _print_baselines(study: Study, rule: Rule, rule_digest: str, base_id: str, console: Console) -> None:
+def _print_baselines(study: Study, sealed: "SealedRule", base_id: str, console: Console) -> None:
     """What the same slice gives without a policy: a policy that does not beat these has learnt nothing."""
     from flowlab.ledger.connection import read
 
     rows = read(study.ledger, "select * from baselines where base_id = ?", [base_id]).records()
-    primary = rule.primary
+    primary = sealed.rule.primary
     found = {
         row["readout"]: row["value"]
         for row in rows
@@ -303,7 +304,7 @@ def _print_baselines(study: Study, rule: Rule, rule_digest: str, base_id: str, c
         group by baseline, slice
         order by baseline, slice"""
     frames = frame_slices(study.slices)
-    for baseline, where, value, policies in read(study.ledger, worse, [rule_digest, base_id]).rows:
+    for baseline, where, value, policies in read(study.ledger, worse, [sealed.digest, base_id]).rows:
         if where in frames:
             shown = ", ".join(f"{policy['lever']} {policy['value']:.4f}" for policy in policies[:MOST_POLICIES])
             more = f" and {len(policies) - MOST_POLICIES} more" if len(policies) > MOST_POLICIES else ""

@@ -1,20 +1,22 @@
 """What verdicts are worth, in a few lines below them: how often the rule is wrong, and what sigma rests on."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowlab.cli.screen import figure
+from flowlab.cli.screen import figure, share
 from flowlab.study.rule import Rule
 
 if TYPE_CHECKING:
+    from flowlab.verdict.history import SealedRule
     from flowlab.verdict.judge import Verdict
 
 
-def meanings(ledger: Path, rule: Rule, rows: "Sequence[Verdict]") -> list[str]:
+def meanings(ledger: Path, sealed: "SealedRule", rows: "Sequence[Verdict]") -> list[str]:
     """The lines for the verdicts of one rule on one base."""
-    simulated = _simulated(ledger, rows[0].rule_digest)
+    simulated = sealed.simulated or {}
+    if not simulated.keys() >= {"rates", "asked"}:  # sealed without, or by an early flowlab
+        simulated = {}
     decisions = [row.decision for row in rows]
     lines = []
     if "stack" in decisions and simulated:
@@ -22,11 +24,13 @@ def meanings(ledger: Path, rule: Rule, rows: "Sequence[Verdict]") -> list[str]:
     lines += _of_effects(ledger, rows)
     if "drop" in decisions:
         missed = ""
-        if simulated and simulated["rates"].get("power") is not None:
-            share = 1 - simulated["rates"]["power"]
-            missed = f"; this rule drops one that is {simulated['asked']['effect']:.2g} better in {share:.0%} of cases"
+        power = simulated["rates"].get("power") if simulated else None
+        if power is not None:
+            missed = (
+                f"; this rule drops one that is {simulated['asked']['effect']:.2g} better in {1 - power:.0%} of cases"
+            )
         lines.append(f"drop: not shown at this budget{missed}")
-    return lines + _of_sigma(ledger, rule, rows[0].rule_digest, rows[0].base_id)
+    return lines + _of_sigma(ledger, sealed.rule, sealed.digest, rows[0].base_id)
 
 
 def _of_stacks(simulated: dict[str, Any], decisions: Sequence[str]) -> list[str]:
@@ -38,7 +42,7 @@ def _of_stacks(simulated: dict[str, Any], decisions: Sequence[str]) -> list[str]
     flattered = rates.get("overestimate")
     told = "" if flattered is None else f"; its effect is selected, and flattered by about {figure(flattered)}"
     return [
-        f"stack: this rule stacks {_share(null)} of levers that do nothing: of the {judged} judged here {stacked} "
+        f"stack: this rule stacks {share(null)} of levers that do nothing: of the {judged} judged here {stacked} "
         f"{'is' if stacked == 1 else 'are'} stacked, and up to {null * judged:.2g} such are expected{told}"
     ]
 
@@ -68,16 +72,3 @@ def _of_sigma(ledger: Path, rule: Rule, rule_digest: str, base_id: str) -> list[
         f"sigma {figure(sigma)} (95% {figure(low)} to {figure(high)}), {df} degrees of freedom, from {rests_on}{sealed}"
         for sigma, low, high, df, rests_on in read(ledger, question, [rule_digest, base_id]).rows
     ]
-
-
-def _simulated(ledger: Path, rule_digest: str) -> dict[str, Any]:
-    """What was simulated before the rule was sealed; nothing for one that was sealed without."""
-    from flowlab.ledger.connection import read
-
-    rows = read(ledger, "select simulated_json from rules where rule_digest = ?", [rule_digest]).rows
-    found = json.loads(rows[0][0]) if rows and rows[0][0] else {}
-    return found if "rates" in found and "asked" in found else {}
-
-
-def _share(value: float) -> str:
-    return f"{value:.1%}" if value >= 0.0995 or value == 0 else f"{value:.2%}"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from flowlab.cli.screen import figure, out, plain, say, show, table, when
+from flowlab.cli.screen import figure, out, plain, say, share, show, table, when
 from flowlab.study.rule import Rule
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def show_foretold(foretold: "Foretold") -> None:
     num_null = asked.levers - asked.real
     rows = {
         "if the true sigma is": [figure(sigma) for sigma, _ in columns],
-        "a lever that does nothing is stacked in": [_share(rates.null_stacked) for _, rates in columns],
-        f"one at least of {num_null} such, P(any)": [_share(rates.any_false_stack) for _, rates in columns],
-        f"one that is {asked.effect:.2g} better is stacked in": [_share(rates.power) for _, rates in columns],
+        "a lever that does nothing is stacked in": [share(rates.null_stacked) for _, rates in columns],
+        f"one at least of {num_null} such, P(any)": [share(rates.any_false_stack) for _, rates in columns],
+        f"one that is {asked.effect:.2g} better is stacked in": [share(rates.power) for _, rates in columns],
         "  and is then told too good by": [show(rates.overestimate) for _, rates in columns],
     }
     for what, values in rows.items():
@@ -79,10 +79,6 @@ def bars_in_sigma(rule: Rule, sigma: float) -> str:
     if high < FINE:
         return f'{told}: the seeds\' luck alone passes it\n  often. Larger ones: bars = "sigma" in rules.{rule.name}'
     return told
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}" if value >= 0.0995 or value == 0 else f"{value:.2%}"
 
 
 COMPARED_WITH = {

@@ -105,6 +105,11 @@ def figure(value: float) -> str:
     return f"{value:.2g}" if 0 < abs(value) < SMALLEST_SHOWN else f"{value:.4f}"
 
 
+def share(value: float | None) -> str:
+    """A share in percent, with a decimal more where it is less than a tenth; a dash for nothing."""
+    return "-" if value is None else f"{value:.1%}" if value >= 0.0995 or value == 0 else f"{value:.2%}"
+
+
 def when(time_us: int) -> str:
     """A time for people, in their own zone."""
     return datetime.fromtimestamp(time_us / 1e6).astimezone().strftime("%Y-%m-%d %H:%M:%S")

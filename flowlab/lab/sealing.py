@@ -128,19 +128,19 @@ def foretell(study: Study, base: Base, rule: Rule, progress: Progress) -> Foreto
     A real one is 0.02 better; where bars are in units of sigma, as many sigma as that is in the published campaign.
     """
     measured = measured_sigma(study, base.base_id)
-    sigma = measured.value if measured is not None and is_known(measured) else PUBLISHED_SIGMA
+    known = measured if is_known(measured) else None
     levers = max(2 if rule.screen is None else FEWEST_LEVERS, len(study.levers))
     asked = Campaigns(
         levers=levers,
         real=levers // 2,
         effect=EFFECT if rule.sigma is None else EFFECT / PUBLISHED_SIGMA * rule.sigma.value,
-        sigma=sigma,
+        sigma=PUBLISHED_SIGMA if known is None else known.value,
         rho=0.0,
         spread=0.0,
         campaigns=ceil(NUM_LEVERS / levers),
         seed=0,
     )
-    ends = [] if measured is None or not is_known(measured) else [measured.low, measured.high]
+    ends = [] if known is None else [known.low, known.high]
     at_ends = tuple((end, simulate(rule, replace(asked, sigma=end), progress)) for end in ends)
     return Foretold(rule, asked, measured, simulate(rule, asked, progress), at_ends)
 
