@@ -98,7 +98,7 @@ COMMANDS: Commands = {
     ),
     "rule seal": (
         "flowlab.cli.rules:rule_seal",
-        "Seal the study's rule now, after showing its error rates; `flowlab run` does it with its first run.",
+        "Seal the study's rule now, without training its panel first; `flowlab run` trains it, then seals.",
     ),
     "rule amend": (
         "flowlab.cli.rules:rule_amend",

@@ -73,7 +73,7 @@ def rule_show(
 
 
 def rule_seal(study: StudyOption = None, as_json: JsonOption = False) -> None:
-    """Seal the study's rule now, without training its panel first, as the first `flowlab run` does."""
+    """Seal the study's rule now, without training its panel first; `flowlab run` trains it, then seals."""
     from flowlab.lab.environment import choose_device
     from flowlab.lab.launch import stand
 

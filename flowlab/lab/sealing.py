@@ -153,11 +153,11 @@ def is_known(measured: MeasuredSigma | None) -> bool:
 def measured_sigma(study: Study, base_id: str = "") -> MeasuredSigma | None:
     """What the control's runs say of the primary metric's sd over seeds: on this base, else on the one with most runs.
 
-    None where no base has two of them, or they do not differ.
+    None where no base has two of them, or they do not differ. Beyond 1,000 degrees the number is its own interval.
     """
     key = study.rule.primary
     question = """
-        select sd, df, sd_low, sd_high from control_spread
+        select sd, df, coalesce(sd_low, sd), coalesce(sd_high, sd) from control_spread
         where metric = ? and channel = ? and slice = ? and drive = ? and readout = ? and sd > 0
         order by base_id = ? desc, df desc limit 1"""
     place = [key.metric, key.channel, key.slice, key.drive or "", key.readout, base_id]

@@ -82,20 +82,12 @@ with
         from parts
         group by all
         having sum(df) > 0
-    ),
-    formula as (
-        select
-            *,
-            -- Wilson and Hilferty 1931: the cube root of chi-square / df is nearly normal
-            df * (1 - 2 / (9 * df) - 1.959964 * sqrt(2 / (9 * df))) ** 3 as lower_formula,
-            df * (1 - 2 / (9 * df) + 1.959964 * sqrt(2 / (9 * df))) ** 3 as upper_formula
-        from pooled
     )
 select
     rule, rule_digest, base_id, role, position,
     sqrt(sum_squares / df) as sigma,
-    sqrt(sum_squares / coalesce(upper_quantile, upper_formula)) as sigma_low,
-    sqrt(sum_squares / coalesce(lower_quantile, lower_formula)) as sigma_high,
+    sqrt(sum_squares / upper_quantile) as sigma_low,
+    sqrt(sum_squares / lower_quantile) as sigma_high,
     df,
     num_controls,
     num_levers,
@@ -107,5 +99,5 @@ select
             when num_levers > 1 then format('{} levers'' fresh {}', num_levers, if(group_df = 1, 'pairs', 'groups'))
         end
     ) as rests_on
-from formula
+from pooled
 left join chi_square_quantiles using (df)

@@ -137,9 +137,11 @@ def test_three_seeds_that_a_first_stage_adds_at_once_have_two_degrees():
 
 def test_the_quantiles_are_those_of_chi_square(ground):
     rows = ground.ask("chi_square_quantiles order by df")
-    assert [row["df"] for row in rows] == list(range(1, 101))
+    assert [row["df"] for row in rows] == list(range(1, 1001))
     for column, at in {"lower_quantile": 0.025, "upper_quantile": 0.975}.items():
-        assert [row[column] for row in rows] == pytest.approx(stats.chi2.ppf(at, np.arange(1, 101)), rel=1e-7)
+        exact = stats.chi2.ppf(at, np.arange(1, 1001))
+        assert [row[column] for row in rows[:100]] == pytest.approx(exact[:100], rel=1e-7)
+        assert [row[column] for row in rows[100:]] == pytest.approx(exact[100:], rel=1e-4)
 
 
 def test_beyond_the_table_the_interval_is_right_to_a_thousandth(ground):
@@ -148,6 +150,14 @@ def test_beyond_the_table_the_interval_is_right_to_a_thousandth(ground):
     assert (row["df"], row["sigma"]) == (101, pytest.approx((102 / 101) ** 0.5))
     assert row["sigma_low"] == pytest.approx((102 / stats.chi2.ppf(0.975, 101)) ** 0.5, rel=1e-3)
     assert row["sigma_high"] == pytest.approx((102 / stats.chi2.ppf(0.025, 101)) ** 0.5, rel=1e-3)
+
+
+def test_the_spread_of_the_controls_has_the_same_interval_beyond_the_table(ground):
+    many = {"control": {seed: float((-1) ** seed) for seed in range(102)}}
+    (pooled,) = ground.ask("pooled_sigma", many)
+    (spread,) = ground.ask("control_spread", many)
+    assert (spread["df"], spread["sd"]) == (101, pytest.approx(pooled["sigma"]))
+    assert [spread["sd_low"], spread["sd_high"]] == pytest.approx([pooled["sigma_low"], pooled["sigma_high"]])
 
 
 def test_a_family_is_the_first_tag_that_is_not_the_lever_s_name(ledger, runs):
