@@ -28,7 +28,11 @@ COMMANDS: Commands = {
         "flowlab.cli.diagnose:diagnose",
         "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
     ),
-    "status": ("flowlab.cli.runs:status", "Every run the study knows, and how far it is."),
+    "status": ("flowlab.cli.status:status", "Every run the study knows, and how far it is."),
+    "watch": (
+        "flowlab.cli.watch:watch",
+        "Look on while runs train: cohorts with their loss, what is owed, verdicts as they fall. Writes nothing.",
+    ),
     "verdict": (
         "flowlab.cli.judge:verdict",
         "What the registered rule decides for every lever: pairs, deltas, panel, stage, decision, what is owed next.",

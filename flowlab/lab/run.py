@@ -1,10 +1,7 @@
 """One cohort from its cache to its journals. Start reading here: this is the whole life of a run."""
 
 import os
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -20,10 +17,12 @@ from flowlab.evaluate.draw_bank import bank_of
 from flowlab.evaluate.frames import cover, read_frames
 from flowlab.evaluate.scorer import Scorer
 from flowlab.lab.banks import tell_draws
+from flowlab.lab.clock import Clock
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.policies import Facts
+from flowlab.lab.pulse import Pulse, forget_pulse
 from flowlab.lab.run_dir import RunDir
 from flowlab.lab.sharing import take_free
 from flowlab.policy.build import seen_tokens
@@ -38,21 +37,6 @@ from flowlab.train.fit import Listener, Trained, fit
 from flowlab.train.validate import validation_data
 
 
-@dataclass
-class Clock:
-    """Wall time by phase, in seconds."""
-
-    phases: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - begin
-
-
 def run_all(
     study: Study,
     ground: Ground,
@@ -65,8 +49,9 @@ def run_all(
 
     Runs that another process is at, or has ended meanwhile, are left to it (lab/sharing.py waits for them).
     A cohort that fails does not keep the others from their end; then the first one's FlowlabError is raised, a
-    RunFailedError for what nobody foresaw.
+    RunFailedError for what nobody foresaw. `import_s`: how long this process had been there before.
     """
+    clock = Clock(import_s)
     planned = {item.run.run_id: item for item in runs}
     failed: list[FlowlabError] = []
     with ExitStack() as stack:
@@ -84,11 +69,11 @@ def run_all(
                 outs = [folders[run.run_id] for run in cohort.runs]
                 try:
                     try:
-                        run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+                        run_cohort(study, ground, cohort, items, outs, device, progress, clock)
                     except ResumeError as error:  # of what was kept, and fits the decoder no more
                         for out in outs:
                             out.discard_resume(str(error))
-                        run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+                        run_cohort(study, ground, cohort, items, outs, device, progress, clock)
                 except FlowlabError as error:
                     failed.append(error)
                 except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
@@ -115,12 +100,13 @@ def run_cohort(
     outs: list[RunDir],
     device: torch.device,
     progress: Progress,
-    import_s: float,
+    clock: Clock,
 ) -> None:
     """Cache -> batches -> trained decoders -> draws -> readouts -> metric rows, each run's into its own journal."""
-    clock = Clock({"import": import_s})
     recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
-    with clock.phase("load"):
+    pulse = Pulse(outs, clock, progress, recipe.train.steps)
+    pulse.begin("load")
+    with progress.under_way("load the cache"):
         train, val, rows = load_splits(ground, cohort, supply.cache, device)
         stats = prepare_stats(study, supply.stats_cache, recipe)
         spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
@@ -141,7 +127,13 @@ def run_cohort(
     for item, out, state in zip(items, outs, kept, strict=True):
         register(study, ground, item, out)
         start(study, cohort, out, device, supply.cache, state, progress)
-    with clock.phase("train"):
+
+    def crashed(run: int, crash: Crash) -> None:
+        pulse.end(run)
+        outs[run].crashed(crash)
+
+    try:
+        pulse.begin("train", kept[0].step if kept[0] else 0)
         trained = fit(
             cohort,
             data,
@@ -149,19 +141,24 @@ def run_cohort(
             Listener(
                 record=lambda run, rows: outs[run].metrics(rows),
                 keep=lambda run, state: outs[run].keep(state),
-                crashed=lambda run, crash: outs[run].crashed(crash),
+                crashed=crashed,
                 rung=lambda run, step, policy: outs[run].save_policy(policy, facts[run].to_metadata(step), step),
+                stepped=pulse.stepped,
+                lap=clock.lap,
             ),
             spec=spec,
             resume=[state for state in kept if state],
             sample=scorer.sample,
-            progress=progress,
+            progress=pulse,
         )
-    clock.phases["validate"] = trained.validate_s
-    clock.phases["train"] -= trained.validate_s
-    with clock.phase("evaluate"):
-        draws = evaluate(cohort, trained, scorer, ground, outs, progress)
-    finish(study.name, cohort, facts, trained, draws, scorer, outs, clock)
+        pulse.begin("evaluate", recipe.train.steps)
+        draws = evaluate(cohort, trained, scorer, ground, outs, pulse)
+        pulse.begin("save")
+        finish(study.name, cohort, facts, trained, draws, scorer, outs, clock)
+    except BaseException:  # Ctrl-C among it: what was spent counts
+        clock.tell_last(outs, pulse.phase)
+        pulse.stop()
+        raise
 
 
 def load_splits(
@@ -238,6 +235,7 @@ def start(
         environment=describe_environment(device),
         git_revision=git_revision(study.root),
     )
+    out.attempt = attempt
     out.trained_from(cache)
     if out.discarded:
         progress.say(f"{out.discarded}: the run starts anew")
@@ -280,13 +278,17 @@ def finish(
     clock: Clock,
 ) -> None:
     """Keep each policy and its draws, with what they are, and close its journal; a crashed run has said so already."""
+    clock.lap("evaluate")
+    clock.tell(outs)
     for position, (run, own, out) in enumerate(zip(cohort.runs, facts, outs, strict=True)):
-        out.journal.wall_time(clock.phases)
         if position not in trained.crashed:
             step = own.recipe.train.steps
             digest = out.save_policy(policy_of(trained.decoder, position), own.to_metadata(step))
             whose = {"study": study_name, "run_id": run.run_id, "lever": run.lever, "seed": run.seed, "step": step}
             told = tell_draws(whose | {"policy_digest": digest}, scorer.settings, scorer.space)
             out.save_draws(bank_of(draws[position], scorer.frames, told), scorer.frames)
+            clock.lap("save")
+            clock.tell([out])
             out.journal.finished()
         out.forget_resume()
+        forget_pulse(out.path)
