@@ -41,6 +41,14 @@ COMMANDS: Commands = {
         "flowlab.cli.runs:stack",
         "Put a lever into the control, if the rule says `stack` of it; otherwise say what is missing.",
     ),
+    "note": (
+        "flowlab.cli.notes:note",
+        "Write down something about a run or a lever, for good; without a text, show what was written.",
+    ),
+    "tag": (
+        "flowlab.cli.notes:tag",
+        "Tag a run or a lever: scale, head, levers or outcome. The last tag of a taxonomy counts.",
+    ),
     "compare": (
         "flowlab.cli.judge:compare",
         "The final numbers of two runs side by side; refused if they were not evaluated in one way.",

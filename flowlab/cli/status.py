@@ -34,7 +34,15 @@ def _note(run: dict[str, Any]) -> str | None:
     num = len(run["scored_from"])
     if num:
         return f"of {num} runs" if num > 1 else "scored again"
-    return run["reason"] or movement(run) or None
+    return run["reason"] or movement(run) or _past_best(run)
+
+
+def _past_best(run: dict[str, Any]) -> str | None:
+    """A word for a finished run that was better long before its end."""
+    health = run["health"]
+    if run["status"] != "finished" or not health or not health["is_past_best"]:
+        return None
+    return f"{health['metric']} best at step {health['best_step']}"
 
 
 def movement(run: dict[str, Any]) -> str:

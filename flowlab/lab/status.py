@@ -10,6 +10,9 @@ from flowlab.study.study import Study
 MOVES = ("phase", "loss", "rate", "unit", "left_s", "age_s")
 """What is told of a run between two lines of its journal."""
 
+HEALTH = ("metric", "best_step", "best_value", "last_step", "last_value", "is_past_best")
+"""Of a run's validation error while it trained: where it was least, and where it ended."""
+
 
 def read_status(study: Study) -> list[dict[str, Any]]:
     """One record per run in the order of registration: the rows of run_status, with the steps its recipe asks for.
@@ -17,7 +20,7 @@ def read_status(study: Study) -> list[dict[str, Any]]:
     A run that its journal calls running, and that no process holds, was interrupted. Of one that moves there are the
     phase that it is in, the loss of its last step, rate (in `unit` a second), seconds left in that phase, and how many
     seconds ago it said so; None of any other. `scored_from` names the runs whose policies a scoring is of; it has no
-    steps of its own.
+    steps of its own. `health` is the run's row of run_health, or None.
     """
     runs = read(study.ledger, "select * from run_status order by registered_us, run_id").records()
     settings = read(study.ledger, "select * from run_settings where key = 'train.steps'").records()
@@ -25,10 +28,13 @@ def read_status(study: Study) -> list[dict[str, Any]]:
     sources: dict[str, list[str]] = {}
     for run_id, source in read(study.ledger, "select run_id, source_run_id from scorings order by all").rows:
         sources.setdefault(run_id, []).append(source)
+    health = read(study.ledger, "select * from run_health order by all").records()
+    sound = {row["run_id"]: {name: row[name] for name in HEALTH} for row in health}
     for row in runs:
         row |= dict.fromkeys(MOVES)
         if row["status"] == "running":
             _move(study, row)
+        row["health"] = sound.get(row["run_id"])
         row["scored_from"] = sources.get(row["run_id"], [])
         row["steps"] = None if row["scored_from"] else steps.get(row["run_id"])
     return runs

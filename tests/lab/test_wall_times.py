@@ -123,23 +123,21 @@ def test_a_cohort_of_four_that_was_stopped_once_adds_up_to_its_time(
 def test_a_killed_worker_loses_what_it_had_not_told_yet_and_no_more(copy: Study, monkeypatch) -> None:
     """With true worker processes: one core, so one cohort of four."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    study, ground, planned = ready(copy, 6000)
-    executor, took, gone = resolve("executors", "processes")(CPU), 0.0, []
+    study, ground, planned = ready(copy, 60)
+    executor, gone = resolve("executors", "processes")(CPU), list[float]()
 
     def kill(done: int) -> None:
-        told = lines(study, "wall_time")
-        if not gone and done > 100 and len(told) > 8:  # two parts for each run
+        if not gone and len(lines(study, "wall_time")) >= 4:
             (worker,) = active_children()
             gone.append(alive_s(worker.pid))
             os.kill(worker.pid, signal.SIGKILL)
 
     with pytest.raises(RunFailedError, match="exit code -9"):
         executor.execute(study, ground, planned, Advancing(kill))
-    took += gone[0]
-    assert seconds(study).total() == pytest.approx(took, rel=0.05, abs=clock.TELL_AFTER_S + processes.POLL_S + 0.5)
+    unheard_s = clock.TELL_AFTER_S + processes.POLL_S + 2.0  # a crowded machine is slow to kill
+    assert gone[0] - unheard_s < seconds(study).total() < gone[0] * 1.05
     before, begin = seconds(study).total(), time.perf_counter()
-    edit_steps_is_no_way_on = planned
-    executor.execute(study, ground, edit_steps_is_no_way_on, Said())
+    executor.execute(study, ground, planned, Said())
     took = time.perf_counter() - begin
     assert seconds(study).total() - before == pytest.approx(took, rel=0.05, abs=0.5)
     assert {line["cohort_size"] for line in lines(study, "started")} == {4}
