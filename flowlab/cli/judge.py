@@ -328,6 +328,4 @@ def _print_baselines(study: Study, sealed: "SealedRule", base_id: str, console: 
     for baseline, slices in elsewhere.items():
         more = f" and {len(slices) - MOST_POLICIES} more" if len(slices) > MOST_POLICIES else ""
         shown = f"{', '.join(list(slices)[:MOST_POLICIES])}{more}"
-        console.print(
-            f"some policy is worse than {baseline} on {shown}: select * from worse_than_baselines", soft_wrap=True
-        )
+        console.print(f"worse than {baseline} elsewhere too: {shown} (view worse_than_baselines)", soft_wrap=True)
