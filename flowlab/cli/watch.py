@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 BARS = "▁▂▃▄▅▆▇█"
 WIDE = 110  # columns from which on there is room for more of a curve
 STYLES = {"stack": "bold green", "drop": "dim", "undecided": "yellow", "running": "cyan", "crashed": "red"}
-MOST_CHANGES = 6  # of one kind in a line
+MOST_NAMED = 6  # in a line
 UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "": 1.0}
 
 
@@ -44,7 +44,7 @@ def watch(
     if as_json:
         print_json(_as_json(*look(found)))
     elif once or not console.is_terminal:
-        console.print(frame(found, *look(found), console.width))
+        console.print(frame(found.name, *look(found), console.width))
     else:
         with suppress(KeyboardInterrupt):
             _follow(found, console, pause_s)
@@ -55,7 +55,7 @@ def _follow(study: Study, console: Screen, pause_s: float) -> None:
     cohorts, recorded = look(study)
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(frame(study, cohorts, recorded, console.width, console.height), refresh=True)
+            live.update(frame(study.name, cohorts, recorded, console.width, console.height), refresh=True)
             time.sleep(pause_s)
             cohorts, recorded = look(study, recorded)
 
@@ -72,11 +72,11 @@ def look(study: Study, before: "Recorded | None" = None) -> "tuple[list[LiveCoho
 
 
 def frame(
-    study: Study, cohorts: "Sequence[LiveCohort]", recorded: "Recorded", width: int, height: int | None = None
+    name: str, cohorts: "Sequence[LiveCohort]", recorded: "Recorded", width: int, height: int | None = None
 ) -> RenderableType:
-    """One look as a page of that width; with a height, no longer than that."""
+    """One look at the study of that name as a page of that width; with a height, no longer than that."""
     wide = width >= WIDE
-    parts: list[RenderableType] = [_head(study, cohorts, recorded)]
+    parts: list[RenderableType] = [*_head(name, cohorts, recorded)]
     if cohorts:
         parts += [_title(f"training: {_count(cohorts)}"), _training(cohorts, 24 if wide else 12)]
     else:
@@ -92,23 +92,25 @@ def frame(
     return Group(*parts)
 
 
-def _head(study: Study, cohorts: "Sequence[LiveCohort]", recorded: "Recorded") -> Text:
-    """Whose page it is: study, base, rule, phase, runs by state."""
+def _head(name: str, cohorts: "Sequence[LiveCohort]", recorded: "Recorded") -> list[Text]:
+    """Whose page it is: study, base and rule; the tree's phase; runs by state."""
     answers = recorded.answers
-    line = Text.assemble((plain(study.name), "bold"), no_wrap=True, overflow="ellipsis")
+    first = name
     for base in answers["base"]:
-        line.append(plain(f"  base {' -> '.join([CONTROL, *base['stacked']])} {base['base_id'][:6]}"))
+        first += f"  base {' -> '.join([CONTROL, *base['stacked']])} {base['base_id'][:6]}"
     for rule in answers["rule"]:
-        line.append(plain(f"  rule {rule['rule']}"))
+        first += f"  rule {rule['rule']}"
+    lines = [_line(first, "bold")]
     for phase in answers["phases"]:
-        line.append(plain(f"\nphase {phase['phase']} {phase['what']} {_hour(phase['time_us'])}: {phase['why']}"))
+        lines.append(_line(f"phase {phase['phase']} {phase['what']} {_hour(phase['time_us'])}: {phase['why']}"))
     states = {row["status"]: row["num"] for row in answers["states"]} | {"running": sum(map(_size, cohorts))}
-    told = ", ".join(f"{num} {status}" for status, num in states.items() if num)
-    if recorded.problem:
-        line.append(f"\n{recorded.problem}")
-    else:
-        line.append(f"\n{told or 'no runs'}; the ledger as of {_hour(recorded.as_of_us)}", "dim")
-    return line
+    told = ", ".join(f"{num} {status}" for status, num in states.items() if num) or "no runs"
+    return [*lines, _line(recorded.problem or f"{told}; the ledger as of {_hour(recorded.as_of_us)}", "dim")]
+
+
+def _line(text: str, style: str = "") -> Text:
+    """A line that is cut where the terminal ends."""
+    return Text(plain(text), style, no_wrap=True, overflow="ellipsis")
 
 
 def _size(cohort: "LiveCohort") -> int:
@@ -173,9 +175,9 @@ def _queue(owed: Sequence[dict[str, Any]]) -> list[Text]:
         by_reason.setdefault(row["why"], []).append(f"{row['lever']}@{row['seed']}")
     lines = []
     for why, runs in by_reason.items():
-        more = f" and {len(runs) - MOST_CHANGES} more" if len(runs) > MOST_CHANGES else ""
-        told = f"{why}: {', '.join(runs[:MOST_CHANGES])}{more}"
-        lines.append(Text(plain(told), no_wrap=True, overflow="ellipsis"))
+        more = f" and {len(runs) - MOST_NAMED} more" if len(runs) > MOST_NAMED else ""
+        told = f"{why} ({len(runs)}): {', '.join(runs[:MOST_NAMED])}{more}"
+        lines.append(_line(told))
     return lines
 
 

@@ -33,9 +33,9 @@ from flowlab.study.study import CONTROL, Study
 from flowlab.train.checkpoint import Resume, policy_of
 from flowlab.train.cohort import Cohort, Run, group_into_cohorts
 from flowlab.train.crash import Crash
-from flowlab.train.data import train_data
+from flowlab.train.data import TrainData, train_data
 from flowlab.train.fit import Listener, Trained, fit
-from flowlab.train.validate import validation_data
+from flowlab.train.validate import Validation, validation_data
 
 
 def run_all(
@@ -104,55 +104,41 @@ def run_cohort(
     clock: Clock,
 ) -> None:
     """Cache -> batches -> trained decoders -> draws -> readouts -> metric rows, each run's into its own journal."""
-    recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
-    pulse = Pulse(outs, clock, progress, recipe.train.steps)
+    steps, cache = cohort.shape.train.steps, ground.supplies[cohort.runs[0].lever].cache
+    pulse = Pulse(outs, clock, progress, steps)
     pulse.begin("load")
     with progress.under_way("load the cache"):
-        train, val, rows = load_splits(ground, cohort, supply.cache, device)
-        stats = prepare_stats(study, supply.stats_cache, recipe)
-        spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
-        conditions = {variant: _take(condition, tokens) for variant, condition in train.condition.items()}
-        horizon = recipe.decoder.horizon
-        data = train_data(
-            conditions["normal"], train.action, stats.space, stats.density, horizon, conditions.get("no-history")
-        )
-        frames = read_frames(val, supply.cache.channels, rows, tokens)
-        definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
-        truth = torch.from_numpy(frames.truth).to(device)
-        validation = validation_data(frames.condition, truth, stats.space, recipe.evaluation.bank_seed, horizon)
-    selection = selection_for(study.file.selection, frames.channels)
-    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation, selection)
-    slots, channels = data.action.shape[1], stats.space.channels
-    facts = [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
-    kept = [out.resume(recipe.train.steps) for out in outs]
+        data, validation, scorer, facts = load(study, ground, cohort, device)
+    kept = [out.resume(steps) for out in outs]
     for item, out, state in zip(items, outs, kept, strict=True):
         register(study, ground, item, out)
-        start(study, cohort, out, device, supply.cache, state, progress)
+        start(study, cohort, out, device, cache, state, progress)
 
     def crashed(run: int, crash: Crash) -> None:
         pulse.end(run)
         outs[run].crashed(crash)
 
+    listener = Listener(
+        record=lambda run, rows: outs[run].metrics(rows),
+        keep=lambda run, state: outs[run].keep(state),
+        crashed=crashed,
+        rung=lambda run, step, policy: outs[run].save_policy(policy, facts[run].to_metadata(step), step),
+        stepped=pulse.stepped,
+        lap=clock.lap,
+    )
     try:
         pulse.begin("train", kept[0].step if kept[0] else 0)
         trained = fit(
             cohort,
             data,
             validation,
-            Listener(
-                record=lambda run, rows: outs[run].metrics(rows),
-                keep=lambda run, state: outs[run].keep(state),
-                crashed=crashed,
-                rung=lambda run, step, policy: outs[run].save_policy(policy, facts[run].to_metadata(step), step),
-                stepped=pulse.stepped,
-                lap=clock.lap,
-            ),
-            spec=spec,
+            listener,
+            spec=facts[0].spec,
             resume=[state for state in kept if state],
             sample=scorer.sample,
             progress=pulse,
         )
-        pulse.begin("evaluate", recipe.train.steps)
+        pulse.begin("evaluate", steps)
         draws = evaluate(cohort, trained, scorer, ground, outs, pulse)
         pulse.begin("save")
         finish(study.name, cohort, facts, trained, draws, scorer, outs, clock)
@@ -160,6 +146,29 @@ def run_cohort(
         clock.tell_last(outs, pulse.phase)
         pulse.stop()
         raise
+
+
+def load(
+    study: Study, ground: Ground, cohort: Cohort, device: torch.device
+) -> tuple[TrainData, Validation, Scorer, list[Facts]]:
+    """What the cohort trains on, what it is validated on, how it is scored, and what each policy will say of itself."""
+    recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
+    train, val, rows = load_splits(ground, cohort, supply.cache, device)
+    stats = prepare_stats(study, supply.stats_cache, recipe)
+    spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
+    conditions = {variant: _take(condition, tokens) for variant, condition in train.condition.items()}
+    horizon = recipe.decoder.horizon
+    data = train_data(
+        conditions["normal"], train.action, stats.space, stats.density, horizon, conditions.get("no-history")
+    )
+    frames = read_frames(val, supply.cache.channels, rows, tokens)
+    definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
+    truth = torch.from_numpy(frames.truth).to(device)
+    validation = validation_data(frames.condition, truth, stats.space, recipe.evaluation.bank_seed, horizon)
+    selection = selection_for(study.file.selection, frames.channels)
+    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation, selection)
+    slots, channels = data.action.shape[1], stats.space.channels
+    return data, validation, scorer, [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
 
 
 def load_splits(

@@ -96,10 +96,10 @@ def test_a_cohort_of_four_that_was_stopped_once_adds_up_to_its_time(
 ) -> None:
     monkeypatch.setattr(pulse, "EVERY_S", 0.05)
     monkeypatch.setattr(clock, "TELL_AFTER_S", 0.05)
-    study, ground, planned = ready(copy, 200)
+    study, ground, planned = ready(copy, 40)
 
     def stop(done: int) -> None:
-        if done == 120:
+        if done == 24:
             raise KeyboardInterrupt
 
     begin = time.perf_counter()
