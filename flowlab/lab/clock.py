@@ -9,7 +9,8 @@ from flowlab.core.errors import FlowlabError
 
 TELL_AFTER_S = 1.0
 TELL_SHARE = 0.02  # of the time told so far may wait: what a kill loses, and how many lines there are
-WRITE_SHARE = 0.05  # of the time may go into telling it
+MOST_SHARE = 0.04  # the same, where writing takes long
+WRITE_SHARE = 0.05  # of the time may go into telling it, else
 
 
 class Told(Protocol):
@@ -41,7 +42,8 @@ class Clock:
     def is_due(self) -> bool:
         """Whether so much has passed since the runs were told that it should not be lost to a kill."""
         waited_s = time.perf_counter() - self._told_at
-        return waited_s > max(TELL_AFTER_S, TELL_SHARE * self._told_s, self._write_s / WRITE_SHARE)
+        spared_s = min(self._write_s / WRITE_SHARE, MOST_SHARE * self._told_s)  # of a slow disk
+        return waited_s > max(TELL_AFTER_S, TELL_SHARE * self._told_s, spared_s)
 
     def tell(self, runs: Sequence[Told]) -> None:
         """Tell each of these runs an equal share of all laps that no run was told of yet."""
