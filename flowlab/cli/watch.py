@@ -133,7 +133,7 @@ def _training(cohorts: "Sequence[LiveCohort]", num_bars: int) -> Table:
     table = Table(box=None, pad_edge=False, expand=True, show_header=False)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for justify in ("left", "right", "left", "right", "right"):
-        table.add_column(no_wrap=True, justify=justify)  # type: ignore[arg-type]
+        table.add_column(no_wrap=True, justify=justify)
     for cohort in cohorts:
         told = cohort.told
         step = f"{told.phase} {told.step}/{told.steps}"

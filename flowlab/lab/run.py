@@ -265,16 +265,18 @@ def evaluate(
     draws = scorer.draw(trained.objective, trained.decoder, progress)
     train_action = ground.frames_cache.split("train", variants=()).action  # a baseline is the same for all runs
     baseline_rows = scorer.baseline_rows(train_action.numpy())
-    for run, out in enumerate(outs):
-        if run in trained.crashed:
-            continue
-        try:
-            out.metrics(scorer.rows(scorer.raw(draws[run])))
-        except DivergedError:
-            trained.crashed[run] = Crash(cohort.shape.train.steps, "draws")
-            out.crashed(trained.crashed[run])
-            continue
-        out.metrics(baseline_rows)
+    with progress.task("score", len(outs), "runs") as task:
+        for run, out in enumerate(outs):
+            task.advance()
+            if run in trained.crashed:
+                continue
+            try:
+                out.metrics(scorer.rows(scorer.raw(draws[run])))
+            except DivergedError:
+                trained.crashed[run] = Crash(cohort.shape.train.steps, "draws")
+                out.crashed(trained.crashed[run])
+                continue
+            out.metrics(baseline_rows)
     return {run: draws[run] for run in range(len(outs)) if run not in trained.crashed}
 
 

@@ -1,6 +1,7 @@
 """What a run tells of itself between two lines of its journal, and what is made of it."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from flowlab.lab.live import read_cohorts, spread_over
 from flowlab.lab.pulse import MOST_LOSSES, PULSE_FILE, Pulse, read_pulse, thinned
 from flowlab.lab.run_dir import RunDir
 from flowlab.lab.status import MOVES, read_status
+from flowlab.ledger.ingest import ingest
 from flowlab.study.study import Study
+from tests.lab.small_study import write_small
+from tests.verdict.campaign import Campaign, panel_rule
 
 
 @pytest.fixture
@@ -112,6 +116,22 @@ def test_a_curve_is_spread_evenly_over_what_there_is_room_for() -> None:
     curve = [[step, float(step)] for step in range(9)]
     assert spread_over(curve, 3) == [0.0, 4.0, 8.0]
     assert spread_over(curve[:2], 3) == [0.0, 1.0]
+
+
+def test_status_tells_of_a_run_while_it_is_held_and_then_that_it_was_stopped(tmp_path: Path, template: Path) -> None:
+    study = write_small(tmp_path / "study")
+    shutil.copy(template, study.ledger)
+    run_id = Campaign(study.ledger, study.runs, panel_rule()).run("wide", 1001, None, ending="running")
+    ingest(study.ledger, study.runs)
+    with RunDir(study.runs / run_id) as out:
+        pulse = Pulse([out], Clock(), SILENT, 100)
+        pulse.stepped({"loss": torch.tensor([0.5])})
+        pulse.begin("train", 7)
+        (moving,) = read_status(study)
+    (stopped,) = read_status(study)
+    assert (moving["status"], moving["last_step"], moving["phase"], moving["loss"]) == ("running", 7, "train", 0.5)
+    assert moving["last_seen_us"] > moving["registered_us"]
+    assert (stopped["status"], stopped["last_step"], stopped["phase"]) == ("interrupted", 7, None)
 
 
 def test_finished_runs_do_not_move_and_say_how_sound_they_are(finished: Study) -> None:
