@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import typer
@@ -30,7 +31,7 @@ def run_command(arguments: list[str]) -> int:
     """The exit code of one command."""
     command: Any = lazy_group("flowlab", HELP, COMMANDS, GROUPS)
     try:
-        with first_word():
+        with nullcontext() if "--help" in arguments else first_word():
             code = command.main(args=arguments, prog_name="flowlab", standalone_mode=False)
         if code == INTERRUPTED:  # Typer has caught the Ctrl-C by then
             say("stopped. What is done is kept: give the same command again to go on.")
