@@ -184,6 +184,12 @@ def end_calibration(
 ) -> None:
     """Seal the rule, once the controls that tell sigma have run. Raises RuleRefusedError where one of them crashed."""
     _require_whole(study.rule, planned, read_statuses(study))
+    ((num_designs,),) = read(study.ledger, "select count(distinct design_digest) from calibrations").rows
+    if num_designs > 1:
+        progress.say(
+            f"note: {num_designs} designs were calibrated and all but this one given up: whoever keeps the panel that "
+            f"came out worst stacks more than is told below"
+        )
     seal_study_rule(study, ground, progress, show)
 
 

@@ -225,7 +225,9 @@ def _connect(ledger_path: Path, read_only: bool, deadline: float, patience_s: fl
             raise MissingError(f"there is no ledger at {ledger_path} yet. Start a run first: flowlab run --lever NAME.")
         try:
             config = _config() | (_reading() if read_only else {})
-            return duckdb.connect(str(ledger_path), read_only=read_only, config=config)
+            connection = duckdb.connect(str(ledger_path), read_only=read_only, config=config)
+            connection.execute("set enable_progress_bar = false")  # python -c and notebooks have it, on stdout
+            return connection
         except duckdb.Error as error:
             told = one_line(error)
             reason = next((text for text in _NO_LOCKS if "set lock" in told and text in told), None)
