@@ -32,7 +32,11 @@ COMMANDS: Commands = {
         "flowlab.cli.diagnose:diagnose",
         "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
     ),
-    "status": ("flowlab.cli.runs:status", "Every run the study knows, and how far it is."),
+    "status": ("flowlab.cli.status:status", "Every run the study knows, and how far it is."),
+    "watch": (
+        "flowlab.cli.watch:watch",
+        "Look on while runs train: cohorts with their loss, what is owed, verdicts as they fall. Writes nothing.",
+    ),
     "verdict": (
         "flowlab.cli.judge:verdict",
         "What the registered rule decides for every lever: pairs, deltas, panel, stage, decision, what is owed next.",
@@ -40,6 +44,14 @@ COMMANDS: Commands = {
     "stack": (
         "flowlab.cli.runs:stack",
         "Put a lever into the control, if the rule says `stack` of it; otherwise say what is missing.",
+    ),
+    "note": (
+        "flowlab.cli.notes:note",
+        "Write down something about a run or a lever, for good; without a text, show what was written.",
+    ),
+    "tag": (
+        "flowlab.cli.notes:tag",
+        "Tag a run or a lever: scale, head, levers or outcome. The last tag of a taxonomy counts.",
     ),
     "compare": (
         "flowlab.cli.judge:compare",

@@ -50,6 +50,19 @@ def verdict(
         print_verdicts(found, levers)
         if effects:
             print_effects(found, levers)
+        if lever is not None:
+            _print_soundness(found, lever)
+
+
+def _print_soundness(study: Study, lever: str) -> None:
+    """A lever's health, and what people said of it."""
+    from flowlab.cli.health import health_lines
+    from flowlab.cli.notes import print_said
+
+    for line in health_lines(study, lever):
+        out().print(line, soft_wrap=True)
+    if study.ledger.exists():
+        print_said(study, "lever", lever)
 
 
 def sql(
@@ -304,8 +317,15 @@ def _print_baselines(study: Study, sealed: "SealedRule", base_id: str, console: 
         group by baseline, slice
         order by baseline, slice"""
     frames = frame_slices(study.slices)
+    elsewhere: dict[str, dict[str, None]] = {}  # by baseline the other slices: one line, for they are many
     for baseline, where, value, policies in read(study.ledger, worse, [sealed.digest, base_id]).rows:
-        if where in frames:
+        if where not in frames:
+            elsewhere.setdefault(baseline, {})[where] = None
+        else:
             shown = ", ".join(f"{policy['lever']} {policy['value']:.4f}" for policy in policies[:MOST_POLICIES])
             more = f" and {len(policies) - MOST_POLICIES} more" if len(policies) > MOST_POLICIES else ""
             console.print(f"worse than {baseline} ({value:.4f}) on {where}: {shown}{more}", soft_wrap=True)
+    for baseline, slices in elsewhere.items():
+        more = f" and {len(slices) - MOST_POLICIES} more" if len(slices) > MOST_POLICIES else ""
+        shown = f"{', '.join(list(slices)[:MOST_POLICIES])}{more}"
+        console.print(f"worse than {baseline} elsewhere too: {shown} (view worse_than_baselines)", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`flowlab run` and `flowlab status`."""
+"""`flowlab run` and `flowlab stack`."""
 
 from dataclasses import asdict
 from typing import Annotated
@@ -17,7 +17,7 @@ from flowlab.cli.options import (
     parse_seeds,
     tell_idle_keys,
 )
-from flowlab.cli.screen import Bars, out, print_json, say, table
+from flowlab.cli.screen import Bars, print_json, say
 from flowlab.core.errors import StudyError
 
 
@@ -122,35 +122,3 @@ def announce(planned: list) -> None:
     say(f"{len(waiting)} runs to train{kept}:")
     for item in waiting:
         say(f"  {item.run.lever} @ {item.run.seed}: {item.why}")
-
-
-def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
-    """Every run the study knows, and how far it is."""
-    from flowlab.lab.status import read_status
-
-    found = open_study(study)
-    judge.ingest_all(found)
-    runs = read_status(found)
-    if as_json:
-        print_json(runs)
-        return
-    rows = [[run["run_id"], run["status"], _steps(run), _attempts(run), _why(run)] for run in runs]
-    out().print(table(["run", "status", "step", "attempts", "why"], rows, f"runs of study {found.name}"))
-
-
-def _attempts(run: dict) -> int | None:
-    """How often its training was begun; a scoring has none of its own."""
-    return None if run["scored_from"] else run["num_attempts"]
-
-
-def _why(run: dict) -> str | None:
-    """Why a run crashed, or which runs' policies it only scores again."""
-    num = len(run["scored_from"])
-    return f"of {num} runs" if num > 1 else "scored again" if num else run["reason"]
-
-
-def _steps(run: dict) -> str:
-    """How many steps a run has gone, of how many where its recipe says: an imported one, or a scoring, does not."""
-    if run["scored_from"]:
-        return ""
-    return f"{run['last_step'] or 0}" + (f"/{run['steps']}" if run["steps"] is not None else "")

@@ -3,7 +3,8 @@
 import json
 import math
 import sys
-from collections.abc import Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -26,6 +27,11 @@ from rich.text import Text
 from flowlab.core.progress import Task
 
 PLAIN_WIDTH = 160  # columns where stdout is no terminal
+FIRST_WORD_S = 1.5  # after which a command that has said nothing yet says what it is at
+SHOWN_AFTER_S = 2.0  # where there are no bars, what takes longer is named
+HEAVY = ("torch", "transformers", "gymnasium", "duckdb", "polars")  # what takes long to import
+
+_spoken = threading.Event()
 
 
 def plain(text: str, keep: str = "") -> str:
@@ -45,6 +51,7 @@ class Screen(Console):
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
+        _spoken.set()
         super().print(*(plain(one, "\n") if isinstance(one, str) else one for one in objects), **options)
 
 
@@ -65,6 +72,7 @@ def say(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout and nothing else."""
+    _spoken.set()
     print(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))
 
 
@@ -115,6 +123,38 @@ def when(time_us: int) -> str:
     return datetime.fromtimestamp(time_us / 1e6).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+@contextmanager
+def first_word() -> Iterator[None]:
+    """Around a command: after a while without a word one is said, so that nobody thinks that it hangs."""
+    _spoken.clear()
+
+    def speak() -> None:
+        if not _spoken.is_set():
+            say(f"{_importing() or 'working'} ...")
+
+    with _later(FIRST_WORD_S, speak):
+        yield
+
+
+def _importing() -> str:
+    """Which large library is being imported now, if one is."""
+    specs = {name: getattr(sys.modules.get(name), "__spec__", None) for name in HEAVY}
+    names = [name for name, spec in specs.items() if getattr(spec, "_initializing", False)]
+    return f"importing {names[0]}" if names else ""
+
+
+@contextmanager
+def _later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Does that once, if what is inside takes longer than so many seconds."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class _Rate(ProgressColumn):
     def render(self, task: RichTask) -> Text:
         speed = task.finished_speed or task.speed
@@ -141,10 +181,25 @@ class Bars:
         finally:
             self._end()
 
+    @contextmanager
+    def under_way(self, what: str) -> Iterator[None]:
+        if not self.console.is_terminal:
+            with _later(SHOWN_AFTER_S, lambda: self.say(f"{what} ...")):
+                yield
+            return
+        bars = self._begin()
+        number = bars.add_task(plain(what), total=None, unit="")
+        try:
+            yield
+        finally:
+            bars.remove_task(number)
+            self._end()
+
     def say(self, message: str) -> None:
         (self._bars.console if self._bars else self.console).print(message, soft_wrap=True)
 
     def _begin(self) -> Progress:
+        _spoken.set()
         if self._bars is None:
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),

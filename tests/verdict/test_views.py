@@ -33,6 +33,7 @@ WORDS = {
     *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD, vocabulary.PURPOSE, "began", "ended",
     "stack", "drop", "undecided",
     "panel", "judged", "primary", "guardrail", "discovery", "fresh", "replicate",
+    *vocabulary.TAXONOMIES, "lever",
     "paired", "adjusted", "metric", "sigma", "num_frames", "levers", "scored-from",
 }  # fmt: skip
 """What views may compare with: the vocabulary, decisions, the words of rules, and what evaluation calls its counts."""
@@ -79,6 +80,8 @@ def fill_ledger(folder: Path) -> Path:
     with RunJournal.of(runs, control) as journal:
         journal.metrics([MetricRow("l1", "steering", "overall", "repeat-last", 0.5)])
         journal.metrics([MetricRow("l1", "steering", "spike_frame", "repeat-last", 0.3)])
+        journal.metrics([MetricRow("flow_mse", "", "overall", "", 0.5, 10)])
+        journal.wall_time({"train": 1.5}, 0)
         journal.artifact("0123456789abcdef.zarr built 1700000000000000", "fedcba9876543210", 123)
     good = campaign.run("good", 1001, 0.36, evaluation="other")
     campaign.run("good", 1001, 0.35, evaluation="third", scored_from=good)
