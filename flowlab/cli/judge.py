@@ -1,15 +1,14 @@
-"""`flowlab verdict` and `flowlab sql`: what the ledger says."""
+"""`flowlab verdict`: what the ledger says."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from flowlab.cli.grid import Grid
 from flowlab.cli.meanings import meanings
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import Bars, out, plain, print_json, say, table, when
@@ -50,62 +49,6 @@ def verdict(
         print_verdicts(found, levers)
         if effects:
             print_effects(found, levers)
-
-
-def sql(
-    question: Annotated[str, typer.Argument(metavar="SQL", help='One SELECT, such as "select * from verdicts".')],
-    file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the answer to FILE.csv or FILE.parquet instead.")
-    ] = None,
-    study: StudyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."""
-    from flowlab.interop.answer import require_ending, write_answer
-    from flowlab.ledger.connection import read
-
-    if file is not None:
-        require_ending(file)
-    found = open_study(study)
-    ingest_all(found)
-    answer = read(found.ledger, question)
-    if file is not None:
-        write_answer(answer, file)
-        say(f"{len(answer.rows):,} rows, {len(answer.columns)} columns: {file}")
-        if as_json:
-            print_json({"file": str(file), "rows": len(answer.rows)})
-        return
-    if as_json:
-        print_json(answer.records())
-    else:
-        out().print(table(answer.columns, answer.rows))
-
-
-def compare(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as flowlab status lists it.")],
-    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another run's id.")],
-    everything: Annotated[bool, typer.Option("--all", help="Every slice, not only the whole frames'.")] = False,
-    study: StudyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """The final numbers of two runs side by side; refused if they were not evaluated in one way."""
-    from flowlab.verdict.compare import compare_runs
-
-    found = open_study(study)
-    ingest_all(found)
-    shared = compare_runs(found.ledger, run, other)
-    whole = frame_slices(found.slices)
-    chosen = [row for row in shared if everything or (row.slice in whole and not row.drive)]
-    if as_json:
-        print_json([asdict(row) | {"difference": row.difference} for row in chosen])
-        return
-    names = ["metric", "channel", "slice", "drive", "readout"]
-    cells = [
-        [*(getattr(row, name) for name in names), row.value, row.other_value, f"{row.difference:+.4f}"]
-        for row in chosen
-    ]
-    columns = [*names, run, other, "difference"]
-    out().print(table(columns, cells, f"{len(chosen)} of {len(shared)} final numbers that both runs have"))
 
 
 def ingest_all(study: Study) -> None:
@@ -259,7 +202,7 @@ def _sealed(study: Study) -> "dict[str, SealedRule]":
     return {row.digest: row for row in read_history(study.ledger)}
 
 
-def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Table:
+def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Grid:
     primary, first = rule.primary, rows[0]
     panel = f"{first.panel_count} of {len(rule.panel_seeds)} control seeds"
     if first.panel_mean is not None and first.panel_sd is not None:
