@@ -18,10 +18,9 @@ from flowlab.study.slices import frame_slices
 from flowlab.study.study import CONTROL, Study
 
 if TYPE_CHECKING:
+    from flowlab.verdict.bases import KnownBase
     from flowlab.verdict.history import SealedRule
     from flowlab.verdict.judge import Verdict
-
-PRESENT = " (the present one)"
 
 
 def verdict(
@@ -82,19 +81,21 @@ def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
 
 def print_verdicts(study: Study, levers: Sequence[str]) -> None:
     """One table per rule and base, then each lever's reason. Which levers: as `read_for`."""
+    from flowlab.verdict.bases import read_bases
+
     rows = _read(study, levers)
     if not rows:
         say("no lever has a run that the rule judges yet. Try one: flowlab run --lever NAME --seeds A,B")
         return
     console = out()
     rules = _sealed(study)
-    bases = _bases(study)
+    bases = read_bases(study)
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for row in sorted(rows, key=lambda row: (list(rules).index(row.rule_digest), list(bases).index(row.base_id))):
         groups.setdefault((row.rule_digest, row.base_id), []).append(row)
     for together in groups.values():
         sealed, base_id = rules[together[0].rule_digest], together[0].base_id
-        which = f", base {bases[base_id]}" if len(groups) > 1 else ""
+        which = f", base {_name(bases[base_id])}" if len(groups) > 1 else ""
         which += "" if sealed.is_in_force else ", since amended away"
         console.print(_verdict_table(sealed.rule, together, which))
         for row in together:
@@ -103,28 +104,15 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
             console.print(line, soft_wrap=True)
         _print_luck(study, sealed.digest, base_id, console)
         _print_baselines(study, sealed, base_id, console)
-    present = list(bases)[-1]
-    if bases[present].endswith(PRESENT) and present not in {row.base_id for row in rows}:
-        say(f"note: no lever has been judged on base {bases[present]} yet. Try one: flowlab run --lever NAME")
+    present = next((base for base in bases.values() if base.is_present), None)
+    if present is not None and present.base_id not in {row.base_id for row in rows}:
+        say(f"note: no lever has been judged on base {_name(present)} yet. Try one: flowlab run --lever NAME")
     if study.rule.terms() not in [sealed.rule.terms() for sealed in rules.values() if sealed.is_in_force]:
         say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
 
 
-def _bases(study: Study) -> dict[str, str]:
-    """A name for each base that has runs, by its id, oldest first: the control and what was stacked on it."""
-    from flowlab.ledger.connection import read
-
-    question = """
-        select base_id, coalesce(arg_max(bases.stacked, bases.entry), []), max(bases.entry)
-        from (select base_id, min(entry) as first from runs group by base_id) as ran
-        full join bases using (base_id)
-        group by base_id
-        order by coalesce(max(bases.entry), 0), min(ran.first), base_id"""
-    rows = read(study.ledger, question).rows
-    names = {base_id: " -> ".join([CONTROL, *stacked]) + f" {base_id[:6]}" for base_id, stacked, _ in rows}
-    if rows and rows[-1][2] is not None:
-        names[rows[-1][0]] += PRESENT
-    return names
+def _name(base: "KnownBase") -> str:
+    return f"{base.name} (the present one)" if base.is_present else base.name
 
 
 def read_effects(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
