@@ -16,6 +16,7 @@ from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.metrics import require_slices
 from flowlab.journal.lines import StudyJournal
 from flowlab.lab.contents import require_known_contents
+from flowlab.lab.edits import edited_recipes
 from flowlab.lab.environment import choose_device, choose_executor
 from flowlab.lab.ground import Ground, open_ground, val_digest, validation_frames
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
@@ -240,6 +241,8 @@ def carry_out(
     require_known_contents(study, [cache.attributes for cache, _ in by_cache])
     for cache, recipes in by_cache:
         require_trainable(cache, recipes)
+    for sentence in edited_recipes(study, ground, missing):
+        progress.say(sentence)
     announce(planned)
     run_ids = [item.run.run_id for item in planned]
     if not missing:
