@@ -269,7 +269,7 @@ def train(loop: Loop, state: PhaseState, wanted: list[PlannedRun]) -> None:
         loop.trained += len(batch) - len(failed)
         loop.progress.say(f"warning: {error}")
         if again:
-            give_up(loop, failed, str(error))
+            give_up(loop, failed, error)
         return
     for problem in done.problems:
         loop.progress.say(f"warning: {problem}")
@@ -305,10 +305,13 @@ def median_run_s(study: Study) -> float | None:
     return read(study.ledger, question).rows[0][0]
 
 
-def give_up(loop: Loop, failed: Sequence[PlannedRun], why: str) -> None:
-    """Say in their journals that these runs have crashed, so that nothing waits for them any longer."""
+def give_up(loop: Loop, failed: Sequence[PlannedRun], error: RunFailedError) -> None:
+    """Say in their journals that these runs have crashed: nothing waits for them. Raises `error` if that fails."""
     for item in failed:
         with RunDir(loop.study.runs / item.run.run_id) as out:
             if not has_ended(out.path):
-                out.journal.crashed(reason=f"given up after {MOST_FAILURES} failures: {why}", step=0)
+                out.journal.crashed(reason=f"given up after {MOST_FAILURES} failures: {error}", step=0)
     ingest(loop.study.ledger, loop.study.runs, loop.progress)
+    ended = read_statuses(loop.study)
+    if any(ended.get(item.run.run_id) not in TERMINAL for item in failed):
+        raise error
