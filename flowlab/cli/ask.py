@@ -17,10 +17,12 @@ from flowlab.cli.judge import ingest_all
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import figure, out, plain, print_json, say, table
 from flowlab.core.errors import StudyError
+from flowlab.study.settings import MetricKey
 from flowlab.study.slices import frame_slices
 
 if TYPE_CHECKING:
     from flowlab.ledger.connection import Table
+    from flowlab.verdict.compare import Compared, Difference
 
 
 class Form(StrEnum):
@@ -153,6 +155,19 @@ def compare(
         differ = [asdict(one) for one in unlike]
         print_json({"run": ids[0], "other": ids[1], "differ": differ, "numbers": told_numbers, "num_equal": num_equal})
         return
+    _print_unlike(ids, unlike)
+    if not shared:
+        say("the two runs share no final number: flowlab status says how far they are")
+        return
+    _print_numbers(shown, found.rule.primary)
+    rest = (
+        "" if everything else f" over whole frames; --all shows these, and all {len(shared)} of every slice and drive"
+    )
+    say(f"{len(looked_at) - num_equal} numbers differ, {num_equal} are equal{rest}")
+
+
+def _print_unlike(ids: tuple[str, str], unlike: "list[Difference]") -> None:
+    """Which run is A and which B, and in what they differ before they have any number."""
     console = out()
     for letter, run_id in zip("AB", ids, strict=True):
         console.print(f"{letter}: {run_id}", soft_wrap=True)
@@ -161,11 +176,11 @@ def compare(
         console.print(table(["what differs", "A", "B"], cells))
     else:
         say("nothing differs in what the two runs are, but their ids: one repeats the other")
-    if not shared:
-        say("the two runs share no final number: flowlab status says how far they are")
-        return
-    primary = found.rule.primary
-    shown.sort(key=lambda row: (row.metric, row.channel) != (primary.metric, primary.channel))
+
+
+def _print_numbers(rows: "list[Compared]", primary: MetricKey) -> None:
+    """The numbers of two runs, the primary metric's first."""
+    ordered = sorted(rows, key=lambda row: (row.metric, row.channel) != (primary.metric, primary.channel))
     numbers = [
         [
             " ".join(part for part in (row.metric, row.channel, row.slice, row.drive, row.readout) if part),
@@ -174,15 +189,10 @@ def compare(
             _signed(row.difference),
             row.control_sd,
         ]
-        for row in shown
+        for row in ordered
     ]
-    columns = ["number", "A", "B", "B - A", "control sd"]
     if numbers:
-        console.print(table(columns, numbers, right=["B - A"]))
-    rest = (
-        "" if everything else f" over whole frames; --all shows these, and all {len(shared)} of every slice and drive"
-    )
-    say(f"{len(looked_at) - num_equal} numbers differ, {num_equal} are equal{rest}")
+        out().print(table(["number", "A", "B", "B - A", "control sd"], numbers, right=["B - A"]))
 
 
 def _asked(value: Any) -> str | None:

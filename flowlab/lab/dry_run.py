@@ -15,6 +15,7 @@ from flowlab.lab.loop import median_run_s
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
 from flowlab.lab.processes import share_out
 from flowlab.lab.sealing import rule_for
+from flowlab.ledger.unread import count_unread
 from flowlab.study.study import Study
 from flowlab.train.cohort import Run, group_into_cohorts
 from flowlab.verdict.judge import OwedRun, read_optional, read_owed
@@ -87,6 +88,9 @@ def foresee(study: Study, question: Question, where: Where) -> Foreseen:
         planned += _without_ids(study, question, owed)
     planned = list({(item.run.lever, item.run.seed, item.replicate): item for item in reversed(planned)}.values())[::-1]
     waiting = [item for item in planned if not item.done]
+    num_unread = count_unread(study.ledger, study.runs)
+    if num_unread:
+        notes = [f"{num_unread:,} lines of journals are unread: the run would read them first", *notes]
     if ground is not None and has_ledger:
         notes = [*edited_recipes(study, ground, waiting), *notes]
     shares = share_out(waiting, where.slots) if where.executor == "processes" else [waiting]

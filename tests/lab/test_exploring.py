@@ -95,7 +95,10 @@ def test_an_exploratory_run_is_recorded_and_nothing_is_owed_or_judged_for_it(stu
     (run,) = ask(study, "select * from told_runs where lever = 'set-train.lr-0.002'")
     assert (run["purpose"], run["is_evidence"], run["status"], run["seed"]) == ("exploratory", False, "finished", 1001)
     assert judged(study) == before
-    assert "the run of this comparison is in the ledger: nothing to train\n" in flowlab_here(study, "run", "--set", "train.lr=0.002").stderr
+    assert (
+        "the run of this comparison is in the ledger: nothing to train\n"
+        in flowlab_here(study, "run", "--set", "train.lr=0.002").stderr
+    )
     assert "set-train" not in flowlab_here(study, "verdict").stdout
     assert "set-train" in flowlab_here(study, "status").stdout
     compared = flowlab_here(study, "compare", "control-1001", "set-train", "--json").stdout
