@@ -54,10 +54,10 @@ COMMANDS: Commands = {
         "Tag a run or a lever: scale, head, levers or outcome. The last tag of a taxonomy counts.",
     ),
     "compare": (
-        "flowlab.cli.judge:compare",
-        "The final numbers of two runs side by side; refused if they were not evaluated in one way.",
+        "flowlab.cli.ask:compare",
+        "The recipes of two runs where they differ, then final numbers that do; refused if evaluated in two ways.",
     ),
-    "sql": ("flowlab.cli.judge:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
+    "sql": ("flowlab.cli.ask:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
     "drives show": (
         "flowlab.cli.prepare:drives_show",
