@@ -179,7 +179,7 @@ def _interpolate_up(x: Tensor, physical: Tensor, model: Tensor) -> Tensor:
 
 def _interpolate_down(z: Tensor, physical: Tensor, model: Tensor) -> Tensor:
     """Model -> physical."""
-    right = torch.searchsorted(model, z, right=True).clamp(1, len(model) - 1)
+    right = _num_up_to(model, z).clamp(1, len(model) - 1)
     left = right - 1
     share = (z - model[left]) / (model[right] - model[left])
     inside = torch.lerp(physical[left], physical[right], share.clamp(0, 1))
@@ -188,6 +188,13 @@ def _interpolate_down(z: Tensor, physical: Tensor, model: Tensor) -> Tensor:
         return inside
     inside = torch.where(z < model[0], physical[0] + (z - model[0]) * slope, inside)
     return torch.where(z > model[-1], physical[-1] + (z - model[-1]) * slope, inside)
+
+
+def _num_up_to(knots: Tensor, z: Tensor) -> Tensor:
+    """How many of the knots (Q,), in order, are at most z: where z would be put behind its equals."""
+    if torch.onnx.is_in_onnx_export():  # ONNX has no search
+        return (z.unsqueeze(-1) >= knots).long().sum(dim=-1)
+    return torch.searchsorted(knots, z, right=True)
 
 
 def _tail_slope(physical: Tensor, model: Tensor) -> Tensor | None:
