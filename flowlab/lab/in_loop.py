@@ -1,10 +1,10 @@
-"""The encoder in the training loop: conditions that are computed as they are asked for, from frames that stay in memory.
+"""The encoder in the training loop: conditions that are computed as they are asked for, from frames kept in memory.
 
-Nothing is read of a cache's conditions. Frames, past actions, speeds and waypoints come from the recordings, for exactly
-the windows that the cache holds; the encoder sees each frame of a batch once, and no gradient goes through it.
+Nothing is read of a cache's conditions. Frames, past actions, speeds and waypoints come from the recordings, for
+exactly the windows that the cache holds; the encoder sees each frame of a batch once, and no gradient goes through it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flowlab.cache.attributes import SIDES
 from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.errors import MissingError
 from flowlab.core.plugins import Encoder
@@ -21,6 +22,7 @@ from flowlab.drives.read_ahead import read_blocks
 from flowlab.lab.origins import Origin, open_origin
 from flowlab.study.settings import Inputs
 from flowlab.study.study import Study
+from flowlab.train.data import Conditions
 
 FRAMES = 256  # that go through the encoder's image part at a time
 WINDOWS = 256  # whose features are in memory at a time
@@ -72,33 +74,55 @@ class InLoop:
 
 def load_in_loop(
     study: Study, cache: Cache, inputs: Inputs, tokens: Sequence[int], device: torch.device, progress: Progress
-) -> tuple[ResidentSplit, dict[str, InLoop], ResidentSplit]:
-    """Both sides of a cache without its conditions; those of the train side, by variant, are computed batch by batch.
+) -> tuple[ResidentSplit, Mapping[str, Conditions], ResidentSplit]:
+    """Both sides of a cache without its conditions; between them those of the train side, computed batch by batch.
 
-    Of the train side the `tokens` that the decoder sees. The validation side's are computed here, once, in float32:
-    the encoder is frozen, so that they are the same each time. Raises MissingError or CacheMismatchError for recordings
-    or an encoder that are not what the cache was made from.
+    They are of the `tokens` that the decoder sees. The validation side's are computed here, once, in float32: the
+    encoder is frozen, so that they are the same each time. Raises what `open_recordings` does.
     """
-    origin = open_origin(study, cache, inputs, device, WHO)
+    origin, drives = open_recordings(study, cache, inputs, device)
     train, val = cache.split("train", device, ()), cache.split("val", device, ())
-    require_room(origin, [origin.load(name) for name in dict.fromkeys((*train.drive_ids, *val.drive_ids))])
-    whole = tuple(range(cache.spec.num_tokens))
+    of_val = _in_loop(origin, drives["val"], val, range(cache.spec.num_tokens), device, progress)
+    blocks = []
     with progress.task("encode validation windows", len(val), "windows") as task:
-        of_val, blocks = _in_loop(origin, val, whole, device, progress), []
         for rows in torch.arange(len(val)).split(WINDOWS):
             blocks.append(of_val.index_select(0, rows))
             task.advance(len(rows))
     del of_val  # and with it the validation drives' frames
-    normal = _in_loop(origin, train, tuple(tokens), device, progress)
+    normal = _in_loop(origin, drives["train"], train, tokens, device, progress)
     conditions = {"normal": normal, "no-history": normal.without_history()}
     return train, conditions, replace(val, condition={"normal": torch.cat(blocks)})
 
 
+def open_recordings(
+    study: Study, cache: Cache, inputs: Inputs, device: torch.device
+) -> tuple[Origin, dict[str, list[Drive]]]:
+    """What the cache was made from, and the drives of each side of its split, without their images.
+
+    Raises MissingError or CacheMismatchError for recordings or an encoder that are not what it was made from, and
+    MissingError where the frames of a side would not fit into what is free of the main memory.
+    """
+    origin, split = open_origin(study, cache, inputs, device, WHO), cache.attributes["identity"]["split"]
+    drives = {side: [origin.load(name) for name in split[side]] for side in SIDES}
+    encoder, num = origin.encoder, max(sum(map(len, of_side)) for of_side in drives.values())
+    needed, free = num * encoder.image_height * encoder.image_width * 3, free_memory()
+    if free is not None and needed > free:
+        raise MissingError(
+            f"the full path holds {num:,} frames of {encoder.image_height} x {encoder.image_width} in main memory, "
+            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Take a machine with more, or fewer drives."
+        )
+    return origin, drives
+
+
 def _in_loop(
-    origin: Origin, split: ResidentSplit, tokens: tuple[int, ...], device: torch.device, progress: Progress
+    origin: Origin,
+    drives: Sequence[Drive],
+    split: ResidentSplit,
+    tokens: Iterable[int],
+    device: torch.device,
+    progress: Progress,
 ) -> InLoop:
     """The windows of one side, with all frames of its drives."""
-    drives = [origin.load(name) for name in split.drive_ids]
     first = np.cumsum([0, *map(len, drives)])
     frame_index, position = split.frame_index.cpu().numpy(), split.drive.cpu().numpy()
     rows = np.empty(frame_index.shape, np.int64)
@@ -117,7 +141,7 @@ def _in_loop(
         action=of_rows("action")[history],
         speed_mps=of_rows("speed_mps")[history],
         waypoints=of_rows("waypoints")[history[:, -1]] if origin.source.has_waypoints else None,
-        tokens=tokens,
+        tokens=tuple(tokens),
         device=device,
     )
 
@@ -136,17 +160,6 @@ def _read_images(origin: Origin, drives: Sequence[Drive], progress: Progress) ->
             done += len(block.rows)
             task.advance(len(block.rows))
     return images
-
-
-def require_room(origin: Origin, drives: Sequence[Drive]) -> None:
-    """Raises MissingError where the frames of the drives would not fit into what is free of the main memory."""
-    encoder, num = origin.encoder, sum(map(len, drives))
-    needed, free = num * encoder.image_height * encoder.image_width * 3, free_memory()
-    if free is not None and needed > free:
-        raise MissingError(
-            f"the full path holds {num:,} frames of {encoder.image_height} x {encoder.image_width} in main memory, "
-            f"{needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Take a machine with more, or fewer drives."
-        )
 
 
 def free_memory() -> int | None:

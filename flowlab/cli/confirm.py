@@ -1,0 +1,83 @@
+"""`flowlab confirm`: a recipe trained once more with the encoder in the loop, beside its run from the cache."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study
+from flowlab.cli.screen import Bars, figure, out, print_json, say, table
+from flowlab.core.vocabulary import CONTROL
+
+if TYPE_CHECKING:
+    from flowlab.lab.full_path import Confirmed
+
+STACK = "stack"
+
+
+def confirm(
+    lever: Annotated[
+        str, typer.Argument(metavar="LEVER|stack", help="A lever on the present base, or the base itself.")
+    ],
+    seed: Annotated[
+        int | None, typer.Option(help="Which cached run it is compared with; without it, the first of the rule's.")
+    ] = None,
+    study: StudyOption = None,
+    device: DeviceOption = Device.auto,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a recipe once more with its encoder in the loop, frames to actions, beside its run from the cache."""
+    found = open_study(study)
+
+    from flowlab.lab.full_path import confirm as confirm_path
+    from flowlab.lab.launch import Where
+    from flowlab.ledger.ingest import require_writable
+
+    require_writable(found.ledger, found.runs)
+    name = None if lever in (STACK, CONTROL) else lever
+    where = Where.chosen(device.value, "inline")
+    confirmed = confirm_path(found, name, seed, where, progress=Bars(), announce=announce)
+    if as_json:
+        print_json(asdict(confirmed) | {"difference": confirmed.difference})
+        return
+    _show(confirmed)
+
+
+def announce(planned: list) -> None:
+    """Say before it starts what will be trained, or that it is there."""
+    for item in planned:
+        told = "is in the ledger" if item.done else "is trained with the encoder in the loop, which is slow"
+        say(f"{item.run.run_id}, {item.why}, {told}")
+
+
+def _show(confirmed: "Confirmed") -> None:
+    both = f"{confirmed.lever} @ {confirmed.seed}"
+    if confirmed.full_path is None:
+        say(f"the full path of {both} crashed ({confirmed.reason}), and its cached run did not: the cache matters here")
+        return
+    rows = [
+        ["from the cache", confirmed.cached_run_id, confirmed.cached],
+        ["full path", confirmed.run_id, confirmed.full_path],
+        ["difference", "", confirmed.difference],
+        ["panel sd", f"{confirmed.panel_count} controls" if confirmed.panel_count else "", confirmed.panel_sd],
+    ]
+    out().print(table(["", "run", confirmed.primary.shown()], rows, both))
+    out().print(told_of(confirmed), soft_wrap=True)
+
+
+def told_of(confirmed: "Confirmed") -> str:
+    """What the two runs say of each other, as one or two sentences."""
+    sd, difference = confirmed.panel_sd, confirmed.difference
+    assert difference is not None
+    if not sd:
+        told = "no panel on this base says how far seeds lie apart."
+    elif abs(difference) <= sd:
+        told = f"they differ by {abs(difference) / sd:.2f} panel sd, no more than another seed would: confirmed."
+    else:
+        told = f"they differ by {abs(difference) / sd:.2f} panel sd, more than another seed would: look at both."
+    if confirmed.loss_difference is None or confirmed.loss_there is None:
+        return told
+    return (
+        f"{told} The loss curves lie at most {figure(confirmed.loss_difference)} apart, after {confirmed.loss_step} "
+        f"steps, where the loss is {figure(confirmed.loss_there)} ({confirmed.num_losses} epochs)."
+    )
