@@ -34,11 +34,12 @@ def confirm(
     from flowlab.ledger.ingest import require_writable
 
     require_writable(found.ledger, found.runs)
-    name = None if lever in (STACK, CONTROL) else lever
+    is_base = lever == CONTROL or (lever == STACK and STACK not in found.levers)
     where = Where.chosen(device.value, "inline")
-    confirmed = confirm_path(found, name, seed, where, progress=Bars(), announce=announce)
+    confirmed = confirm_path(found, None if is_base else lever, seed, where, progress=Bars(), announce=announce)
     if as_json:
-        print_json(asdict(confirmed) | {"difference": confirmed.difference})
+        primary = confirmed.primary.model_dump(mode="json")
+        print_json(asdict(confirmed) | {"primary": primary, "difference": confirmed.difference})
         return
     _show(confirmed)
 

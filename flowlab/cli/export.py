@@ -1,5 +1,6 @@
 """`flowlab export`: a finished run as one ONNX graph, or as a folder of weights that needs no study."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -7,7 +8,7 @@ import typer
 
 from flowlab.cli import judge
 from flowlab.cli.options import JsonOption, StudyOption, open_study
-from flowlab.cli.screen import Bars, print_json, say
+from flowlab.cli.screen import Bars, out, print_json
 from flowlab.core.errors import StudyError
 
 if TYPE_CHECKING:
@@ -47,34 +48,35 @@ def export(
     made: dict[str, Any] = {"run_id": exportable.checkpoint.run_id}
     if to is not None:
         folder = export_folder.export_folder(exportable, to)
-        made["to"] = vars(folder)
-        tell_folder(folder)
+        made["to"] = asdict(folder)
     if onnx is not None:
         graph = onnx_export.export_onnx(exportable, onnx, Bars())
         judge.ingest_all(found)
-        made["onnx"] = vars(graph)
-        tell_graph(graph)
+        made["onnx"] = asdict(graph)
     if as_json:
         print_json(made)
+        return
+    for line in [*(_of_folder(folder) if to is not None else ()), *(_of_graph(graph) if onnx is not None else ())]:
+        out().print(line, soft_wrap=True)
 
 
-def tell_folder(made: "FolderExport") -> None:
-    say(f"{made.path}: {', '.join(made.files)} ({made.megabytes:.1f} MB). docs/full-path.md has the lines that load it")
+def _of_folder(made: "FolderExport") -> list[str]:
+    return [
+        f"{made.path}: {', '.join(made.files)} ({made.megabytes:.1f} MB)",
+        "docs/full-path.md has the lines that load it; with flowlab: flowlab.load_policy(FOLDER)",
+    ]
 
 
-def tell_graph(made: "OnnxExport") -> None:
+def _of_graph(made: "OnnxExport") -> list[str]:
     """Size, parity and latency, a line each."""
-    say(f"{made.path}: {made.megabytes:.1f} MB, {made.num_nodes:,} nodes")
-    say(
-        f"within {made.difference:.1e} of PyTorch's actions on {made.num_windows} validation windows with "
-        f"{made.num_draws} draws each"
-    )
+    lines = [
+        f"{made.path}: {made.megabytes:.1f} MB, {made.num_nodes:,} nodes",
+        f"  within {made.difference:.1e} of PyTorch on {made.num_windows} validation windows x {made.num_draws} draws",
+    ]
     for num, ms in made.latency_ms.items():
-        draws = f"{num} draw{'s' * (num > 1)}"
-        say(
-            f"{ms:.1f} ms for one frame with {draws}: median of {made.num_timed[num]}, onnxruntime on the CPU with "
-            f"{made.threads} thread{'s' * (made.threads > 1)}"
+        lines.append(
+            f"  {ms:.1f} ms for a frame, {num} draw{'s' * (num > 1)} (median of {made.num_timed[num]}, onnxruntime, "
+            f"CPU, {made.threads} thread{'s' * (made.threads > 1)})"
         )
-    say(f"{made.pytorch_ms:.1f} ms for the same in PyTorch")
-    if not made.new_rows:
-        say("the ledger keeps the numbers of the first export of this run")
+    lines.append(f"  {made.pytorch_ms:.1f} ms for the same as the last in PyTorch")
+    return lines if made.new_rows else [*lines, "  the ledger keeps the numbers of this run's first export"]

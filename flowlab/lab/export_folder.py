@@ -121,16 +121,15 @@ def _read_told(path: Path) -> dict[str, Any]:
 
 
 def _load_encoder(path: Path, told: dict[str, Any]) -> DriveViT | HuggingFaceEncoder:
-    weights = safetensors.torch.load_file(path / ENCODER)
     if told["kind"] == "drive-vit":
         encoder = DriveViT.from_architecture(told)
-        encoder.load_state_dict(weights)
+        encoder.load_state_dict(safetensors.torch.load_file(path / ENCODER))
         return encoder.freeze()
     settings = HuggingFaceSettings.model_validate(told["settings"] | {"model": str(path.absolute() / MODEL)})
     with TemporaryDirectory() as root:  # where it may note what it has read: an export stays as it is
         over = open_huggingface(settings, Path(root), tuple(told["channels"]), told["has_waypoints"], told["history"])
     if over.window is not None:
-        over.window.load_state_dict(weights)
+        over.window.load_state_dict(safetensors.torch.load_file(path / ENCODER))
     return over.freeze()
 
 
@@ -140,8 +139,8 @@ def _require_own_policy(exportable: Exportable) -> None:
         recipe = kept.facts.recipe
         plugin = recipe.decoder.kind if isinstance(kept.decoder, ForeignDecoder) else recipe.objective.kind
         raise PluginError(
-            f"run {kept.facts.run_id} was trained with the plug-in {plugin!r}, whose code no folder can hold. Try one "
-            f"graph: --onnx FILE"
+            f"run {kept.facts.run_id} was trained with the plug-in {plugin!r}, whose code no folder can hold. Its "
+            f"weights are policy.safetensors in the run's folder"
         )
 
 
@@ -179,7 +178,8 @@ def _write_encoder(encoder: DriveViT | HuggingFaceEncoder, folder: Path) -> dict
     if isinstance(encoder, DriveViT):
         _save(folder / ENCODER, encoder.state_dict())
         return encoder.architecture() | {"digest": encoder.digest}
-    _save(folder / ENCODER, {} if encoder.window is None else encoder.window.state_dict())
+    if encoder.window is not None:
+        _save(folder / ENCODER, encoder.window.state_dict())
     (folder / MODEL).mkdir()
     for pattern in DOWNLOADED:
         for file in sorted(encoder.image.folder.path.glob(pattern)):

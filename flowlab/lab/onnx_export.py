@@ -6,8 +6,11 @@ The graph is traced by torch's TorchScript exporter, which needs no package besi
 import json
 import os
 import statistics
+import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -17,13 +20,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flowlab.core.errors import MissingError, PolicyError, StudyError, told_by
+from flowlab.core.errors import MissingError, PluginError, PolicyError, StudyError, told_by
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import MetricRow
 from flowlab.core.vocabulary import OVERALL
 from flowlab.lab.late_rows import add_rows, read_rows
 from flowlab.lab.stitching import Exportable, Feed, describe_feed, sample_feed
+from flowlab.policy.foreign import ForeignDecoder
+from flowlab.policy.stitched import Stitched
 
 TOLERANCE = 1e-4
 """How far an action of the graph may lie from PyTorch's: that, or that share of the largest action compared."""
@@ -50,7 +55,7 @@ class OnnxExport:
     num_draws: int
     latency_ms: dict[int, float]  # number of draws -> median of `num_timed` runs for one frame
     num_timed: dict[int, int]
-    pytorch_ms: float  # the same frame with the most draws, in PyTorch
+    pytorch_ms: float  # the same frame with the most draws, in PyTorch with its own threads
     threads: int
     new_rows: int  # that the run did not have
 
@@ -69,7 +74,7 @@ def export_onnx(exportable: Exportable, path: Path, progress: Progress = SILENT)
     with torch.no_grad():
         wanted = exportable.policy(*_arguments(feed)).numpy()
     with progress.task("trace and check the graph", 2, "parts") as task:
-        content, num_nodes = _trace(exportable, feed)
+        content, num_nodes = _graph(exportable, feed)
         task.advance()
         threads = len(os.sched_getaffinity(0))
         session = _session(runtime, content, threads)
@@ -128,35 +133,58 @@ def read_told(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _trace(exportable: Exportable, feed: Feed) -> tuple[bytes, int]:
-    """The graph as bytes, with what it is in its metadata, and how many nodes it has."""
-    onnx, _ = require_onnx()
-    run_id, buffer = exportable.checkpoint.run_id, BytesIO()
-    policy, names = exportable.policy, list(feed)
+def trace(policy: Stitched, feed: Feed) -> bytes:
+    """The policy as the bytes of one graph, for any number of frames and draws. Raises what the exporter raises."""
+    names = list(feed)
     axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in (*names, "actions")}
     axes["noise"][1] = axes["actions"][1] = "draws"
-    two = {name: value[:2] for name, value in feed.items()}
+    two, buffer = {name: value[:2] for name, value in feed.items()}, BytesIO()
+    with warnings.catch_warnings(), torch.no_grad(), _nothing_printed():
+        warnings.simplefilter("ignore")  # that the exporter is the older one, and that widths are plain numbers
+        torch.onnx.export(
+            policy.unroll(),
+            _arguments(two),
+            buffer,
+            input_names=names,
+            output_names=["actions"],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return buffer.getvalue()
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """Without what torch's C++ writes to stdout, past Python: the whole graph, where it cannot export it."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # that the exporter is the older one, and that widths are numbers
-            torch.onnx.export(
-                policy.unroll(),
-                _arguments(two),
-                buffer,
-                input_names=names,
-                output_names=["actions"],
-                dynamic_axes=axes,
-                opset_version=OPSET,
-                dynamo=False,
-            )
-        model = onnx.load_from_string(buffer.getvalue())
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _graph(exportable: Exportable, feed: Feed) -> tuple[bytes, int]:
+    """The graph as bytes, with what it is in its metadata, and how many nodes it has."""
+    onnx, _ = require_onnx()
+    run_id = exportable.checkpoint.run_id
+    if isinstance(exportable.policy.decoder, ForeignDecoder):
+        raise PluginError(
+            f"run {run_id} was trained with the plug-in decoder {exportable.checkpoint.recipe.decoder.kind!r}, which "
+            f"is called by torch.func and cannot be traced. Load its weights, policy.safetensors in the run's folder, "
+            f"into its own module, and export that"
+        )
+    try:
+        model = onnx.load_from_string(trace(exportable.policy, feed))
     except Exception as error:  # of the exporter, of a plug-in that branches on values, of protobuf's 2 GB
         raise PolicyError(
             f"run {run_id} cannot be written as one graph: {told_by(error).rstrip('.')}. Take the folder with its "
             f"weights: flowlab export {run_id} --to FOLDER"
         ) from None
-    finally:
-        policy.unrolled = None
     model.producer_name, model.doc_string = "flowlab", f"policy of run {run_id}"
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, json.dumps(_told(exportable), sort_keys=True)

@@ -105,7 +105,9 @@ class MuLaw:
     def to_physical(self, model: Tensor) -> Tensor:
         mu = self.mu.to(model.device)
         size = model.abs()
-        curve = torch.expm1(size.clamp_max(1) * torch.log1p(mu)) / mu
+        exponent = size.clamp_max(1) * torch.log1p(mu)
+        grown = exponent.exp() - 1 if torch.onnx.is_in_onnx_export() else torch.expm1(exponent)  # ONNX has no expm1
+        curve = grown / mu
         return model.sign() * (curve + (size - 1).clamp_min(0) / self._end_slope(mu))
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Encoder, decoder, solver and action space as one module: what a car would carry. Frames in, raw chunks out."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,8 +64,11 @@ class Stitched(nn.Module):
             return self.unrolled(memory, noise)
         return self.objective.sample(self.decoder, memory, noise, self.settings.solver, self.settings.solver_steps)
 
-    def unroll(self) -> Self:
-        """The same, with a flow's solver written out as a graph that can be exported."""
+    def unroll(self) -> "Stitched":
+        """The same policy, with a flow's solver written out as a graph that can be traced."""
+        found = Stitched(
+            self.encoder, self.decoder, self.objective, self.space, self.tokens, self.horizon, self.settings
+        )
         if type(self.decoder) is Decoder and type(self.objective) is FlowMatching:
-            self.unrolled = UnrolledFlow(self.decoder, self.settings.solver, self.settings.solver_steps)
-        return self
+            found.unrolled = UnrolledFlow(self.decoder, self.settings.solver, self.settings.solver_steps)
+        return found
