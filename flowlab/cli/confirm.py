@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study
-from flowlab.cli.screen import Bars, figure, out, print_json, say, table
+from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.vocabulary import CONTROL
 
 if TYPE_CHECKING:
@@ -52,33 +52,12 @@ def announce(planned: list) -> None:
 
 
 def _show(confirmed: "Confirmed") -> None:
-    both = f"{confirmed.lever} @ {confirmed.seed}"
-    if confirmed.full_path is None:
-        say(f"the full path of {both} crashed ({confirmed.reason}), and its cached run did not: the cache matters here")
-        return
     rows = [
         ["from the cache", confirmed.cached_run_id, confirmed.cached],
         ["full path", confirmed.run_id, confirmed.full_path],
         ["difference", "", confirmed.difference],
         ["panel sd", f"{confirmed.panel_count} controls" if confirmed.panel_count else "", confirmed.panel_sd],
     ]
-    out().print(table(["", "run", confirmed.primary.shown()], rows, both))
-    out().print(told_of(confirmed), soft_wrap=True)
-
-
-def told_of(confirmed: "Confirmed") -> str:
-    """What the two runs say of each other, as one or two sentences."""
-    sd, difference = confirmed.panel_sd, confirmed.difference
-    assert difference is not None
-    if not sd:
-        told = "no panel on this base says how far seeds lie apart."
-    elif abs(difference) <= sd:
-        told = f"they differ by {abs(difference) / sd:.2f} panel sd, no more than another seed would: confirmed."
-    else:
-        told = f"they differ by {abs(difference) / sd:.2f} panel sd, more than another seed would: look at both."
-    if confirmed.loss_difference is None or confirmed.loss_there is None:
-        return told
-    return (
-        f"{told} The loss curves lie at most {figure(confirmed.loss_difference)} apart, after {confirmed.loss_step} "
-        f"steps, where the loss is {figure(confirmed.loss_there)} ({confirmed.num_losses} epochs)."
-    )
+    title = f"{confirmed.lever} @ {confirmed.seed}"
+    out().print(table(["", "run", confirmed.primary.shown()], rows, title))
+    out().print(confirmed.told(), soft_wrap=True)

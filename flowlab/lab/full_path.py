@@ -50,6 +50,26 @@ class Confirmed:
     def difference(self) -> float | None:
         return None if self.full_path is None else self.full_path - self.cached
 
+    def told(self) -> str:
+        """What the two runs say of each other, as sentences."""
+        both = f"{self.lever} @ {self.seed}"
+        if self.full_path is None:
+            return f"the full path of {both} crashed ({self.reason}), and its cached run did not: look at both."
+        apart, sd = abs(self.full_path - self.cached), self.panel_sd
+        told = f"full path and cache of {both} differ by {apart:.2g}"
+        if not sd:
+            told += ", and no panel on this base says how far seeds lie apart."
+        elif apart <= sd:
+            told += f", {apart / sd:.2f} panel sd, no more than another seed would: confirmed."
+        else:
+            told += f", {apart / sd:.2f} panel sd, more than another seed would: look at both."
+        if self.loss_difference is None or self.loss_there is None:
+            return told
+        return (
+            f"{told} Their loss curves lie at most {self.loss_difference:.2g} apart, after {self.loss_step} steps, "
+            f"where the loss is {self.loss_there:.4g} ({self.num_losses} epochs compared)."
+        )
+
 
 def confirm(
     study: Study,

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -130,6 +131,18 @@ def test_the_command_shows_both_runs_and_what_their_difference_is_worth(study: S
     told = json.loads(flowlab_here(study.root, "confirm", "control", "--seed", "1001", "--json").stdout)
     assert told["difference"] == told["full_path"] - told["cached"]
     assert told["primary"]["slice"] == "spike_frame"
+
+
+def test_what_is_told_is_beside_the_panel_s_sd(study: Study) -> None:
+    one = replace(confirmed(study), cached=0.30, panel_sd=0.01, loss_difference=0.002, loss_there=1.5)
+    near, far = replace(one, full_path=0.305), replace(one, full_path=0.32)
+    assert "differ by 0.005, 0.50 panel sd, no more than another seed would: confirmed." in near.told()
+    assert "differ by 0.02, 2.00 panel sd, more than another seed would: look at both." in far.told()
+    assert near.told().endswith("at most 0.002 apart, after 2 steps, where the loss is 1.5 (1 epochs compared).")
+    assert "no panel on this base" in replace(near, panel_sd=None).told()
+    assert (
+        "crashed (not finite), and its cached run did not" in replace(one, full_path=None, reason="not finite").told()
+    )
 
 
 def test_a_lever_is_confirmed_on_its_own_recipe(study: Study) -> None:
