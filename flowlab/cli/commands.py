@@ -24,6 +24,14 @@ COMMANDS: Commands = {
         "flowlab.cli.evaluate:evaluate",
         "Score finished runs again without training: other draws, solver or readouts; each way has rows of its own.",
     ),
+    "confirm": (
+        "flowlab.cli.confirm:confirm",
+        "Train a recipe once more with its encoder in the loop, frames to actions, beside its run from the cache.",
+    ),
+    "export": (
+        "flowlab.cli.export:export",
+        "Write a finished run, stitched to its frozen encoder, as one ONNX graph or as a folder that needs no study.",
+    ),
     "predict": (
         "flowlab.cli.predict:predict",
         "What a finished run predicts on each validation frame, as a Parquet file (docs/predictions.md) and a picture.",
