@@ -24,6 +24,14 @@ COMMANDS: Commands = {
         "flowlab.cli.evaluate:evaluate",
         "Score finished runs again without training: other draws, solver or readouts; each way has rows of its own.",
     ),
+    "confirm": (
+        "flowlab.cli.confirm:confirm",
+        "Train a recipe once more with its encoder in the loop, frames to actions, beside its run from the cache.",
+    ),
+    "export": (
+        "flowlab.cli.export:export",
+        "Write a finished run, stitched to its frozen encoder, as one ONNX graph or as a folder that needs no study.",
+    ),
     "predict": (
         "flowlab.cli.predict:predict",
         "What a finished run predicts on each validation frame, as a Parquet file (docs/predictions.md) and a picture.",
@@ -54,10 +62,10 @@ COMMANDS: Commands = {
         "Tag a run or a lever: scale, head, levers or outcome. The last tag of a taxonomy counts.",
     ),
     "compare": (
-        "flowlab.cli.judge:compare",
-        "The final numbers of two runs side by side; refused if they were not evaluated in one way.",
+        "flowlab.cli.ask:compare",
+        "The recipes of two runs where they differ, then final numbers that do; refused if evaluated in two ways.",
     ),
-    "sql": ("flowlab.cli.judge:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
+    "sql": ("flowlab.cli.ask:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
     "drives show": (
         "flowlab.cli.prepare:drives_show",

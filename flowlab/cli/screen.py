@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -9,7 +10,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich import box
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -21,12 +21,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Task as RichTask
-from rich.table import Table
 from rich.text import Text
 
+from flowlab.cli.grid import Grid
 from flowlab.core.progress import Task
 
-PLAIN_WIDTH = 160  # columns where stdout is no terminal
+PLAIN_WIDTH = 1_000_000  # columns where stdout is no terminal: whoever reads it there wants a row on one line
 FIRST_WORD_S = 1.5  # after which a command that has said nothing yet says what it is at
 SHOWN_AFTER_S = 2.0  # where there are no bars, what takes longer is named
 HEAVY = ("torch", "transformers", "gymnasium", "duckdb", "polars")  # what takes long to import
@@ -56,9 +56,9 @@ class Screen(Console):
 
 
 def out() -> Screen:
-    """Stdout: what was asked for."""
+    """Stdout: what was asked for. As wide as the terminal, or as the variable COLUMNS says; else nothing is folded."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return Screen(width=None if is_terminal else PLAIN_WIDTH)
+    return Screen(width=None if is_terminal or os.environ.get("COLUMNS", "").isdigit() else PLAIN_WIDTH)
 
 
 def messages() -> Screen:
@@ -85,15 +85,18 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", right: Collection[str] = ()) -> Table:
-    """A plain table; numbers are right-aligned, and the columns `right`, of numbers that are texts already."""
-    made = Table(title=plain(title, "\n") or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        numeric = column in right or any(isinstance(row[index], int | float) for row in rows)
-        made.add_column(Text(plain(column)), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(show(value)) for value in row))
-    return made
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", right: Collection[str] = ()) -> Grid:
+    """A plain table; numbers are right-aligned, and the columns `right`, of numbers that are texts already.
+
+    Where it does not fit it becomes one record after another.
+    """
+    numeric = [
+        index
+        for index, column in enumerate(columns)
+        if column in right or any(isinstance(row[index], int | float) for row in rows)
+    ]
+    cells = [[show(value) for value in row] for row in rows]
+    return Grid([plain(column) for column in columns], cells, plain(title, "\n"), numeric)
 
 
 def show(value: Any) -> str:

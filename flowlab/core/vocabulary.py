@@ -105,6 +105,10 @@ DIAGNOSES: dict[str, tuple[str, ...]] = {
 }
 """What `flowlab diagnose NAME` asks of a finished run, and the metrics that it adds to it. No rule may name them."""
 
+EXPORT_METRICS = ("onnx_difference", "onnx_latency_ms", "onnx_megabytes")
+"""What `flowlab export --onnx` adds to a run: how far the graph's actions lie from PyTorch's at most, how long one
+frame takes it (the readout says for how many draws), how large it is. No rule may name them."""
+
 FINAL_STEP = -1
 """The step of what a run ended with."""
 

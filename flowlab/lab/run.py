@@ -1,6 +1,7 @@
 """One cohort from its cache to its journals. Start reading here: this is the whole life of a run."""
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -12,7 +13,7 @@ from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeError
 from flowlab.core.files import OF_DISK, trouble
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.vocabulary import PURPOSE
+from flowlab.core.vocabulary import FULL_PATH, PURPOSE
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.draw_bank import bank_of
 from flowlab.evaluate.frames import cover, read_frames
@@ -21,6 +22,7 @@ from flowlab.lab.banks import tell_draws
 from flowlab.lab.clock import Clock
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
+from flowlab.lab.in_loop import load_in_loop
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.policies import Facts
 from flowlab.lab.pulse import Pulse, forget_pulse
@@ -33,7 +35,7 @@ from flowlab.study.study import CONTROL, Study
 from flowlab.train.checkpoint import Resume, policy_of
 from flowlab.train.cohort import Cohort, Run, group_into_cohorts
 from flowlab.train.crash import Crash
-from flowlab.train.data import TrainData, train_data
+from flowlab.train.data import Conditions, TrainData, train_data
 from flowlab.train.fit import Listener, Trained, fit
 from flowlab.train.validate import Validation, validation_data
 
@@ -57,12 +59,13 @@ def run_all(
     failed: list[FlowlabError] = []
     with ExitStack() as stack:
         folders = take_free(study.runs, planned, stack)
-        alike: dict[tuple[int, str, str], list[Run]] = {}
+        alike: dict[tuple[int, str, str, bool], list[Run]] = {}
         for run_id, folder in folders.items():
             run = planned[run_id].run
             state = folder.resume(run.recipe.train.steps)
             supply = ground.supplies[run.lever]
-            key = (state.step if state else 0, supply.cache.cache_id, supply.stats_digest)
+            in_loop = planned[run_id].purpose == FULL_PATH
+            key = (state.step if state else 0, supply.cache.cache_id, supply.stats_digest, in_loop)
             alike.setdefault(key, []).append(run)
         for _, together in sorted(alike.items(), key=lambda item: item[0], reverse=True):
             for cohort in group_into_cohorts(together, largest=len(together)):
@@ -144,7 +147,7 @@ def run_cohort(
     pulse = Pulse(outs, clock, progress, steps)
     pulse.begin("load")
     with progress.under_way("load the cache"):
-        data, validation, scorer, facts = load(study, ground, cohort, device)
+        data, validation, scorer, facts = load(study, ground, cohort, items[0].purpose, device, progress)
     kept = [out.resume(steps) for out in outs]
     for item, out, state in zip(items, outs, kept, strict=True):
         register(study, ground, item, out)
@@ -185,14 +188,18 @@ def run_cohort(
 
 
 def load(
-    study: Study, ground: Ground, cohort: Cohort, device: torch.device
+    study: Study, ground: Ground, cohort: Cohort, purpose: str | None, device: torch.device, progress: Progress
 ) -> tuple[TrainData, Validation, Scorer, list[Facts]]:
     """What the cohort trains on, what it is validated on, how it is scored, and what each policy will say of itself."""
     recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
-    train, val, rows = load_splits(ground, cohort, supply.cache, device)
-    stats = prepare_stats(study, supply.stats_cache, recipe)
     spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
-    conditions = {variant: _take(condition, tokens) for variant, condition in train.condition.items()}
+    if purpose == FULL_PATH:
+        inputs = study.setup(cohort.runs[0].lever).inputs
+        train, conditions, val = load_in_loop(study, supply.cache, inputs, tokens, device, progress)
+    else:
+        train, conditions, val = load_splits(cohort, supply.cache, tokens, device)
+    rows = validation_rows(ground, supply.cache)
+    stats = prepare_stats(study, supply.stats_cache, recipe)
     horizon = recipe.decoder.horizon
     data = train_data(
         conditions["normal"], train.action, stats.space, stats.density, horizon, conditions.get("no-history")
@@ -208,18 +215,22 @@ def load(
 
 
 def load_splits(
-    ground: Ground, cohort: Cohort, cache: Cache, device: torch.device
-) -> tuple[ResidentSplit, ResidentSplit, NDArray[np.int64] | None]:
-    """Both sides of the cohort's cache on `device`, with the variants that it trains on.
-
-    Last, which rows of the validation side are the study's validation frames, in their order; None if all are.
+    cohort: Cohort, cache: Cache, tokens: list[int], device: torch.device
+) -> tuple[ResidentSplit, Mapping[str, Conditions], ResidentSplit]:
+    """Both sides of the cohort's cache on `device`; between them, in the variants that it trains on, the conditions of
+    the train side with the `tokens` that its decoders see.
     """
     drops_history = any(run.recipe.train.history_dropout for run in cohort.runs)
     variants = ("normal", "no-history") if drops_history else ("normal",)
     train, val = cache.split("train", device, variants), cache.split("val", device, ("normal",))
+    return train, {variant: _take(condition, tokens) for variant, condition in train.condition.items()}, val
+
+
+def validation_rows(ground: Ground, cache: Cache) -> NDArray[np.int64] | None:
+    """Which rows of a cache's validation side are the study's validation frames, in their order; None if all are."""
     if cache.cache_id == ground.frames_cache.cache_id:
-        return train, val, None
-    return train, val, cover(validation_frames(ground.frames_cache), validation_frames(cache))
+        return None
+    return cover(validation_frames(ground.frames_cache), validation_frames(cache))
 
 
 def _take(condition: torch.Tensor, tokens: list[int]) -> torch.Tensor:

@@ -30,7 +30,7 @@ LINKS = {
 
 WORDS = {
     *vocabulary.RUN_STATES, *vocabulary.TELLING_EVENTS, *vocabulary.BASELINES, vocabulary.CONTROL, vocabulary.OVERALL,
-    *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD, vocabulary.PURPOSE,
+    *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD, vocabulary.PURPOSE, "began", "ended",
     "stack", "drop", "undecided",
     "panel", "judged", "primary", "guardrail", "discovery", "fresh", "replicate",
     *vocabulary.TAXONOMIES, "lever",
@@ -90,6 +90,9 @@ def fill_ledger(folder: Path) -> Path:
     campaign.run("slow", 1001, 0.3, ending="running")
     evaluation_id = digest_json(EVALUATION)
     with StudyJournal.of(runs) as journal:
+        tree = {"phases": [{"name": "loss", "levers": ["good"]}]}
+        journal.tree(digest=digest_json(tree), tree=tree)
+        journal.phase(tree_digest=digest_json(tree), phase="loss", what="began", why="levers good")
         for control in ("base", "moved"):
             journal.base(control_digest=control, cache_id="cache", evaluation_id=evaluation_id, stacked=[], recipe={})
         journal.stack(
