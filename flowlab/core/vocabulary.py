@@ -114,6 +114,11 @@ TELLING_EVENTS = ("registered", "started", "interrupted", "finished", "crashed")
 SCORED_FROM = "scored-from"
 """The tag of a scoring that names the run whose policy it is: a run's numbers under another evaluation, untrained."""
 
+PURPOSE = "purpose"
+"""The tag of a run that no rule may look at, since it was trained for something else: one of PURPOSES."""
+
+EXPLORATORY, FULL_PATH = PURPOSES = ("exploratory", "full-path")
+
 CONTROL = "control"
 """The name of the reference recipe's runs."""
 

@@ -81,8 +81,9 @@ class RunJournal(Journal):
         told = [row._replace(value=float(row.value), step=int(row.step)) for row in rows]
         _write(self, run_lines.Metrics, {"rows": told})
 
-    def wall_time(self, phases: Mapping[str, float]) -> None:
-        _write(self, run_lines.WallTime, {"phases": {phase: float(seconds) for phase, seconds in phases.items()}})
+    def wall_time(self, phases: Mapping[str, float], attempt: int | None = None) -> None:
+        told = {phase: float(seconds) for phase, seconds in phases.items()}
+        _write(self, run_lines.WallTime, {"phases": told, "attempt": attempt})
 
     def artifact(self, name: str, digest: str, num_bytes: int) -> None:
         _write(self, run_lines.Artifact, {"name": name, "digest": digest, "bytes": num_bytes})
@@ -111,6 +112,10 @@ class StudyJournal(Journal):
     stack = _writes(study_lines.Stack)
     screen = _writes(study_lines.Screen)
     screen_weights = _writes(study_lines.ScreenWeights)
+    tree = _writes(study_lines.Tree)
+    phase = _writes(study_lines.Phase)
+    note = _writes(study_lines.Note)
+    tag = _writes(study_lines.Tag)
     ingested = _writes(study_lines.Ingested)
 
     def ingested_parts(self, parts: Iterable[Mapping[str, Any]]) -> None:

@@ -18,6 +18,7 @@ from flowlab.journal.values import (
     TextOrNone,
     Texts,
     Whole,
+    WholeOrNone,
     as_list,
     as_number,
     as_text,
@@ -135,10 +136,17 @@ class Metrics(JournalLine):
 
 
 class WallTime(JournalLine):
-    """Seconds spent by this attempt in each phase: import, load, train, validate, evaluate."""
+    """Seconds that this attempt spent on the run in each phase: import, load, train, validate, evaluate.
+
+    The run's share of its cohort's, and only since the attempt's last such line. Journals of earlier versions have no
+    attempt, and the whole cohort's seconds.
+    """
+
+    left_out = ("attempt",)
 
     kind: Literal["wall_time"] = "wall_time"
     phases: Seconds
+    attempt: WholeOrNone = None
 
 
 class Artifact(JournalLine):

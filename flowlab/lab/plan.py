@@ -17,12 +17,16 @@ TERMINAL = ("finished", "crashed")
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A run, why it is wanted, and what the ledger has of it ("" for nothing)."""
+    """A run, why it is wanted, and what the ledger has of it ("" for nothing).
+
+    One with a `purpose` of its own (core.vocabulary) is recorded, and never judged.
+    """
 
     run: Run
     replicate: int
     why: str
     status: str
+    purpose: str | None = None
 
     @property
     def done(self) -> bool:

@@ -15,6 +15,7 @@ from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeError
 from flowlab.core.files import OF_DISK, trouble
 from flowlab.core.progress import SILENT, Progress
+from flowlab.core.vocabulary import PURPOSE
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.draw_bank import bank_of
 from flowlab.evaluate.frames import cover, read_frames
@@ -205,7 +206,8 @@ def register(study: Study, ground: Ground, item: PlannedRun, out: RunDir) -> Non
         "evaluation_id": base.evaluation_id,
         "changed_keys": changed_keys(study.base, setup) + (["stats"] if setup.stats == "own" else []),
         "hypothesis": settings.hypothesis if settings else "",
-        "tags": tags(study, run.lever, run.recipe.objective.kind),
+        "tags": tags(study, run.lever, run.recipe.objective.kind)
+        + ([] if item.purpose is None else [f"{PURPOSE}:{item.purpose}"]),
     }
     out.journal.registered(**record)
     out.write_record(record)

@@ -45,7 +45,7 @@ WHEN_AND_WHERE = {"time_us", "position"}  # may differ when a line is written ag
 Maker = Callable[[Any, Row], Iterable[tuple[str, Row]]]
 """From a line of one kind, and its journal, run, time and position, to the rows that it says, each with its table."""
 
-SINCE_0004 = {"encoder", "calibrate", "screen", "weights"}
+SINCE_0004 = {"encoder", "calibrate", "screen", "weights", "tree", "phase", "note", "tag"}
 """Kinds that came after the sentence about unknown kinds, which ledgers keep: it names those of revision 0003."""
 
 
@@ -141,7 +141,8 @@ def _metrics(line: "Metrics", place: Row) -> list[tuple[str, Row]]:
 
 def _wall_time(line: "WallTime", place: Row) -> Iterator[tuple[str, Row]]:
     for phase, seconds in line.phases.items():
-        yield "wall_times", only(place, "run_id", "position") | {"phase": phase, "seconds": seconds}
+        own = {"phase": phase, "seconds": seconds, "attempt": line.attempt}
+        yield "wall_times", only(place, "run_id", "position") | own
 
 
 def _artifact(line: "Artifact", place: Row) -> Iterator[tuple[str, Row]]:

@@ -23,7 +23,7 @@ COPY = {
     "runs": "runs",
     "events": "events where what in ('registered', 'started', 'interrupted', 'finished', 'crashed')",
     "metrics": "metrics where step = -1",
-    "tags": "tags where taxonomy = 'scored-from'",
+    "tags": "tags where taxonomy in ('scored-from', 'purpose')",
     "attempts": "attempts",
     "environments": "environments",
     "rules": "rules",

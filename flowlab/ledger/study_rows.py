@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         Calibrate,
         Encoder,
         Measured,
+        Note,
+        Phase,
         Planned,
         RuleHead,
         Screen,
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
         Seal,
         Stack,
         Stage,
+        Tag,
+        Tree,
         Verdicts,
     )
 
@@ -113,6 +117,23 @@ def _planned(line: "Planned", place: Row) -> Iterator[tuple[str, Row]]:
         yield "events", event_row(place, "planned", run_id)
 
 
+def _tree(line: "Tree", _: Row) -> Iterator[tuple[str, Row]]:
+    row = {"tree_digest": line.digest, "tree_json": canonical_json(line.tree)}
+    yield "trees", row | taken(line, "amended_digest", "reason", "time_us")
+
+
+def _phase(line: "Phase", _: Row) -> Iterator[tuple[str, Row]]:
+    yield "tree_phases", taken(line, "tree_digest", "phase", "what", "why", "time_us")
+
+
+def _note(line: "Note", _: Row) -> Iterator[tuple[str, Row]]:
+    yield "notes", taken(line, "about", "subject", "note", "time_us")
+
+
+def _tag(line: "Tag", _: Row) -> Iterator[tuple[str, Row]]:
+    yield "said_tags", taken(line, "about", "subject", "taxonomy", "value", "time_us")
+
+
 SCREEN_COLUMNS = {"bar": "bar", "guard": "guard", "unit": "bar_unit"}
 
 STUDY_KINDS: dict[str, Maker] = {
@@ -127,6 +148,10 @@ STUDY_KINDS: dict[str, Maker] = {
     "weights": _solved_anew,
     "verdicts": _verdicts,
     "planned": _planned,
+    "tree": _tree,
+    "phase": _phase,
+    "note": _note,
+    "tag": _tag,
 }
 
 

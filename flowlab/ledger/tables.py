@@ -17,6 +17,7 @@ COLUMNS: dict[str, str] = {
     "events": "journal, position, run_id, what, detail, step, time_us, entry",
     "journals_read": "journal, up_to_offset, time_us, entry",
     "metrics": "run_id, metric, channel, slice, readout, step, value, time_us, entry",
+    "notes": "about, subject, note, time_us, entry",
     "recorded_verdicts": (
         "rule_digest, control_digest, cache_id, evaluation_id, lever, recipe_digest, decision, effect, reason, "
         "time_us, entry"
@@ -36,6 +37,7 @@ COLUMNS: dict[str, str] = {
         "run_id, study, lever, seed, replicate, recipe_digest, control_digest, cache_id, evaluation_id, "
         "evaluation_json, changed_keys, hypothesis, time_us, entry, origin"
     ),
+    "said_tags": "about, subject, taxonomy, value, time_us, entry",
     "screen_levers": "screen, lever, recipe_digest, position, time_us, entry",
     "screen_rows": "screen, row_name, position, seed, recipe_digest, levers, time_us, entry",
     "screen_weights": "screen, solution, lever, row_name, weight, time_us, entry",
@@ -48,6 +50,8 @@ COLUMNS: dict[str, str] = {
         "new_control_digest, replicate_seed, effect, time_us, entry"
     ),
     "tags": "run_id, taxonomy, value, entry",
+    "tree_phases": "tree_digest, phase, what, why, time_us, entry",
+    "trees": "tree_digest, tree_json, amended_digest, reason, time_us, entry",
     "wall_times": "run_id, position, phase, seconds, entry",
 }
 """Table -> the columns of its rows' texts."""
@@ -61,6 +65,7 @@ SPELLED = {
 LATER = {
     "bases": ("thresholds_json",),
     "rule_stages": ("stack_above",),
+    "wall_times": ("attempt",),
 }
 """Columns that came later and are part of the text, after it, where they are not NULL."""
 

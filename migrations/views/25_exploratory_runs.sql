@@ -1,6 +1,6 @@
 -- grain: one row per rule_digest, run_id
--- Lever runs that a rule will never look at, and why: their seed is not one of its judged seeds, they are replicates, or they were
--- evaluated in another way than the rule names. Rows of a screen are looked at together (screen_effects).
+-- Lever runs that a rule will never look at, and why: they have a purpose of their own (exploratory, full-path), their seed is not one of its
+-- judged seeds, they are replicates, or they were evaluated in another way than the rule names. Rows of a screen are looked at together (screen_effects).
 create view exploratory_runs as
 select
     runs.rule,
@@ -11,13 +11,15 @@ select
     runs.replicate,
     concat_ws(
         ', ',
+        runs.purpose,
         case when judged.seed is null then 'seed' end,
         case when runs.replicate > 0 then 'replicate' end,
         case when runs.evaluation_id <> runs.judged_evaluation_id and runs.origin is null then 'evaluation' end
     ) as why
 from (
-    select runs.*, rules.name as rule, rules.rule_digest, rules.evaluation_id as judged_evaluation_id
+    select runs.*, purposes.value as purpose, rules.name as rule, rules.rule_digest, rules.evaluation_id as judged_evaluation_id
     from runs
+    left join tags as purposes on purposes.run_id = runs.run_id and purposes.taxonomy = 'purpose'
     cross join rules
 ) as runs
 left join rule_seeds as judged

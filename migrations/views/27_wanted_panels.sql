@@ -8,6 +8,7 @@ with
         select runs.base_id, runs.seed, run_states.status
         from runs
         join run_states on run_states.run_id = runs.run_id
+        anti join tags on tags.run_id = runs.run_id and tags.taxonomy = 'purpose'
         where
             run_states.status in ('finished', 'crashed') and runs.replicate = 0
             and runs.lever = 'control' and runs.recipe_digest = runs.control_digest

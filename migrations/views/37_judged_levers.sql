@@ -11,6 +11,7 @@ from (
         from runs
         anti join screen_rows as rows
             on rows.row_name = runs.lever and rows.recipe_digest = runs.recipe_digest and rows.seed = runs.seed
+        anti join tags on tags.run_id = runs.run_id and tags.taxonomy = 'purpose'
     ) as runs
     cross join (
         select rules.rule_digest, rules.name, rules.evaluation_id, amendments.entry as amended_entry

@@ -34,5 +34,6 @@ from (
     from told_runs
     cross join rules
     left join calibrated_rules on calibrated_rules.rule_digest = rules.rule_digest
+    where told_runs.purpose is null
 ) as runs
 left join measured on measured.run_id = runs.run_id and measured.rule_digest = runs.rule_digest

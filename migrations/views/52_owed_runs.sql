@@ -33,6 +33,7 @@ with
         select runs.base_id, runs.lever, runs.recipe_digest, runs.seed, run_states.status
         from runs
         left join run_states on run_states.run_id = runs.run_id
+        anti join tags on tags.run_id = runs.run_id and tags.taxonomy = 'purpose'
         where runs.replicate = 0
         qualify row_number() over (
             partition by runs.base_id, runs.lever, runs.recipe_digest, runs.seed

@@ -127,6 +127,7 @@ RUN_LINES: list[tuple[Callable[[RunJournal], None], str]] = [
         '["l1","","drive:d","single",0.25,3]]',
     ),
     (lambda to: to.wall_time({"train": 1, "x": 0.5}), '"wall_time",TIME,"phases":{"train":1.0,"x":0.5}'),
+    (lambda to: to.wall_time({"train": 1}, attempt=2), '"wall_time",TIME,"phases":{"train":1.0},"attempt":2'),
     (lambda to: to.artifact("p.bin", "d", 5), '"artifact",TIME,"name":"p.bin","digest":"d","bytes":5'),
     (lambda to: to.event("interrupted"), '"event",TIME,"what":"interrupted","detail":""'),
     (lambda to: to.finished(), '"finished",TIME'),
@@ -197,6 +198,26 @@ STUDY_LINES: list[tuple[Callable[[StudyJournal], None], str]] = [
         '"lever":"wide","recipe_digest":"r","decision":"drop","effect":null,"reason":"why"}]',
     ),
     (lambda to: to.planned(iter(["a-1", "a-2"])), '"planned",TIME,"run_ids":["a-1","a-2"]'),
+    (
+        lambda to: to.tree(digest=digest_json({"phases": []}), tree={"phases": []}),
+        f'"tree",TIME,"digest":"{digest_json({"phases": []})}","tree":{{"phases":[]}}',
+    ),
+    (
+        lambda to: to.tree(digest=digest_json({"a": 1}), tree={"a": 1}, amended_digest="old", reason="why"),
+        f'"tree",TIME,"digest":"{digest_json({"a": 1})}","tree":{{"a":1}},"amended_digest":"old","reason":"why"',
+    ),
+    (
+        lambda to: to.phase(tree_digest="t", phase="loss", what="ended", why="done"),
+        '"phase",TIME,"tree_digest":"t","phase":"loss","what":"ended","why":"done"',
+    ),
+    (
+        lambda to: to.note(about="lever", subject="wide", note="too wide"),
+        '"note",TIME,"about":"lever","subject":"wide","note":"too wide"',
+    ),
+    (
+        lambda to: to.tag(about="run", subject="r1", taxonomy="outcome", value="null"),
+        '"tag",TIME,"about":"run","subject":"r1","taxonomy":"outcome","value":"null"',
+    ),
     (
         lambda to: to.ingested(journal="r1/journal.jsonl", from_offset=0, to_offset=9, digest="d"),
         '"ingested",TIME,"journal":"r1/journal.jsonl","from_offset":0,"to_offset":9,"digest":"d"',

@@ -74,6 +74,7 @@ FACTS: dict[Any, st.SearchStrategy] = {
     values.TextOrNone: st.none() | TEXTS,
     values.Texts: st.lists(TEXTS, max_size=3),
     values.Whole: WHOLES,
+    values.WholeOrNone: st.none() | WHOLES,
     values.Number: NUMBERS,
     values.NumberOrNone: st.none() | NUMBERS,
     values.Table: TABLES,
@@ -101,7 +102,7 @@ SPECIAL = {
 }
 
 
-WHOLE = {"calibrate", "seal", "amend", "screen", "weights"}
+WHOLE = {"calibrate", "seal", "amend", "screen", "weights", "tree"}
 """Kinds whose fields have to fit each other: digests, and a weight for each lever and row."""
 
 
@@ -175,6 +176,7 @@ SPELLED = {
     values.TextOrNone: "text or none",
     values.Texts: "texts",
     values.Whole: "whole",
+    values.WholeOrNone: "whole or none",
     values.Number: "number",
     values.NumberOrNone: "number or none",
     values.Object: "table",

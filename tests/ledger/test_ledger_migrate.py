@@ -86,7 +86,7 @@ def test_an_upgrade_that_fails_leaves_the_ledger_as_it_was(
 
 def test_a_ledger_of_a_newer_flowlab_is_refused(ledger: Path, runs: Path) -> None:
     _sql(ledger, "update alembic_version set version_num = '9999'")
-    with pytest.raises(LedgerError, match="newer flowlab: its revision is 9999, this one knows up to 0005"):
+    with pytest.raises(LedgerError, match="newer flowlab: its revision is 9999, this one knows up to 0006"):
         ingest(ledger, runs)
 
 

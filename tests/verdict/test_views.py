@@ -30,7 +30,7 @@ LINKS = {
 
 WORDS = {
     *vocabulary.RUN_STATES, *vocabulary.TELLING_EVENTS, *vocabulary.BASELINES, vocabulary.CONTROL, vocabulary.OVERALL,
-    *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD,
+    *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD, vocabulary.PURPOSE,
     "stack", "drop", "undecided",
     "panel", "judged", "primary", "guardrail", "discovery", "fresh", "replicate",
     "paired", "adjusted", "metric", "sigma", "num_frames", "levers", "scored-from",

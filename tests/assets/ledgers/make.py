@@ -83,6 +83,15 @@ def screen(journal: StudyJournal) -> None:
     )
 
 
+def say(journal: StudyJournal) -> None:
+    """A tree of one phase that has begun, a note and a tag."""
+    tree = {"phases": [{"name": "loss", "levers": ["good"]}]}
+    journal.tree(digest=digest_json(tree), tree=tree)
+    journal.phase(tree_digest=digest_json(tree), phase="loss", what="began", why="first of 1")
+    journal.note(about="lever", subject="good", note="looks good")
+    journal.tag(about="lever", subject="depth-2", taxonomy="outcome", value="negative")
+
+
 def write_run(runs: Path, lever: str, seed: int, value: float | None) -> None:
     run_id = f"{lever}-{seed}"
     with RunJournal.of(runs, run_id) as journal:
@@ -117,7 +126,7 @@ def write_run(runs: Path, lever: str, seed: int, value: float | None) -> None:
         )
         if REVISION >= "0004":  # on a validation drive
             journal.metrics([MetricRow("l1", "steering", "spike_frame", "meank", value, drive="drive_07")])
-        journal.wall_time({"train": 1.5})
+        journal.wall_time({"train": 1.5}, **({} if REVISION < "0006" else {"attempt": 0}))
         journal.artifact("policy.safetensors", "d1", 123)
         journal.finished()
 
@@ -149,6 +158,8 @@ def main() -> None:
                 screen(journal)
             else:
                 journal.seal(digest=digest_json(rule()), rule=rule())
+            if REVISION >= "0006":
+                say(journal)
         ingest(ledger, runs)
         for seed, value in CONTROLS.items():
             write_run(runs, "control", seed, value)
