@@ -42,6 +42,10 @@ COMMANDS: Commands = {
         "The final numbers of two runs side by side; refused if they were not evaluated in one way.",
     ),
     "sql": ("flowlab.cli.judge:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
+    "report": (
+        "flowlab.cli.report:report",
+        "The whole campaign as one HTML file that needs nothing else: verdicts, metrics, runs, predictions, the rule.",
+    ),
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
     "drives show": (
         "flowlab.cli.prepare:drives_show",
@@ -118,7 +122,7 @@ COMMANDS: Commands = {
     ),
     "ledger import": (
         "flowlab.cli.interop:ledger_import",
-        "Bring finished runs of MLflow or W&B into the ledger. They are shown beside ours; no rule stacks on them.",
+        "Bring finished runs of MLflow, W&B or a table into the ledger. They are shown beside ours; no rule stacks them.",
     ),
     "ledger tensorboard": (
         "flowlab.cli.interop:ledger_tensorboard",

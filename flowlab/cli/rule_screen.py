@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowlab.verdict.history import SealedRule
     from flowlab.verdict.rejudged import Rejudged
 
+
 def show_foretold(foretold: "Foretold") -> None:
     """What a rule would do, before it is sealed: at the sigma that is known, and at both ends of its interval."""
     rule, asked, measured = foretold.rule, foretold.asked, foretold.measured

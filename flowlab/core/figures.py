@@ -11,3 +11,11 @@ def figure(value: float) -> str:
 def share(value: float | None) -> str:
     """A share in percent, with a decimal more where it is less than a tenth; a dash for nothing."""
     return "-" if value is None else f"{value:.1%}" if value >= 0.0995 or value == 0 else f"{value:.2%}"
+
+
+def duration(seconds: float) -> str:
+    """A time in seconds, minutes or hours, whichever has two digits or so."""
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -34,6 +34,7 @@ class Row:
 
     lever: str
     dots: list[Dot]
+    screened: tuple[float, float, float] | None  # low, middle and high of what a screen tells, percent of the axis
     mean: float | None
     effect: float | None
     honesty: str  # what the effect is worth, in words
@@ -48,7 +49,7 @@ class Row:
 class Board:
     """One rule on one base: the panel, and every lever that was judged beside it. Lower places are further left."""
 
-    rule: SealedRule | None
+    rule: SealedRule | None  # None: none is sealed
     base: str
     is_present: bool
     control: list[Dot]
@@ -65,7 +66,7 @@ class Board:
 def read_boards(campaign: Campaign) -> list[Board]:
     """A board for each rule and base with levers, the rule in force on the newest base first.
 
-    Bases that no rule has judged anything on (imported runs, or before a rule is sealed) have a board without one.
+    Bases on which nothing is judged yet (imported runs, before a rule is sealed, after a stack) come last.
     """
     order = list(campaign.bases)
     judged = list(dict.fromkeys((row.rule_digest, row.base_id) for row in campaign.verdicts))
@@ -74,7 +75,8 @@ def read_boards(campaign: Campaign) -> list[Board]:
     boards = [_board(campaign, sealed[digest], base_id) for digest, base_id in judged]
     seen = {base_id for _, base_id in judged}
     ran = {run["base_id"] for run in campaign.runs if run["run_id"] in campaign.values}
-    return boards + [_board(campaign, None, base_id) for base_id in reversed(order) if base_id in ran - seen]
+    rule = campaign.rule_in_force
+    return boards + [_board(campaign, rule, base_id) for base_id in reversed(order) if base_id in ran - seen]
 
 
 def _board(campaign: Campaign, rule: SealedRule | None, base_id: str) -> Board:
@@ -92,9 +94,11 @@ def _board(campaign: Campaign, rule: SealedRule | None, base_id: str) -> Board:
     own = {key: found for key, found in runs.items() if key[0] != CONTROL}
     shown = [value for found in runs.values() for _, value, _ in found]
     band = [mean - sd, mean + sd] if mean is not None and sd is not None else []
-    axis = _Axis(shown + band, [row["value"] for row in marks])
+    axis = _Axis(shown + band + facts.estimates(mean), [row["value"] for row in marks])
     if verdicts:
-        rows = [facts.row(verdict, own.get((verdict.lever, verdict.recipe_digest), []), axis) for verdict in verdicts]
+        rows = [
+            facts.row(verdict, own.get((verdict.lever, verdict.recipe_digest), []), mean, axis) for verdict in verdicts
+        ]
     else:
         rows = [facts.unjudged(lever, found, mean, axis) for (lever, _), found in own.items()]
     rows.sort(key=lambda row: (ORDER[row.decision], row.effect is None, -(row.effect or 0.0), row.lever))
@@ -141,14 +145,12 @@ class _Facts:
 
     def panel(self) -> tuple[float | None, float | None, str]:
         """Mean and sd of the panel, with a word on what it is; without a rule, of all finished controls."""
-        if self.rule is not None:
-            if not self.stats:
-                return None, None, "no panel yet"
+        if self.stats:
             found = self.stats[0]
             told = f"panel: {found['panel_count']} of {found['panel_size']} control seeds"
             return found["panel_mean"], found["panel_sd"], told
         values = [value for (lever, _), found in self.runs.items() if lever == CONTROL for _, value, _ in found]
-        told = f"{len(values)} controls, no rule sealed" if values else "no control here"
+        told = f"{len(values)} controls, no panel" if values else "no control here"
         return fmean(values) if values else None, stdev(values) if len(values) > 1 else None, told
 
     @cached_property
@@ -166,13 +168,19 @@ class _Facts:
             found.setdefault((run["lever"], run["recipe_digest"]), []).append((run["seed"], value, is_seen))
         return found
 
-    def row(self, verdict: Verdict, runs: list[Seen], axis: "_Axis") -> Row:
+    def estimates(self, mean: float | None) -> list[float]:
+        """What levers of screens would score beside the panel's mean, by what the screens tell."""
+        known = [row["effect"] for row in self.screened.values() if row["effect"] is not None]
+        return [] if mean is None else [mean - self.campaign.sign * effect for effect in known]
+
+    def row(self, verdict: Verdict, runs: list[Seen], mean: float | None, axis: "_Axis") -> Row:
         """What the rule says of one lever."""
         lever = verdict.lever
         effect, honesty = self._effect(verdict)
         return Row(
             lever,
             axis.dots(runs),
+            self._screened((lever, verdict.recipe_digest), mean, axis),
             verdict.lever_mean,
             effect,
             honesty,
@@ -189,7 +197,15 @@ class _Facts:
         effect = None if mean is None else self.campaign.sign * (mean - own)
         origins = {run["origin"] for run in self.campaign.runs if run["lever"] == lever and run["origin"]}
         told = "imported: shown, never stacked" if origins else "no rule has looked at it"
-        return Row(lever, axis.dots(runs), own, effect, told, [], "", "", "", "")
+        return Row(lever, axis.dots(runs), None, own, effect, told, [], "", "", "", "")
+
+    def _screened(self, key: tuple[str, str], mean: float | None, axis: "_Axis") -> tuple[float, float, float] | None:
+        """Where a screen's estimate of the lever lies, and one standard error on both sides of it."""
+        found = self.screened.get(key)
+        if found is None or found["effect"] is None or mean is None:
+            return None
+        middle = mean - self.campaign.sign * found["effect"]
+        return axis.place(middle - found["se"]), axis.place(middle), axis.place(middle + found["se"])
 
     def _effect(self, verdict: Verdict) -> tuple[float | None, str]:
         """The improvement that is told of a lever, and what may be believed of it."""
@@ -199,14 +215,14 @@ class _Facts:
             return verdict.effect, self._of_stacked(lever)
         if worth is not None and worth["raw_effect"] is not None:
             noise = worth["seed_noise"]
-            told = "not selected" if noise is None else f"not selected; other seeds move it by about {figure(noise)}"
+            told = "not selected" if noise is None else f"not selected, seeds ± {figure(noise)}"
             if worth["fresh_effect"] is not None:
                 told += f"; fresh seeds alone {worth['fresh_effect']:+.4f}"
             return worth["raw_effect"], told
         screened = self.screened.get(key)
         if screened is not None and screened["effect"] is not None:
-            told = f"in {screened['screen']}, standard error {figure(screened['se'])}"
-            return screened["effect"], f"{told}; more than {figure(screened['needed'])} is needed to go on"
+            told = f"in {screened['screen']} ± {figure(screened['se'])}, needed {figure(screened['needed'])}"
+            return screened["effect"], told
         return None, "not measured yet"
 
     def _of_stacked(self, lever: str) -> str:

@@ -22,9 +22,10 @@ ORDER = {"stack": 0, "undecided": 1, "drop": 2, "": 3}
 RUNS = """
     select
         run_status.*, runs.recipe_digest, runs.control_digest, runs.base_id, runs.cache_id, runs.evaluation_id,
-        runs.changed_keys, runs.hypothesis, runs.origin, runs.purpose, runs.entry
+        runs.changed_keys, runs.hypothesis, runs.origin, told_runs.purpose, runs.entry
     from run_status
     join runs using (run_id)
+    join told_runs using (run_id)
     order by runs.entry, registered_us, run_id"""
 
 BASES = """
@@ -86,7 +87,7 @@ class Campaign:
         return dict(read(self.ledger, question, asked).rows)
 
     def base_name(self, base_id: str) -> str:
-        """"control -> wide", in order of stacking."""
+        """ "control -> wide", in order of stacking."""
         return " -> ".join([CONTROL, *self.bases.get(base_id, ())])
 
     @cached_property
@@ -116,3 +117,8 @@ def read_campaign(study: Study) -> Campaign:
     runs = read(study.ledger, RUNS).records()
     bases = {base_id: tuple(stacked) for base_id, stacked, _ in read(study.ledger, BASES).rows}
     return Campaign(study, runs, read_history(study.ledger), read_verdicts(study.ledger), bases)
+
+
+def seed_text(seed: int) -> str:
+    """A seed for people; imported runs of which nobody knows the seed stand under numbers below 0."""
+    return f"seed {seed}" if seed >= 0 else "no seed"

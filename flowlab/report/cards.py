@@ -6,8 +6,9 @@ from typing import Any
 
 from flowlab.core.digest import canonical_json
 from flowlab.core.errors import FlowlabError
+from flowlab.core.figures import duration
 from flowlab.core.vocabulary import CONTROL, SCORED_FROM
-from flowlab.report.campaign import ORDER, Campaign, Record
+from flowlab.report.campaign import ORDER, Campaign, Record, seed_text
 from flowlab.report.curves import Curve, Plot, draw, read_curves
 from flowlab.study.document import FILE_NAME
 from flowlab.study.lever import flat_keys
@@ -22,10 +23,8 @@ class RunCard:
     """One run within its lever's card."""
 
     run: Record
-    value: float | None
-    seconds: float | None
-    device: str
-    health: str
+    value: float | None  # on the primary metric
+    facts: list[str]
     command: str
     told: list[str]  # digests and revision, for who wants the same bits again
     notes: list[str]
@@ -55,6 +54,8 @@ def read_cards(campaign: Campaign) -> list[Card]:
         screen = campaign.screen_of.get(run["run_id"])
         groups.setdefault((screen is not None, screen or run["lever"]), []).append(run)
     cards = [facts.card(name, runs, is_screen) for (is_screen, name), runs in groups.items()]
+    alone = dict.fromkeys(row.lever for row in campaign.verdicts if (False, row.lever) not in groups)
+    cards += [facts.screened(lever) for lever in alone]
     return sorted(cards, key=lambda card: (card.name != CONTROL, ORDER.get(card.decision, 4), card.name))
 
 
@@ -69,13 +70,11 @@ class _Facts:
         self.attempts = {row["run_id"]: row for row in attempts}
         self.seconds = {row["run_id"]: row["seconds"] for row in campaign.ask(SECONDS)}
         self.notes: dict[tuple[str, str], list[str]] = {}
-        for row in campaign.ask("select about, subject, text from notes order by entry, time_us"):
-            self.notes.setdefault((row["about"], row["subject"]), []).append(row["text"])
-        self.tags: dict[tuple[str, str], list[str]] = {}
-        for row in campaign.ask("select about, subject, taxonomy, value from said_tags order by entry, time_us"):
-            self.tags.setdefault((row["about"], row["subject"]), []).append(f"{row['taxonomy']}:{row['value']}")
-        for row in campaign.ask("select run_id, taxonomy, value from tags where taxonomy in ('outcome', 'head') order by all"):
-            self.tags.setdefault(("run", row["run_id"]), []).append(f"{row['taxonomy']}:{row['value']}")
+        for row in campaign.ask("select about, subject, note from notes order by entry, time_us"):
+            self.notes.setdefault((row["about"], row["subject"]), []).append(row["note"])
+        self.tags: dict[tuple[str, str], dict[str, str]] = {}
+        for row in campaign.ask(TAGS):
+            self.tags.setdefault((row["about"], row["subject"]), {})[row["taxonomy"]] = row["value"]
         scored = campaign.ask("select run_id, value from tags where taxonomy = ? order by all", [SCORED_FROM])
         self.sources = {row["run_id"]: row["value"] for row in scored}
 
@@ -96,10 +95,23 @@ class _Facts:
             next((run["hypothesis"] for run in reversed(runs) if run["hypothesis"]), "") if not is_screen else "",
             [] if is_screen or name == CONTROL else self._changes(newest),
             self.notes.get(("lever", name), []),
-            self.tags.get(("lever", name), []),
+            self._tags("lever", name),
             plots,
             [self._run(run) for run in runs],
         )
+
+    def screened(self, lever: str) -> Card:
+        """A lever that ran in screens alone: what experiments.toml says of it, if it has it still."""
+        verdict = self.campaign.decision_of(lever)
+        settings = self.campaign.study.file.levers.get(lever)
+        changes = [(key, "", _shown(value)) for key, value in sorted((settings.set if settings else {}).items())]
+        about = ("lever", lever)
+        told = self.notes.get(about, []), self._tags(*about)
+        decision = verdict.decision if verdict else ""
+        return Card(lever, verdict, decision, settings.hypothesis if settings else "", changes, *told, [])
+
+    def _tags(self, about: str, subject: str) -> list[str]:
+        return [f"{taxonomy}: {value}" for taxonomy, value in self.tags.get((about, subject), {}).items()]
 
     def _changes(self, run: Record) -> list[tuple[str, str, str]]:
         """What the lever changes, beside what its control had."""
@@ -107,7 +119,9 @@ class _Facts:
         control = next((other for other in self.campaign.runs if _is_control_of(other, run)), None)
         theirs = settings.get(control["run_id"], {}) if control else {}
         ours = settings.get(run["run_id"], {})
-        found = []
+        found: list[tuple[str, str, str]] = []
+        if run["origin"]:
+            return found  # of a recipe that nobody wrote down in our words
         for key in sorted(run["changed_keys"])[:MOST_CHANGES]:
             found.append((key, _shown(theirs.get(key)) if control else "?", _shown(ours.get(key))))
         more = len(run["changed_keys"]) - MOST_CHANGES
@@ -120,17 +134,25 @@ class _Facts:
         if attempt.get("git_revision"):
             told.append(f"git {attempt['git_revision']}")
         told.append(f"{FILE_NAME} {self.file_digest}{self._moved(run)}")
+        if run["base_id"] != self.campaign.present_base and not run["origin"]:
+            stacked = ", ".join(self.campaign.bases.get(run["base_id"], ()))
+            told.append(f"of an earlier base: needs study.stacked = [{stacked}]")
         return RunCard(
             run,
             self.campaign.values.get(run_id),
-            self.seconds.get(run_id),
-            attempt.get("device", ""),
-            self._health(run),
+            self._about(run, attempt.get("device", "")),
             self._command(run),
             told,
             self.notes.get(("run", run_id), []),
-            self.tags.get(("run", run_id), []),
+            self._tags("run", run_id),
         )
+
+    def _about(self, run: Record, device: str) -> list[str]:
+        """Seed, state and purpose where they are not the usual ones, health, and time."""
+        seconds = self.seconds.get(run["run_id"])
+        time = "" if seconds is None else f"{duration(seconds)}{f' on {device}' if device else ''}"
+        status = run["status"] if run["status"] != "finished" else ""
+        return [part for part in (seed_text(run["seed"]), status, run["purpose"], self._health(run), time) if part]
 
     def _health(self, run: Record) -> str:
         """Where the validation error was least, beside where the run ended."""
@@ -172,6 +194,13 @@ class _Facts:
         told = ", ".join(f"{key} = {_shown(now[key])}" for key in moved[:MOST_TOLD])
         return f", where by now {told}{' and more' if len(moved) > MOST_TOLD else ''}" if moved else ""
 
+
+TAGS = """
+    select 'run' as about, run_id as subject, taxonomy, value, 0 as place from tags where taxonomy = 'outcome'
+    union all
+    select about, subject, taxonomy, value, row_number() over (order by entry, time_us) as place from said_tags
+    order by place"""
+"""What a run was tagged, and then what people said of runs and levers; the last of a taxonomy counts."""
 
 SECONDS = """
     with sizes as (select run_id, max(cohort_size) as size from attempts group by run_id)

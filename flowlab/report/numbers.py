@@ -37,8 +37,8 @@ def read_numbers(campaign: Campaign) -> dict[str, Any]:
     base = campaign.present_base
     bare: dict[str, dict[int, float]] = {}
     for row in campaign.ask("select * from baselines where base_id = ? and drive = ''", [base]):
-        key = (row["metric"], row["channel"], row["slice"], row["readout"])
-        bare.setdefault(row["readout"], {})[keys.setdefault(key, len(keys))] = row["value"]
+        place = (row["metric"], row["channel"], row["slice"], row["readout"])
+        bare.setdefault(row["readout"], {})[keys.setdefault(place, len(keys))] = row["value"]
     num = len(keys)
     primary = campaign.primary
     return {

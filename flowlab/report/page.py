@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import DiskError
-from flowlab.core.figures import figure, share
+from flowlab.core.figures import duration, figure, share
 from flowlab.core.files import trouble, write_atomic
 from flowlab.core.progress import SILENT, Progress
 from flowlab.report.board import read_boards
-from flowlab.report.campaign import read_campaign
+from flowlab.report.campaign import read_campaign, seed_text
 from flowlab.report.cards import read_cards
 from flowlab.report.curves import HEIGHT, WIDTH
 from flowlab.report.numbers import read_numbers
@@ -52,25 +52,29 @@ def render(study: Study, progress: Progress = SILENT, kept: Kept | None = None, 
     overlays = read_overlays(campaign, progress, {} if kept is None else kept)
     script = "\n".join((FOLDER / name).read_text() for name in SCRIPTS)
     found = hashlib.sha256(_as_parsed(script).encode()).digest()
-    return _environment().get_template("page.html").render(
-        study=study,
-        campaign=campaign,
-        primary=campaign.primary,
-        state=read_state(campaign),
-        boards=read_boards(campaign),
-        cards=read_cards(campaign),
-        residuals=read_residuals(campaign),
-        parts=PARTS,
-        rule=read_rule(campaign),
-        overlays=overlays,
-        data={"numbers": read_numbers(campaign), "overlays": overlays.shared, "windows": overlays.windows},
-        style=(FOLDER / "style.css").read_text(),
-        script=script,
-        script_hash=base64.b64encode(found).decode(),
-        curve_box=(WIDTH, HEIGHT),
-        digest=digest,
-        version=importlib.metadata.version("flowlab"),
-        now_us=int(datetime.now().timestamp() * 1e6),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            study=study,
+            campaign=campaign,
+            primary=campaign.primary,
+            state=read_state(campaign),
+            boards=read_boards(campaign),
+            cards=read_cards(campaign),
+            residuals=read_residuals(campaign),
+            parts=PARTS,
+            rule=read_rule(campaign),
+            overlays=overlays,
+            data={"numbers": read_numbers(campaign), "overlays": overlays.shared, "windows": overlays.windows},
+            style=(FOLDER / "style.css").read_text(),
+            script=script,
+            script_hash=base64.b64encode(found).decode(),
+            curve_box=(WIDTH, HEIGHT),
+            digest=digest,
+            version=importlib.metadata.version("flowlab"),
+            now_us=int(datetime.now().timestamp() * 1e6),
+        )
     )
 
 
@@ -79,7 +83,7 @@ def campaign_digest(study: Study) -> str:
     from flowlab.ledger.connection import read
 
     runs = "select run_id, status, num_attempts from run_status order by run_id"
-    chain = "select kind, max(entry) from chain where kind <> 'run' group by kind order by kind"
+    chain = "select kind, max(entry) from chain where kind <> 'ingested' group by kind order by kind"
     return digest_json([[list(row) for row in read(study.ledger, asked).rows] for asked in (runs, chain)])
 
 
@@ -101,8 +105,9 @@ def _environment() -> "jinja2.Environment":
         "figure": lambda value: "–" if value is None else figure(value),
         "signed": lambda value: "–" if value is None else f"{'−' if value < 0 else '+'}{figure(abs(value))}",
         "share": share,
+        "seed": seed_text,
         "when": _when,
-        "duration": _duration,
+        "duration": duration,
         "verbatim": Markup,
         "data": lambda value: Markup(as_data(value)),
     }
@@ -122,12 +127,3 @@ def _when(time_us: int | None) -> str:
     if time_us is None:
         return "–"
     return datetime.fromtimestamp(time_us / 1e6).astimezone().strftime("%Y-%m-%d %H:%M %Z")
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds < 100:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"

@@ -82,7 +82,9 @@ class Camera:
         rows = np.searchsorted(drive.frame_index, frame_index[places]).clip(max=len(drive) - 1)
         is_same = np.array_equal(drive.frame_index[rows], frame_index[places])
         if not is_same or source.digest(drive_id) != self._manifest.get(drive_id):
-            self.notes.append(f"{drive_id}: the recording is not the one that was cached, and its frames are not shown.")
+            self.notes.append(
+                f"{drive_id}: the recording is not the one that was cached, and its frames are not shown."
+            )
             return None
         height, width = self._size(drive.image_size)
         sheets, varies = [], False

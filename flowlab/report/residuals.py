@@ -37,7 +37,8 @@ def read_residuals(campaign: Campaign) -> Residuals | None:
         rows = campaign.ask(
             """
             select run_id, lever, metric, value from final_metrics
-            where metric in ('coverage_floor', 'within_mode_residual', 'selection_regret') and slice = ? and drive = ''""",
+            where metric in ('coverage_floor', 'within_mode_residual', 'selection_regret') and slice = ?
+                and drive = ''""",
             [where],
         )
         found: dict[str, dict[str, list[float]]] = {}
@@ -51,9 +52,7 @@ def read_residuals(campaign: Campaign) -> Residuals | None:
 
 
 def _bars(campaign: Campaign, found: dict[str, dict[str, list[float]]]) -> list[Bar]:
-    means = {
-        lever: [sum(parts[name]) / len(parts[name]) for name in PARTS] for lever, parts in found.items()
-    }
+    means = {lever: [sum(parts[name]) / len(parts[name]) for name in PARTS] for lever, parts in found.items()}
     widest = max((sum(max(part, 0.0) for part in parts) for parts in means.values()), default=0.0) or 1.0
     bars = []
     for lever, parts in means.items():

@@ -9,7 +9,15 @@ from flowlab.study.rule import Rule
 from flowlab.verdict.history import SealedRule
 from flowlab.verdict.rule_words import COMPARED_WITH, ERROR_RATES, bar_text
 
-SHARES = ("null_stacked", "null_error", "loud_stacked", "power", "power_error", "any_false_stack", "false_discovery_rate")
+SHARES = (
+    "null_stacked",
+    "null_error",
+    "loud_stacked",
+    "power",
+    "power_error",
+    "any_false_stack",
+    "false_discovery_rate",
+)
 """Rates that are shares of something, shown in percent."""
 COUNTS = ("false_stacks", "runs", "screen_runs", "control_runs")
 
@@ -49,9 +57,16 @@ def read_rule(campaign: Campaign) -> Told:
             }
             for stage in rule.stages
         ],
-        [{"what": guard.shown(), "better": guard.direction, "margin": f"{guard.margin:g}"} for guard in rule.guardrails],
+        [
+            {"what": guard.shown(), "better": guard.direction, "margin": f"{guard.margin:g}"}
+            for guard in rule.guardrails
+        ],
         [(role, ", ".join(str(seed) for seed in seeds)) for role, seeds in rule.roles().items() if seeds],
-        [(words.strip(), _rate(name, rates[name])) for name, words in ERROR_RATES.items() if rates.get(name) is not None],
+        [
+            (words.strip(), _rate(name, rates[name]))
+            for name, words in ERROR_RATES.items()
+            if rates.get(name) is not None
+        ],
         _asked(asked),
         campaign.ask("""
             select amendments.reason, amendments.time_us, old.name as old, new.name as new

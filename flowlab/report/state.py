@@ -12,7 +12,16 @@ from flowlab.study.slices import frame_slices
 from flowlab.verdict.judge import Verdict, read_broken_panels, read_owed
 from flowlab.verdict.record import read_reversals
 
-MOST_NAMED = 6
+PHASES = """
+    with sizes as (select run_id, max(cohort_size) as size from attempts group by run_id)
+    select phase, sum(seconds / if(wall_times.attempt is null, coalesce(sizes.size, 1), 1)) as seconds
+    from wall_times
+    left join sizes using (run_id)
+    group by phase
+    order by seconds desc"""
+"""Seconds of all runs by phase. Lines that do not name their attempt have a whole cohort's, in each of its runs."""
+
+MOST_NAMED = 4
 """Names in one sentence."""
 
 
@@ -30,14 +39,14 @@ class State:
     first_us: int | None
     last_us: int | None
     tree: list[Record]  # what the loop said of its phases
-    news: list[tuple[str, str]]  # kind (good, bad, plain, warning) and a sentence
+    news: list[tuple[str, str]]  # kind (good, bad, fact, warning) and a sentence
 
 
 def read_state(campaign: Campaign) -> State:
     """The campaign as it stands."""
     in_force = campaign.rule_in_force
     statuses = Counter(run["status"] for run in campaign.runs)
-    phases = campaign.ask("select phase, sum(seconds) as seconds from wall_times group by phase order by 2 desc")
+    phases = campaign.ask(PHASES)
     owed = [f"{run.lever}@{run.seed}" for run in read_owed(campaign.ledger)]
     seen = [run["last_seen_us"] for run in campaign.runs]
     return State(
@@ -50,13 +59,13 @@ def read_state(campaign: Campaign) -> State:
         total_s=sum(row["seconds"] for row in phases),
         first_us=min((run["registered_us"] for run in campaign.runs), default=None),
         last_us=max(seen, default=None),
-        tree=campaign.ask("select * from phases order by entry, time_us"),
+        tree=campaign.ask("select * from tree_phases order by entry, time_us"),
         news=_news(campaign, owed),
     )
 
 
 def listed(names: list[str]) -> str:
-    """"a, b and c"; of many the first six and how many more there are."""
+    """ "a, b and c"; of many the first four and how many more there are."""
     if len(names) > MOST_NAMED:
         return f"{', '.join(names[:MOST_NAMED])} and {len(names) - MOST_NAMED} more"
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
@@ -67,7 +76,7 @@ def _news(campaign: Campaign, owed: list[str]) -> list[tuple[str, str]]:
     return [
         *_decided(campaign),
         *[("bad", sentence) for sentence in _crashed(campaign)],
-        *[("plain", f"Wanted next: {listed(owed)} (flowlab run --owed).") for _ in owed[:1]],
+        *[("fact", f"Wanted next: {listed(owed)} (flowlab run --owed).") for _ in owed[:1]],
         *[("warning", sentence) for sentence in _warnings(campaign)],
     ]
 
@@ -76,8 +85,10 @@ def _decided(campaign: Campaign) -> list[tuple[str, str]]:
     in_force = campaign.rule_in_force
     if in_force is None:
         imported = sum(run["origin"] is not None for run in campaign.runs)
-        told = f" {imported} of {len(campaign.runs)} runs were imported: they are shown, and never stack." * bool(imported)
-        return [("plain", f"No rule is sealed, so nothing is decided.{told}")]
+        told = f" {imported} of {len(campaign.runs)} runs were imported: they are shown, and never stack." * bool(
+            imported
+        )
+        return [("fact", f"No rule is sealed, so nothing is decided.{told}")]
     newest = {row.lever: campaign.decision_of(row.lever) for row in campaign.verdicts if _is_of(row, in_force.digest)}
     by: dict[str, list[Verdict]] = {}
     for row in newest.values():
@@ -92,14 +103,14 @@ def _decided(campaign: Campaign) -> list[tuple[str, str]]:
         news.append(("good", f"The rule says stack of {listed(ready)}. Such effects are selected, so they flatter."))
     if by.get("drop"):
         names = listed([row.lever for row in by["drop"]])
-        news.append(("plain", f"Dropped, not shown at this budget: {len(by['drop'])} ({names})."))
+        news.append(("fact", f"Dropped, not shown at this budget: {len(by['drop'])} ({names})."))
     if by.get("undecided"):
-        news.append(("plain", f"Undecided: {listed([row.lever for row in by['undecided']])}."))
+        news.append(("fact", f"Undecided: {listed([row.lever for row in by['undecided']])}."))
     null = (in_force.simulated or {}).get("rates", {}).get("null_stacked")
     if null is not None and newest:
         told = f"This rule stacks {share(null)} of levers that do nothing: of {len(newest)} judged, up to "
-        news.append(("plain", f"{told}{null * len(newest):.2g} such are expected."))
-    return news or [("plain", f"Rule {in_force.rule.name} is sealed, and has judged no lever yet.")]
+        news.append(("fact", f"{told}{null * len(newest):.2g} such are expected."))
+    return news or [("fact", f"Rule {in_force.rule.name} is sealed, and has judged no lever yet.")]
 
 
 def _is_of(row: Verdict, digest: str) -> bool:
@@ -125,7 +136,9 @@ def _warnings(campaign: Campaign) -> list[str]:
         found.append(f"{row['lever']} is stacked, and its rule says {row['decision'] or 'nothing'} of it.")
     for rule, seeds in read_broken_panels(ledger).items():
         found.append(f"Rule {rule} can stack nothing: its control crashed at {listed([str(seed) for seed in seeds])}.")
-    found += [row["reason"] for row in ask("select reason from control_luck where is_unlucky or is_lucky order by seed")]
+    found += [
+        row["reason"] for row in ask("select reason from control_luck where is_unlucky or is_lucky order by seed")
+    ]
     found += _worse(campaign)
     unread = count_unread(ledger, campaign.study.runs)
     if unread:
@@ -140,14 +153,20 @@ def _worse(campaign: Campaign) -> list[str]:
     """Policies that are worse than none, slice by slice, of the rule in force on the present base."""
     in_force = campaign.rule_in_force
     asked: list[Any] = [in_force.digest if in_force else "", campaign.present_base]
-    question = "select * from worse_than_baselines where rule_digest = ? and base_id = ? order by slice, baseline, lever"
+    question = (
+        "select * from worse_than_baselines where rule_digest = ? and base_id = ? order by slice, baseline, lever"
+    )
     found: dict[tuple[str, str, float], list[str]] = {}
     for row in campaign.ask(question, asked):
-        key = (row["baseline"], row["slice"], row["baseline_value"])
+        key = (row["slice"], row["baseline"], row["baseline_value"])
         found.setdefault(key, []).append(f"{row['lever']} {figure(row['value'])}")
     frames = frame_slices(campaign.study.slices)
     return [
-        f"Worse than {baseline} ({figure(value)}) on {where}: {listed(levers)}."
-        for (baseline, where, value), levers in found.items()
+        f"On {where} {_are(len(levers))} worse than {baseline} ({figure(value)}): {listed(levers)}."
+        for (where, baseline, value), levers in found.items()
         if where in frames
     ]
+
+
+def _are(number: int) -> str:
+    return "1 policy is" if number == 1 else f"{number} policies are"

@@ -1,7 +1,9 @@
 if (data.overlays.runs) {
   const {channels, low, high, steps, runs} = data.overlays;
   const colours = 8, dashes = [[], [6, 3], [2, 2], [8, 3, 2, 3], [1, 3]];
-  const firsts = runs.map((run, n) => n).filter(n => runs.findIndex(other => other.lever === runs[n].lever) === n).slice(0, 3);
+  const isFirst = n => runs.findIndex(other => other.lever === runs[n].lever) === n;
+  const nameOf = n => `${runs[n].lever} @${runs[n].seed}`;
+  const firsts = runs.map((run, n) => n).filter(isFirst).slice(0, 3);
   const shown = new Set(kept.shown ? runs.map((run, n) => n).filter(n => kept.shown.includes(runs[n].id)) : firsts);
   const drives = new Map();
   const select = $("#drive"), cursor = $("#cursor");
@@ -26,15 +28,24 @@ if (data.overlays.runs) {
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const lineOf = n => ({colour: `--c${n % colours}`, dash: dashes[Math.floor(n / colours) % dashes.length]});
 
-  for (const [n, run] of runs.entries()) {
-    const {colour: name, dash} = lineOf(n);
-    const sample = make("svg", {"aria-hidden": "true"}, make("line", {x1: 0, x2: 20, y1: 4, y2: 4, style: `stroke: var(${name})`, "stroke-width": 2.5, "stroke-dasharray": dash.join(" ") || "none"}));
-    const button = make("button", {type: "button", "aria-pressed": shown.has(n), "data-run": run.id, title: run.id}, sample, `${run.lever} @${run.seed}`);
+  const sample = n => make("svg", {"aria-hidden": "true", viewBox: "0 0 20 8"}, make("line", {x1: 0, x2: 20, y1: 4, y2: 4, style: `stroke: var(${lineOf(n).colour})`, "stroke-width": 2.5, "stroke-dasharray": lineOf(n).dash.join(" ") || "none"}));
+
+  // Buttons of each lever's first run, and of the others once they are asked for.
+  const more = runs.map((run, n) => n).filter(n => !isFirst(n) && !shown.has(n)).map(n => toggle(n, true));
+  function toggle(n, isHidden) {
+    const button = make("button", {type: "button", "aria-pressed": shown.has(n), "data-run": runs[n].id, title: runs[n].id}, sample(n), nameOf(n));
+    button.hidden = isHidden;
     button.addEventListener("click", () => {
       if (!shown.delete(n)) shown.add(n);
       button.setAttribute("aria-pressed", shown.has(n));
-      draw(); drawWindows();
+      draw(); drawWindows(); tell();
     });
+    return button;
+  }
+  $("#legend").append(...runs.map((run, n) => n).filter(n => isFirst(n) || shown.has(n)).map(n => toggle(n, false)), ...more);
+  if (more.length) {
+    const button = make("button", {type: "button"}, `${more.length} more seeds`);
+    button.addEventListener("click", () => { more.forEach(other => { other.hidden = false; }); more[0].focus(); button.remove(); });
     $("#legend").append(button);
   }
 
@@ -87,13 +98,11 @@ if (data.overlays.runs) {
   }
 
   function tell() {
-    const rows = channels.map((channel, c) => make("tr", {}, make("th", {}, channel), make("td", {}, drive.truth[c][at].toFixed(3))));
-    const parts = [make("div", {class: "soft"}, `${(drive.time[at] / 1000).toFixed(1)} s, frame ${drive.frame[at]}`), make("table", {}, make("tbody", {}, make("tr", {}, make("th", {colspan: 2}, make("b", {}, "truth"))), ...rows))];
-    for (const n of [...shown].sort((a, b) => a - b)) {
-      const own = channels.map((channel, c) => make("tr", {}, make("th", {}, channel), make("td", {}, drive.runs[n][c][at].toFixed(3))));
-      parts.push(make("table", {}, make("tbody", {}, make("tr", {}, make("th", {colspan: 2}, `${runs[n].lever} @${runs[n].seed}`)), ...own)));
-    }
-    $("#readout").replaceChildren(...parts);
+    const row = (head, values) => make("tr", {}, make("th", {scope: "row"}, ...head), ...values.map(value => make("td", {}, value[at].toFixed(3))));
+    const rows = [...shown].sort((a, b) => a - b).map(n => row([sample(n), nameOf(n)], drive.runs[n]));
+    const names = make("thead", {}, make("tr", {}, make("td", {}), ...channels.map(channel => make("th", {scope: "col"}, channel))));
+    const when = `${(drive.time[at] / 1000).toFixed(1)} s, frame ${drive.frame[at]}`;
+    $("#readout").replaceChildren(make("div", {class: "soft"}, when), make("table", {}, names, make("tbody", {}, row([make("b", {}, "truth")], drive.truth), ...rows)));
     look();
   }
 
