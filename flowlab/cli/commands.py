@@ -122,7 +122,7 @@ COMMANDS: Commands = {
     ),
     "ledger import": (
         "flowlab.cli.interop:ledger_import",
-        "Bring finished runs of MLflow, W&B or a table into the ledger. They are shown beside ours; no rule stacks them.",
+        "Bring finished runs of MLflow, W&B or a table into the ledger. They are shown beside ours, and never stack.",
     ),
     "ledger tensorboard": (
         "flowlab.cli.interop:ledger_tensorboard",

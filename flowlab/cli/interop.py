@@ -77,7 +77,7 @@ def ledger_import(
     study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring finished runs of MLflow, W&B or a table into the ledger. They are shown beside ours; no rule stacks them."""
+    """Bring finished runs of MLflow, W&B or a table into the ledger. They are shown beside ours, and never stack."""
     from flowlab.interop.import_runs import import_runs
     from flowlab.interop.metric_map import MetricMap
 

@@ -78,7 +78,7 @@ def _runs(
             continue
         name = at.get(run_column or "", "") or at[lever_column]
         seed = at.get(seed_from or "seed", "")
-        run_id = "/".join(part for part in (name, at[lever_column], seed) if part)
+        run_id = "/".join(dict.fromkeys(part for part in (name, at[lever_column], seed) if part))
         params = {seed_from: seed} if seed_from is not None and seed else {}
         run = runs.setdefault(run_id, _Run(name, at[lever_column], params, at.get("outcome", "")))
         where = (at.get("channel", ""), at.get("slice", "") or OVERALL, at.get("readout", ""), at.get("drive", ""))

@@ -132,8 +132,10 @@ class _Facts:
         ask = campaign.ask
         effects = ask(f"select * from effects {where}", asked)
         self.effects = {(row["lever"], row["recipe_digest"]): row for row in effects}
-        self.fresh = {row["lever"]: row for row in ask(f"select * from stack_effects {where}", asked)}
-        screened = ask(f"select * from screen_effects {where} and is_first", asked)
+        fresh = ask(f"select * from stack_effects {where}", asked) if "stacks" in campaign.filled else []
+        self.fresh = {row["lever"]: row for row in fresh}
+        is_screened = "screens" in campaign.filled
+        screened = ask(f"select * from screen_effects {where} and is_first", asked) if is_screened else []
         self.screened = {(row["lever"], row["recipe_digest"]): row for row in screened}
         self.guards: dict[tuple[str, str], list[Record]] = {}
         for row in ask(f"select * from guardrail_results {where} order by position", asked):
@@ -215,13 +217,13 @@ class _Facts:
             return verdict.effect, self._of_stacked(lever)
         if worth is not None and worth["raw_effect"] is not None:
             noise = worth["seed_noise"]
-            told = "not selected" if noise is None else f"not selected, seeds ± {figure(noise)}"
+            told = "not selected" if noise is None else f"not selected, seeds ±\u00a0{figure(noise)}"
             if worth["fresh_effect"] is not None:
                 told += f"; fresh seeds alone {worth['fresh_effect']:+.4f}"
             return worth["raw_effect"], told
         screened = self.screened.get(key)
         if screened is not None and screened["effect"] is not None:
-            told = f"in {screened['screen']} ± {figure(screened['se'])}, needed {figure(screened['needed'])}"
+            told = f"in {screened['screen']} ±\u00a0{figure(screened['se'])}, needed {figure(screened['needed'])}"
             return screened["effect"], told
         return None, "not measured yet"
 

@@ -78,6 +78,13 @@ class Campaign:
         """The ledger's answer to one SELECT."""
         return read(self.ledger, question, parameters).records()
 
+    @cached_property
+    def filled(self) -> set[str]:
+        """Which of the tables that many views rest on have rows: a view is not asked in vain."""
+        tables = ("amendments", "stacks", "screens", "recorded_verdicts")
+        asked = " union all ".join(f"(select '{name}' as name from {name} limit 1)" for name in tables)
+        return {row["name"] for row in self.ask(asked)}
+
     def final_values(self, key: MetricKey) -> dict[str, float]:
         """What finished runs ended with, by run id."""
         question = """
@@ -94,7 +101,7 @@ class Campaign:
     def screen_of(self) -> dict[str, str]:
         """The screen that a run is a row of, by run id."""
         question = "select run_id, any_value(screen) from screen_runs where run_id is not null group by run_id"
-        return dict(read(self.ledger, question).rows)
+        return dict(read(self.ledger, question).rows) if "screens" in self.filled else {}
 
     @cached_property
     def settings(self) -> dict[str, dict[str, Any]]:

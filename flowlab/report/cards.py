@@ -56,7 +56,7 @@ def read_cards(campaign: Campaign) -> list[Card]:
     cards = [facts.card(name, runs, is_screen) for (is_screen, name), runs in groups.items()]
     alone = dict.fromkeys(row.lever for row in campaign.verdicts if (False, row.lever) not in groups)
     cards += [facts.screened(lever) for lever in alone]
-    return sorted(cards, key=lambda card: (card.name != CONTROL, ORDER.get(card.decision, 4), card.name))
+    return sorted(cards, key=lambda card: (card.name != CONTROL, ORDER.get(card.decision, 4), not card.runs, card.name))
 
 
 class _Facts:

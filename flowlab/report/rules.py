@@ -74,7 +74,7 @@ def read_rule(campaign: Campaign) -> Told:
             join rules as old on old.rule_digest = amendments.amended_digest
             join rules as new on new.rule_digest = amendments.rule_digest
             order by amendments.entry"""),
-        campaign.ask("select * from rejudged order by amended_us, lever"),
+        campaign.ask("select * from rejudged order by amended_us, lever") if "amendments" in campaign.filled else [],
         [(row.lever, row.reason) for row in campaign.verdicts if "post-hoc" in row.reason],
     )
 

@@ -130,9 +130,10 @@ def _warnings(campaign: Campaign) -> list[str]:
     found = [
         f"{row.lever} was recorded as {row.recorded}, and is {row.decision} by the views as they are now: look with "
         f"flowlab ledger verify."
-        for row in read_reversals(ledger)
+        for row in (read_reversals(ledger) if "recorded_verdicts" in campaign.filled else [])
     ]
-    for row in ask("select lever, decision from unfounded_stacks order by entry"):
+    unfounded = "select lever, decision from unfounded_stacks order by entry"
+    for row in ask(unfounded) if "stacks" in campaign.filled else []:
         found.append(f"{row['lever']} is stacked, and its rule says {row['decision'] or 'nothing'} of it.")
     for rule, seeds in read_broken_panels(ledger).items():
         found.append(f"Rule {rule} can stack nothing: its control crashed at {listed([str(seed) for seed in seeds])}.")

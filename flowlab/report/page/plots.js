@@ -5,6 +5,7 @@ if (data.overlays.runs) {
   const nameOf = n => `${runs[n].lever} @${runs[n].seed}`;
   const firsts = runs.map((run, n) => n).filter(isFirst).slice(0, 3);
   const shown = new Set(kept.shown ? runs.map((run, n) => n).filter(n => kept.shown.includes(runs[n].id)) : firsts);
+  const visible = () => [...shown].sort((a, b) => a - b);
   const drives = new Map();
   const select = $("#drive"), cursor = $("#cursor");
   let drive = null, view = [0, 1], at = 0, dragged = null;
@@ -99,7 +100,7 @@ if (data.overlays.runs) {
 
   function tell() {
     const row = (head, values) => make("tr", {}, make("th", {scope: "row"}, ...head), ...values.map(value => make("td", {}, value[at].toFixed(3))));
-    const rows = [...shown].sort((a, b) => a - b).map(n => row([sample(n), nameOf(n)], drive.runs[n]));
+    const rows = visible().map(n => row([sample(n), nameOf(n)], drive.runs[n]));
     const names = make("thead", {}, make("tr", {}, make("td", {}), ...channels.map(channel => make("th", {scope: "col"}, channel))));
     const when = `${(drive.time[at] / 1000).toFixed(1)} s, frame ${drive.frame[at]}`;
     $("#readout").replaceChildren(make("div", {class: "soft"}, when), make("table", {}, names, make("tbody", {}, row([make("b", {}, "truth")], drive.truth), ...rows)));
@@ -133,7 +134,7 @@ if (data.overlays.runs) {
       axes(pen, c, x, y, width, height);
       const from = Math.max(nearest(view[0]) - 1, 0), to = Math.min(nearest(view[1]) + 1, drive.time.length - 1);
       trace(pen, drive.truth[c], from, to, x, y, colour("--truth"), [], 1.7);
-      for (const n of shown) trace(pen, drive.runs[n][c], from, to, x, y, colour(lineOf(n).colour), lineOf(n).dash, 1.3);
+      for (const n of visible()) trace(pen, drive.runs[n][c], from, to, x, y, colour(lineOf(n).colour), lineOf(n).dash, 1.3);
       if (dragged) { pen.fillStyle = colour("--band"); pen.fillRect(Math.min(x(drive.time[dragged[0]]), x(drive.time[dragged[1]])), 0, Math.abs(x(drive.time[dragged[0]]) - x(drive.time[dragged[1]])), height); }
       pen.strokeStyle = colour("--accent"); pen.setLineDash([]); pen.lineWidth = 1;
       pen.beginPath(); pen.moveTo(x(drive.time[at]), 0); pen.lineTo(x(drive.time[at]), height - 14); pen.stroke();
@@ -187,7 +188,7 @@ if (data.overlays.runs) {
 
   function drawWindows() {
     data.windows.forEach((one, n) => {
-      const own = [one.before, one.truth, ...[...shown].map(run => one.runs[run])].flat();
+      const own = [one.before, one.truth, ...visible().map(run => one.runs[run])].flat();
       const [bottom, top] = [Math.min(...own, 0), Math.max(...own, 0)], span = top - bottom || 1;
       const before = one.before.length, total = Math.max(before + one.truth.length - 1, 1);
       const x = i => 6 + 188 * i / total, y = value => 8 + 98 * (top - value) / span;
@@ -195,10 +196,10 @@ if (data.overlays.runs) {
       const lines = [make("line", {x1: 0, x2: 200, y1: y(0), y2: y(0), style: "stroke: var(--grid)"})];
       if (before) lines.push(make("line", {x1: x(before - 1), x2: x(before - 1), y1: 0, y2: 108, style: "stroke: var(--soft)", "stroke-dasharray": "2 3"}), make("text", {x: x(before - 1) + 3, y: 117}, "now"));
       lines.push(make("path", {d: path([...one.before, ...one.truth], 0), fill: "none", style: "stroke: var(--truth)", "stroke-width": 1.8}));
-      for (const run of shown) lines.push(make("path", {d: path(one.runs[run], before), fill: "none", style: `stroke: var(${lineOf(run).colour})`, "stroke-width": 1.5, "stroke-dasharray": lineOf(run).dash.join(" ") || "none"}));
+      for (const run of visible()) lines.push(make("path", {d: path(one.runs[run], before), fill: "none", style: `stroke: var(${lineOf(run).colour})`, "stroke-width": 1.5, "stroke-dasharray": lineOf(run).dash.join(" ") || "none"}));
       lines.push(make("text", {x: 4, y: 117}, `${bottom.toFixed(2)} to ${top.toFixed(2)}`));
       figures[n].replaceChildren(...lines);
-      figures[n].setAttribute("aria-label", `truth ${one.truth.join(", ")}; ${[...shown].map(run => `${runs[run].lever} ${one.runs[run].join(", ")}`).join("; ")}`);
+      figures[n].setAttribute("aria-label", `truth ${one.truth.join(", ")}; ${visible().map(run => `${runs[run].lever} ${one.runs[run].join(", ")}`).join("; ")}`);
     });
   }
 
