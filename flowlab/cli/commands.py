@@ -16,6 +16,10 @@ COMMANDS: Commands = {
         "flowlab.cli.screening:screen",
         "Try many levers at once, in rows that have about half of them on; what shows is confirmed alone.",
     ),
+    "loop": (
+        "flowlab.cli.loop:loop",
+        "Go through the study's tree, phase by phase: run what the rule owes, judge, stack, go on. Killed, it resumes.",
+    ),
     "evaluate": (
         "flowlab.cli.evaluate:evaluate",
         "Score finished runs again without training: other draws, solver or readouts; each way has rows of its own.",

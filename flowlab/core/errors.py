@@ -114,6 +114,10 @@ class RunFailedError(FlowlabError):
     """A worker ended before its runs did."""
 
 
+class LoopStoppedError(FlowlabError):
+    """The loop ends where it is, for somebody to decide."""
+
+
 class DiskError(FlowlabError):
     """The file system refused to keep something."""
 

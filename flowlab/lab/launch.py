@@ -1,5 +1,6 @@
 """`flowlab run` as a function: build the caches it lacks, plan, say, seal, train, ingest."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,6 +52,11 @@ class Where:
     device: torch.device
     executor: str
 
+    @property
+    def slots(self) -> int:
+        """How many workers train at once."""
+        return 1 if self.executor == "inline" else len(os.sched_getaffinity(0))
+
     @classmethod
     def chosen(cls, device: str, executor: str) -> "Where":
         """From what the command line says, "auto" among it. Raises MissingError for a device that is not there."""
@@ -87,7 +93,7 @@ def launch_owed(
     note_caches(study, ground)
     planned, unknown = plan_owed(study, ground, owed, read_statuses(study))
     if not planned and not unknown:
-        raise MissingError(_nothing_owed(study))
+        raise MissingError(why_nothing_owed(study))
     done = carry_out(study, ground, planned, where, progress, announce)
     return Launched(done.run_ids, calibrated + done.trained, [*unknown, *done.problems])
 
@@ -120,7 +126,7 @@ def launch_optional(
     return done
 
 
-def _nothing_owed(study: Study) -> str:
+def why_nothing_owed(study: Study) -> str:
     """Why nothing is owed, and what to do instead: the same as the verdicts say."""
     broken = read_broken_panels(study.ledger)
     if not broken:
@@ -154,17 +160,31 @@ def stand_calibrated(
     The rule's seeds, statistics and guardrails are registered before, its bars sealed after it, and before any lever.
     """
     ground = prepare(study, levers, where.device, progress)
-    rule = rule_for(study, ground)
-    if is_in_force(rule, study.ledger):
+    planned = begin_calibration(study, ground)
+    if planned is None:
         return ground, []
-    register_design(rule, study.runs, study.ledger, ground.base.base_id)
-    planned = plan_controls(study, ground, rule.control_seeds, read_statuses(study))
     done = carry_out(study, ground, planned, where, progress, announce)
     for problem in done.problems:
         progress.say(f"warning: {problem}")
-    _require_whole(rule, planned, read_statuses(study))
-    seal_study_rule(study, ground, progress, show)
+    end_calibration(study, ground, planned, progress, show)
     return ground, done.trained
+
+
+def begin_calibration(study: Study, ground: Ground) -> list[PlannedRun] | None:
+    """The controls that tell sigma before the rule is sealed, its design put on record; None where it is in force."""
+    rule = rule_for(study, ground)
+    if is_in_force(rule, study.ledger):
+        return None
+    register_design(rule, study.runs, study.ledger, ground.base.base_id)
+    return plan_controls(study, ground, rule.control_seeds, read_statuses(study))
+
+
+def end_calibration(
+    study: Study, ground: Ground, planned: Sequence[PlannedRun], progress: Progress, show: Show
+) -> None:
+    """Seal the rule, once the controls that tell sigma have run. Raises RuleRefusedError where one of them crashed."""
+    _require_whole(study.rule, planned, read_statuses(study))
+    seal_study_rule(study, ground, progress, show)
 
 
 def _require_whole(rule: Rule, planned: Sequence[PlannedRun], statuses: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,22 +81,58 @@ def run_all(
             alike.setdefault(key, []).append(run)
         for _, together in sorted(alike.items(), key=lambda item: item[0], reverse=True):
             for cohort in group_into_cohorts(together, largest=len(together)):
-                items = [planned[run.run_id] for run in cohort.runs]
-                outs = [folders[run.run_id] for run in cohort.runs]
-                try:
-                    try:
-                        run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
-                    except ResumeError as error:  # of what was kept, and fits the decoder no more
-                        for out in outs:
-                            out.discard_resume(str(error))
-                        run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
-                except FlowlabError as error:
-                    failed.append(error)
-                except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
-                    run_ids = [run.run_id for run in cohort.runs]
-                    failed.append(_of_disk(error, study, run_ids) or outs[0].failed(error, run_ids))
+                failed += _run_or_halve(study, ground, cohort, planned, folders, device, progress, import_s)
     if failed:
         raise failed[0]
+
+
+def _run_or_halve(
+    study: Study,
+    ground: Ground,
+    cohort: Cohort,
+    planned: dict[str, PlannedRun],
+    folders: dict[str, RunDir],
+    device: torch.device,
+    progress: Progress,
+    import_s: float,
+) -> list[FlowlabError]:
+    """The errors of a cohort, none if it went well. One that does not fit into memory is run as two halves."""
+    items = [planned[run.run_id] for run in cohort.runs]
+    outs = [folders[run.run_id] for run in cohort.runs]
+    try:
+        try:
+            run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+        except ResumeError as error:  # of what was kept, and fits the decoder no more
+            for out in outs:
+                out.discard_resume(str(error))
+            run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+    except FlowlabError as error:
+        return [error]
+    except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
+        run_ids = [run.run_id for run in cohort.runs]
+        if not (is_out_of_memory(error) and cohort.size > 1):
+            for item, out in zip(items, outs, strict=True):
+                with suppress(OSError):  # there may be no room for that either
+                    register(study, ground, item, out)
+                    out.interrupted(error)
+            return [_of_disk(error, study, run_ids) or outs[0].failed(error, run_ids)]
+    else:
+        return []
+    middle = cohort.size // 2
+    progress.say(f"out of memory: the cohort of {cohort.size} runs goes on as {middle} and {cohort.size - middle}")
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    halves = (Cohort(cohort.runs[:middle]), Cohort(cohort.runs[middle:]))
+    return [
+        error
+        for half in halves
+        for error in _run_or_halve(study, ground, half, planned, folders, device, progress, import_s)
+    ]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation was refused: by CUDA, by Python, or by torch's allocator on a CPU, which has no class."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _of_disk(error: Exception, study: Study, run_ids: list[str]) -> DiskError | None:

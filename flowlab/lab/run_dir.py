@@ -91,6 +91,11 @@ class RunDir:
         self.journal.crashed(reason=f"crashed-early, not finite: {crash.field}", step=crash.step)
         self.forget_resume()
 
+    def interrupted(self, error: Exception) -> None:
+        """Say in the journal why the run stopped before its end."""
+        lines = str(error).strip().splitlines() or [""]
+        self.journal.event("interrupted", f"{type(error).__name__}: {lines[0]}")
+
     def failed(self, error: Exception, run_ids: Sequence[str]) -> RunFailedError:
         """The error for a cohort that this run was the first of; its traceback goes to this run's log.txt."""
         log = self.path / "log.txt"

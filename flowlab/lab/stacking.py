@@ -100,6 +100,17 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
     return begun
 
 
+def finish_stack(study: Study, progress: Progress = SILENT) -> Stacked | None:
+    """Complete a stack that is on record and was cut before it was in experiments.toml; None where there is none."""
+    rows = read(study.ledger, "select lever from stacks order by entry desc limit 1").rows
+    lever = rows[0][0] if rows else None
+    if lever is None or lever in study.stacked or lever not in study.levers:
+        return None
+    if _begun(study, open_ground(study).base, lever) is None:
+        return None
+    return stack(study, lever, progress)
+
+
 def _caches(ground: Ground) -> list[Cache]:
     return [supply.cache for supply in ground.supplies.values()]
 

@@ -1,5 +1,6 @@
 """The state of a campaign, and what to know of it this morning, in a few sentences."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from flowlab.core.figures import figure, share
 from flowlab.core.vocabulary import CONTROL
 from flowlab.ledger.unread import count_unread
-from flowlab.report.campaign import Campaign, Record
+from flowlab.report.campaign import Campaign
 from flowlab.study.slices import frame_slices
 from flowlab.verdict.judge import Verdict, read_broken_panels, read_owed
 from flowlab.verdict.record import read_reversals
@@ -26,6 +27,16 @@ MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
+class Phase:
+    """One phase of the loop's tree: what it was last said to have done (began, ended), and why."""
+
+    name: str
+    what: str
+    why: str
+    time_us: int | None
+
+
+@dataclass(frozen=True)
 class State:
     """What stands at the top of a report."""
 
@@ -38,7 +49,7 @@ class State:
     total_s: float
     first_us: int | None
     last_us: int | None
-    tree: list[Record]  # what the loop said of its phases
+    tree: list[Phase]
     news: list[tuple[str, str]]  # kind (good, bad, fact, warning) and a sentence
 
 
@@ -59,9 +70,22 @@ def read_state(campaign: Campaign) -> State:
         total_s=sum(row["seconds"] for row in phases),
         first_us=min((run["registered_us"] for run in campaign.runs), default=None),
         last_us=max(seen, default=None),
-        tree=campaign.ask("select * from tree_phases order by entry, time_us"),
+        tree=_tree(campaign),
         news=_news(campaign, owed),
     )
+
+
+def _tree(campaign: Campaign) -> list[Phase]:
+    """The phases of the tree that is registered now, in its order; none where no loop has run."""
+    trees = campaign.ask("select tree_digest, tree_json from trees order by entry desc, time_us desc limit 1")
+    if not trees:
+        return []
+    said = "select phase, what, why, time_us from tree_phases where tree_digest = ? order by entry, time_us"
+    last = {row["phase"]: row for row in campaign.ask(said, [trees[0]["tree_digest"]])}
+    names = [phase["name"] for phase in json.loads(trees[0]["tree_json"])["phases"]]
+    waits = {"what": "waits", "why": "", "time_us": None}
+    told = [(name, last.get(name, waits)) for name in names]
+    return [Phase(name, row["what"], row["why"], row["time_us"]) for name, row in told]
 
 
 def listed(names: list[str]) -> str:

@@ -16,6 +16,7 @@ from flowlab.study.selection import SelectionSettings
 from flowlab.study.slices import SliceName, SliceSettings
 from flowlab.study.split import SplitSettings
 from flowlab.study.temporal import TemporalPart
+from flowlab.study.tree import TreeSettings
 
 KebabName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
@@ -379,6 +380,7 @@ class StudyFile(Inputs):
     control: Recipe = Recipe()
     levers: dict[KebabName, LeverSettings] = {}
     rules: dict[KebabName, RuleSettings]
+    tree: TreeSettings | None = None
 
     @property
     def inputs(self) -> Inputs:

@@ -94,7 +94,7 @@ def flowlab_here(folder: Path, *arguments: str, code: int = 0) -> subprocess.Com
     """
     from flowlab.cli.main import run_command
 
-    inline = ["--executor", "inline"] if arguments[0] == "run" and "--executor" not in arguments else []
+    inline = ["--executor", "inline"] if arguments[0] in ("run", "loop") and "--executor" not in arguments else []
     here = Path.cwd()
     with (
         redirect_stdout(StringIO()) as out,
