@@ -223,7 +223,7 @@ class _Facts:
             return worth["raw_effect"], told
         screened = self.screened.get(key)
         if screened is not None and screened["effect"] is not None:
-            told = f"in {screened['screen']} ±\u00a0{figure(screened['se'])}, needed {figure(screened['needed'])}"
+            told = f"in {screened['screen']} ±\u00a0{figure(screened['se'])}, needs {figure(screened['needed'])}"
             return screened["effect"], told
         return None, "not measured yet"
 

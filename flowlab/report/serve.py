@@ -4,6 +4,7 @@ Only GET and HEAD are answered, and only to who asks for this very address by na
 name point here is turned away.
 """
 
+import sys
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -19,6 +20,8 @@ from flowlab.study.study import Study
 
 HOST = "127.0.0.1"
 NAMES = (HOST, "localhost")
+PATIENCE_S = 2.0
+"""With who opens a connection and asks nothing: browsers do, and the end would wait for them."""
 
 
 class Live:
@@ -30,6 +33,7 @@ class Live:
         self._kept: Kept = {}
         self._sizes: dict[str, int] = {}
         self._page, self._digest = "", ""
+        self._seen, self._stamp = "", (0, 0)  # the digest that was found last, and of which ledger file
 
     def digest(self) -> str:
         """The campaign's digest, once what journals hold by now is in the ledger."""
@@ -50,7 +54,11 @@ class Live:
         if sizes != self._sizes:
             self._bring_in()
             self._sizes = sizes
-        return campaign_digest(self._study)
+        told = self._study.ledger.stat() if self._study.ledger.exists() else None
+        stamp = (told.st_mtime_ns, told.st_size) if told else (0, 0)
+        if stamp != self._stamp or not self._seen:
+            self._seen, self._stamp = campaign_digest(self._study), stamp
+        return self._seen
 
 
 def serve(study: Study, port: int, progress: Progress, bring_in: Callable[[], None]) -> None:
@@ -70,11 +78,20 @@ def serve(study: Study, port: int, progress: Progress, bring_in: Callable[[], No
             progress.say("the page is closed")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # at the end each answer under way is waited for: none is cut off within the ledger
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A reader that left before the answer was whole is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def open_server(live: Live, port: int) -> ThreadingHTTPServer:
     """A server of the page that listens on the loopback address alone. Raises BusyError for a port that is taken."""
     handler = type("Handler", (_Handler,), {"live": live})
     try:
-        return ThreadingHTTPServer((HOST, port), handler)
+        return _Server((HOST, port), handler)
     except OSError as error:
         raise BusyError(
             f"port {port} of {HOST} cannot be had ({error.strerror or error}). Name another one, or 0 for any: "
@@ -85,6 +102,7 @@ def open_server(live: Live, port: int) -> ThreadingHTTPServer:
 class _Handler(BaseHTTPRequestHandler):
     live: Live
     server_version, sys_version = "flowlab", ""
+    timeout = PATIENCE_S
 
     def do_GET(self) -> None:
         self._answer(with_body=True)

@@ -17,7 +17,9 @@ from flowlab.ledger.ingest import ingest
 from flowlab.report.board import read_boards
 from flowlab.report.campaign import read_campaign
 from flowlab.report.page import SCRIPTS, as_data, render, write_report
+from flowlab.report.state import read_state
 from flowlab.study.study import Study, load_study
+from flowlab.study.tree import PhaseSettings, TreeSettings
 from tests.cli.tiny_study import write_tiny
 from tests.report.studies import section, write_judged
 
@@ -154,3 +156,18 @@ def test_a_report_needs_no_torch(judged: Study, tmp_path: Path) -> None:
 def test_the_scripts_are_in_the_package() -> None:
     folder = Path(sys.modules["flowlab.report.page"].__file__).parent / "page"
     assert {*SCRIPTS, "style.css", "page.html"} <= {path.name for path in folder.iterdir()}
+
+
+def test_the_phases_of_the_tree_stand_in_its_order(tmp_path: Path) -> None:
+    study = write_judged(tmp_path / "study")
+    tree = TreeSettings(phases=(PhaseSettings(name="a", levers=("wide",)), PhaseSettings(name="b", levers=("slow",))))
+    with StudyJournal.of(study.runs) as journal:
+        journal.tree(digest=tree.digest(), tree=tree.to_json())
+        journal.phase(tree_digest=tree.digest(), phase="a", what="began", why="")
+        journal.phase(tree_digest=tree.digest(), phase="a", what="ended", why="nothing is owed")
+    ingest(study.ledger, study.runs)
+    state = read_state(read_campaign(study))
+    assert [(phase.name, phase.what, phase.why) for phase in state.tree] == [
+        ("a", "ended", "nothing is owed"),
+        ("b", "waits", ""),
+    ]

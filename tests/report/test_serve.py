@@ -1,6 +1,8 @@
 """The live page: for this machine alone, read-only, and another one as soon as a run has ended."""
 
 import http.client
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,3 +82,10 @@ def test_a_port_that_is_taken_is_one_sentence(judged: Study) -> None:
     live = Live(judged, lambda: None, SILENT)
     with open_server(live, 0) as server, pytest.raises(BusyError, match="cannot be had"):
         open_server(live, server.server_port)
+
+
+def test_a_reader_that_leaves_early_is_no_error(judged: Study, capfd: pytest.CaptureFixture[str]) -> None:
+    with served(judged) as port, socket.create_connection(("127.0.0.1", port)) as reader:
+        reader.sendall(f"GET /digest HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes with a reset
+    assert "Traceback" not in capfd.readouterr().err

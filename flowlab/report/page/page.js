@@ -60,10 +60,12 @@ if (document.body.dataset.digest) {
     shown: $$("#legend button").filter(node => node.getAttribute("aria-pressed") === "true").map(node => node.dataset.run),
   });
   addEventListener("load", () => { if (kept.scroll) scrollTo(0, kept.scroll); });
-  setInterval(async () => {
+  const look = async () => {
     try {
       const answer = await fetch("/digest", {cache: "no-store"});
-      if (answer.ok && (await answer.text()) !== document.body.dataset.digest) { keep(); location.reload(); }
+      if (answer.ok && (await answer.text()) !== document.body.dataset.digest) { keep(); location.reload(); return; }
     } catch { /* the server has ended: the page stays as it is */ }
-  }, 3000);
+    setTimeout(look, 3000);
+  };
+  setTimeout(look, 3000);
 }
