@@ -66,6 +66,10 @@ COMMANDS: Commands = {
         "The recipes of two runs where they differ, then final numbers that do; refused if evaluated in two ways.",
     ),
     "sql": ("flowlab.cli.ask:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
+    "report": (
+        "flowlab.cli.report:report",
+        "The whole campaign as one HTML file that needs nothing else: verdicts, metrics, runs, predictions, the rule.",
+    ),
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
     "drives show": (
         "flowlab.cli.prepare:drives_show",
@@ -142,7 +146,7 @@ COMMANDS: Commands = {
     ),
     "ledger import": (
         "flowlab.cli.interop:ledger_import",
-        "Bring finished runs of MLflow or W&B into the ledger. They are shown beside ours; no rule stacks on them.",
+        "Bring finished runs of MLflow, W&B or a table into the ledger. They are shown beside ours, and never stack.",
     ),
     "ledger tensorboard": (
         "flowlab.cli.interop:ledger_tensorboard",

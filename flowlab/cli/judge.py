@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.text import Text
 
 from flowlab.cli.grid import Grid
-from flowlab.cli.meanings import meanings
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import Bars, out, plain, print_json, say, table, when
 from flowlab.core.errors import BusyError, CannotWriteError
@@ -100,6 +99,8 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
     if not rows:
         say("no lever has a run that the rule judges yet. Try one: flowlab run --lever NAME --seeds A,B")
         return
+    from flowlab.verdict.meanings import meanings
+
     console = out()
     rules = _sealed(study)
     bases = read_bases(study)

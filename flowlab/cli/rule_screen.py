@@ -9,29 +9,12 @@ from rich.text import Text
 from flowlab.cli.screen import figure, out, plain, say, share, show, table, when
 from flowlab.study.lever import flat_keys
 from flowlab.study.rule import Rule
+from flowlab.verdict.rule_words import COMPARED_WITH, ERROR_RATES, bar_text
 
 if TYPE_CHECKING:
     from flowlab.lab.sealing import Foretold
     from flowlab.verdict.history import SealedRule
     from flowlab.verdict.rejudged import Rejudged
-
-ERROR_RATES = {
-    "null_stacked": "a lever without effect is stacked",
-    "null_error": "  give or take (a standard error)",
-    "loud_stacked": "a loud lever without effect is stacked",
-    "power": "a real lever is stacked (power)",
-    "power_error": "  give or take (a standard error)",
-    "false_stacks": "false stacks expected per campaign",
-    "any_false_stack": "campaigns with at least one false stack",
-    "false_discovery_rate": "false among all that is stacked",
-    "reported_effect": "mean effect reported of stacked real levers",
-    "overestimate": "  by so much too large",
-    "null_reported": "  of stacked levers without effect",
-    "runs": "lever runs per campaign",
-    "screen_runs": "  of which rows of the screen",
-    "control_runs": "control runs per campaign",
-}
-"""What a simulation tells, in words."""
 
 
 def show_foretold(foretold: "Foretold") -> None:
@@ -83,17 +66,6 @@ def bars_in_sigma(rule: Rule, sigma: float) -> str:
     return told
 
 
-COMPARED_WITH = {
-    "paired": "control at the same seed",
-    "panel": "panel mean",
-    "adjusted": "panel mean, the control's luck taken off",
-}
-
-
-def _bar(bar: float, unit: str) -> str:
-    return f"{bar:g}" if unit == "metric" else f"{bar:g} {unit.replace('-', ' ')}"
-
-
 def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[SealedRule]") -> None:
     """Everything that a rule says, and what has become of it."""
     console = out()
@@ -109,8 +81,8 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
             stage.name,
             COMPARED_WITH[stage.statistic],
             ", ".join(str(seed) for seed in rule.judged_seeds[stage.first_seed - 1 : stage.last_seed]),
-            _bar(stage.bar, stage.bar_unit),
-            None if stage.stack_above is None else _bar(stage.stack_above, stage.bar_unit),
+            bar_text(stage.bar, stage.bar_unit),
+            None if stage.stack_above is None else bar_text(stage.stack_above, stage.bar_unit),
         ]
         for number, stage in enumerate(rule.stages, start=1)
     ]
@@ -118,7 +90,7 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
     if not any(stage.stack_above is not None for stage in rule.stages):
         stages, columns = [row[:-1] for row in stages], [*columns[:-2], "better by more than"]
     if rule.screen is not None:
-        bar = _bar(rule.screen.bar, rule.screen.bar_unit)
+        bar = bar_text(rule.screen.bar, rule.screen.bar_unit)
         console.print(
             f"first a screen: an effect of more than {bar}, and than {rule.screen.guard:g} pseudo standard errors of "
             f"all contrasts, sends a lever on",

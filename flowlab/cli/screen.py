@@ -24,6 +24,8 @@ from rich.progress import Task as RichTask
 from rich.text import Text
 
 from flowlab.cli.grid import Grid
+from flowlab.core.figures import figure as figure
+from flowlab.core.figures import share as share
 from flowlab.core.progress import Task
 
 PLAIN_WIDTH = 1_000_000  # columns where stdout is no terminal: whoever reads it there wants a row on one line
@@ -106,19 +108,6 @@ def show(value: Any) -> str:
     if isinstance(value, float):
         return figure(value)
     return plain(str(value))
-
-
-SMALLEST_SHOWN = 0.001
-
-
-def figure(value: float) -> str:
-    """A number with four decimals, or two digits of one that these would leave none or one of."""
-    return f"{value:.2g}" if 0 < abs(value) < SMALLEST_SHOWN else f"{value:.4f}"
-
-
-def share(value: float | None) -> str:
-    """A share in percent, with a decimal more where it is less than a tenth; a dash for nothing."""
-    return "-" if value is None else f"{value:.1%}" if value >= 0.0995 or value == 0 else f"{value:.2%}"
 
 
 def when(time_us: int) -> str:
