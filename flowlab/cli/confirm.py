@@ -1,7 +1,7 @@
 """`flowlab confirm`: a recipe trained once more with the encoder in the loop, beside its run from the cache."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,7 +52,7 @@ def announce(planned: list) -> None:
 
 
 def _show(confirmed: "Confirmed") -> None:
-    rows = [
+    rows: list[list[Any]] = [
         ["from the cache", confirmed.cached_run_id, confirmed.cached],
         ["full path", confirmed.run_id, confirmed.full_path],
         ["difference", "", confirmed.difference],

@@ -144,7 +144,7 @@ def trace(policy: Stitched, feed: Feed) -> bytes:
         torch.onnx.export(
             policy.unroll(),
             _arguments(two),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # a file that is open will do as well
             input_names=names,
             output_names=["actions"],
             dynamic_axes=axes,
