@@ -40,7 +40,11 @@ COMMANDS: Commands = {
         "flowlab.cli.diagnose:diagnose",
         "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
     ),
-    "status": ("flowlab.cli.runs:status", "Every run the study knows, and how far it is."),
+    "status": ("flowlab.cli.status:status", "Every run the study knows, and how far it is."),
+    "watch": (
+        "flowlab.cli.watch:watch",
+        "Look on while runs train: cohorts with their loss, what is owed, verdicts as they fall. Writes nothing.",
+    ),
     "verdict": (
         "flowlab.cli.judge:verdict",
         "What the registered rule decides for every lever: pairs, deltas, panel, stage, decision, what is owed next.",
@@ -49,11 +53,23 @@ COMMANDS: Commands = {
         "flowlab.cli.runs:stack",
         "Put a lever into the control, if the rule says `stack` of it; otherwise say what is missing.",
     ),
-    "compare": (
-        "flowlab.cli.judge:compare",
-        "The final numbers of two runs side by side; refused if they were not evaluated in one way.",
+    "note": (
+        "flowlab.cli.notes:note",
+        "Write down something about a run or a lever, for good; without a text, show what was written.",
     ),
-    "sql": ("flowlab.cli.judge:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
+    "tag": (
+        "flowlab.cli.notes:tag",
+        "Tag a run or a lever: scale, head, levers or outcome. The last tag of a taxonomy counts.",
+    ),
+    "compare": (
+        "flowlab.cli.ask:compare",
+        "The recipes of two runs where they differ, then final numbers that do; refused if evaluated in two ways.",
+    ),
+    "sql": ("flowlab.cli.ask:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
+    "report": (
+        "flowlab.cli.report:report",
+        "The whole campaign as one HTML file that needs nothing else: verdicts, metrics, runs, predictions, the rule.",
+    ),
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
     "drives show": (
         "flowlab.cli.prepare:drives_show",
@@ -130,7 +146,7 @@ COMMANDS: Commands = {
     ),
     "ledger import": (
         "flowlab.cli.interop:ledger_import",
-        "Bring finished runs of MLflow or W&B into the ledger. They are shown beside ours; no rule stacks on them.",
+        "Bring finished runs of MLflow, W&B or a table into the ledger. They are shown beside ours, and never stack.",
     ),
     "ledger tensorboard": (
         "flowlab.cli.interop:ledger_tensorboard",

@@ -15,6 +15,7 @@ from flowlab.core.errors import LedgerError
 class Tool(StrEnum):
     mlflow = "mlflow"
     wandb = "wandb"
+    csv = "csv"
 
 
 def ledger_export(
@@ -40,7 +41,8 @@ def ledger_import(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE...", help="MLflow's SQLite file; or csv, parquet and offline .wandb files of one W&B project."
+            metavar="FILE...",
+            help="MLflow's SQLite file; csv, parquet and offline .wandb files of one W&B project; or a table of yours.",
         ),
     ],
     tool: Annotated[Tool, typer.Option("--from", help="What wrote the file.")],
@@ -75,7 +77,7 @@ def ledger_import(
     study: StudyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring finished runs of MLflow or W&B into the ledger. They are shown beside ours; no rule stacks on them."""
+    """Bring finished runs of MLflow, W&B or a table into the ledger. They are shown beside ours, and never stack."""
     from flowlab.interop.import_runs import import_runs
     from flowlab.interop.metric_map import MetricMap
 
@@ -109,13 +111,17 @@ def ledger_import(
 
 
 def _read(tool: Tool, files: list[Path], experiment: str | None, lever_from: str | None, seed_from: str | None) -> Any:
+    from flowlab.interop.long_table import read_long_table
     from flowlab.interop.mlflow_store import read_store
     from flowlab.interop.wandb_export import read_exports
 
     if tool is Tool.wandb:
         return read_exports(files, experiment, lever_from, seed_from)
     if len(files) > 1:
-        raise LedgerError(f"--from mlflow reads one SQLite file, got {len(files)}. Import one after the other.")
+        what = "table" if tool is Tool.csv else "SQLite file"
+        raise LedgerError(f"--from {tool.value} reads one {what}, got {len(files)}. Import one after the other.")
+    if tool is Tool.csv:
+        return read_long_table(files[0], experiment, lever_from, seed_from)
     return read_store(files[0], experiment, lever_from, seed_from)
 
 

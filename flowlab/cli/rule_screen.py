@@ -1,35 +1,20 @@
 """Rules on a terminal: what they ask, what they would do, what an amendment changes."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from flowlab.cli.screen import figure, out, plain, say, share, show, table, when
+from flowlab.study.lever import flat_keys
 from flowlab.study.rule import Rule
+from flowlab.verdict.rule_words import COMPARED_WITH, ERROR_RATES, bar_text
 
 if TYPE_CHECKING:
     from flowlab.lab.sealing import Foretold
     from flowlab.verdict.history import SealedRule
     from flowlab.verdict.rejudged import Rejudged
-
-ERROR_RATES = {
-    "null_stacked": "a lever without effect is stacked",
-    "null_error": "  give or take (a standard error)",
-    "loud_stacked": "a loud lever without effect is stacked",
-    "power": "a real lever is stacked (power)",
-    "power_error": "  give or take (a standard error)",
-    "false_stacks": "false stacks expected per campaign",
-    "any_false_stack": "campaigns with at least one false stack",
-    "false_discovery_rate": "false among all that is stacked",
-    "reported_effect": "mean effect reported of stacked real levers",
-    "overestimate": "  by so much too large",
-    "null_reported": "  of stacked levers without effect",
-    "runs": "lever runs per campaign",
-    "screen_runs": "  of which rows of the screen",
-    "control_runs": "control runs per campaign",
-}
-"""What a simulation tells, in words."""
 
 
 def show_foretold(foretold: "Foretold") -> None:
@@ -81,17 +66,6 @@ def bars_in_sigma(rule: Rule, sigma: float) -> str:
     return told
 
 
-COMPARED_WITH = {
-    "paired": "control at the same seed",
-    "panel": "panel mean",
-    "adjusted": "panel mean, the control's luck taken off",
-}
-
-
-def _bar(bar: float, unit: str) -> str:
-    return f"{bar:g}" if unit == "metric" else f"{bar:g} {unit.replace('-', ' ')}"
-
-
 def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[SealedRule]") -> None:
     """Everything that a rule says, and what has become of it."""
     console = out()
@@ -107,8 +81,8 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
             stage.name,
             COMPARED_WITH[stage.statistic],
             ", ".join(str(seed) for seed in rule.judged_seeds[stage.first_seed - 1 : stage.last_seed]),
-            _bar(stage.bar, stage.bar_unit),
-            None if stage.stack_above is None else _bar(stage.stack_above, stage.bar_unit),
+            bar_text(stage.bar, stage.bar_unit),
+            None if stage.stack_above is None else bar_text(stage.stack_above, stage.bar_unit),
         ]
         for number, stage in enumerate(rule.stages, start=1)
     ]
@@ -116,7 +90,7 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
     if not any(stage.stack_above is not None for stage in rule.stages):
         stages, columns = [row[:-1] for row in stages], [*columns[:-2], "better by more than"]
     if rule.screen is not None:
-        bar = _bar(rule.screen.bar, rule.screen.bar_unit)
+        bar = bar_text(rule.screen.bar, rule.screen.bar_unit)
         console.print(
             f"first a screen: an effect of more than {bar}, and than {rule.screen.guard:g} pseudo standard errors of "
             f"all contrasts, sends a lever on",
@@ -135,8 +109,11 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
     if rule.evaluation is None:
         console.print("evaluation: decided by the cache, when the rule is sealed")
     else:
-        told = ", ".join(f"{name} {value}" for name, value in rule.evaluation.items())
+        plainly = {name: value for name, value in rule.evaluation.items() if not isinstance(value, dict)}
+        told = ", ".join(f"{name} {_word(value)}" for name, value in plainly.items())
         console.print(f"evaluation: {told}", soft_wrap=True, markup=False)
+        for line in _slice_lines(rule.evaluation):
+            console.print(line, soft_wrap=True, markup=False)
     rates = ((sealed.simulated or {}) if sealed else {}).get("rates", {})
     if rates:
         rows = [[text, rates.get(name)] for name, text in ERROR_RATES.items()]
@@ -145,6 +122,20 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
         if row.reason is not None:
             line = f"{when(row.sealed_us)}: {row.rule.name} took the place of {row.amended_digest}: {row.reason}"
             console.print(line, soft_wrap=True, markup=False)
+
+
+def _slice_lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """A line for each slice that numbers are taken over, and for each other table of an evaluation."""
+    metrics = evaluation.get("metrics", {})
+    tables = {f"slice {name}": table for name, table in metrics.get("slices", {}).items()}
+    tables |= {name: table for name, table in evaluation.items() if isinstance(table, dict) and name != "metrics"}
+    told = {name: [f"{key} {_word(value)}" for key, value in flat_keys(table)] for name, table in tables.items()}
+    return [f"{name}: {', '.join(keys)}" for name, keys in told.items()]
+
+
+def _word(value: Any) -> str:
+    """A setting as experiments.toml has it, texts without their quotes."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def print_rejudged(rows: "Sequence[Rejudged]") -> None:

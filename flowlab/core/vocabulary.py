@@ -126,6 +126,18 @@ EXPLORATORY, FULL_PATH = PURPOSES = ("exploratory", "full-path")
 CONTROL = "control"
 """The name of the reference recipe's runs."""
 
+OUTCOMES = ("baseline", "control", "negative", "null", "superseded", "legacy", "crashed-early")
+"""What came of a lever or a run; view outcomes says it of levers where nobody has."""
+
+TAXONOMIES: dict[str, tuple[str, ...]] = {
+    "scale": ("overfit", "pilot", "corpus"),
+    "head": ("flow", "regression"),
+    "levers": (),
+    "outcome": OUTCOMES,
+}
+"""What a tag may be of, and its values: of `head` also a study's own objectives, of `levers` its levers and their
+tags."""
+
 BIT_FACTS = ("gpu", "cpu", "torch", "numpy", "flowlab")
 """What of a run's environment changes its bits, beside the kind of device: a pair in which one differs is unlike."""
 

@@ -36,6 +36,7 @@ class ForeignRun:
     read: Callable[[], Points] = field(repr=False)
     started_us: int | None = None  # both from 0 to LAST_US
     ended_us: int | None = None
+    tags: tuple[str, ...] = ()  # taxonomy:value
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Foreign:
     notes: list[str] = field(default_factory=list)  # what was left out already
     are_recipes_known: bool = True  # whether the tracker wrote down what the runs' settings were
     seed_from: str | None = None  # the param that is the seed, if somebody said so
+    names: dict[str, tuple[str, ...]] = field(default_factory=dict)  # keys whose parts the file itself tells
     parents: list[str] = field(
         default_factory=list
     )  # names of runs that were left out, since others are nested in them

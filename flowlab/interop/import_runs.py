@@ -52,6 +52,7 @@ def import_runs(
     imported before and says something else now, and as `name_runs` and `MetricMap.require_fits` do.
     """
     runs, notes = name_runs(foreign, control, ignore)
+    metrics = metrics.knowing(foreign.names)
     metrics.require_fits(sorted({key for run in runs for key in run.foreign.keys}))
     done = Imported(notes=notes)
     left_out: Counter[tuple[str, str]] = Counter()
@@ -97,6 +98,7 @@ def _write(
             evaluation=run.evaluation,
             changed_keys=run.changed_keys,
             origin=run.origin,
+            tags=list(foreign.tags),
         )
         journal.event("imported", _history(run))
         for begin in range(0, len(rows), ROWS_PER_LINE):

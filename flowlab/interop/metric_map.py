@@ -1,6 +1,6 @@
 """How the keys of another tracker's metrics become flowlab's (metric, channel, slice, readout, drive)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
 from flowlab.core.errors import LedgerError
@@ -38,9 +38,12 @@ class MetricName(NamedTuple):
 class MetricMap:
     """Names by key. A key without one keeps its own as the metric, over all channels and the slice overall."""
 
-    def __init__(self, names: dict[str, MetricName], finals: frozenset[str]) -> None:
+    def __init__(
+        self, names: dict[str, MetricName], finals: frozenset[str], asked: frozenset[str] | None = None
+    ) -> None:
         self._names = names
         self._finals = finals
+        self._asked = frozenset(names) if asked is None else asked
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Self:
@@ -65,6 +68,11 @@ class MetricMap:
             finals |= {key} if is_final else set()
         return cls(names, frozenset(finals))
 
+    def knowing(self, told: Mapping[str, tuple[str, ...]]) -> "MetricMap":
+        """The same map for a file that tells itself what its keys mean; what somebody mapped goes before that."""
+        names = {key: MetricName(*parts) for key, parts in told.items()}
+        return MetricMap(names | self._names, self._finals, frozenset(self._names))
+
     def name(self, key: str) -> MetricName:
         return self._names.get(key, MetricName(key, "", OVERALL, ""))
 
@@ -74,7 +82,7 @@ class MetricMap:
 
     def require_fits(self, keys: Sequence[str]) -> None:
         """Raises UnknownNameError for a mapped key that is not there, LedgerError if two keys have one name."""
-        for key in self._names:
+        for key in sorted(self._asked):
             if key not in keys:
                 raise unknown("metric", key, keys, "--map")
         owners: dict[MetricName, str] = {}

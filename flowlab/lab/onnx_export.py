@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -138,20 +138,21 @@ def trace(policy: Stitched, feed: Feed) -> bytes:
     names = list(feed)
     axes: dict[str, dict[int, str]] = {name: {0: "batch"} for name in (*names, "actions")}
     axes["noise"][1] = axes["actions"][1] = "draws"
-    two, buffer = {name: value[:2] for name, value in feed.items()}, BytesIO()
-    with warnings.catch_warnings(), torch.no_grad(), _nothing_printed():
+    two = {name: value[:2] for name, value in feed.items()}
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.no_grad(), _nothing_printed():
+        path = Path(folder, "policy.onnx")
         warnings.simplefilter("ignore")  # that the exporter is the older one, and that widths are plain numbers
         torch.onnx.export(
             policy.unroll(),
             _arguments(two),
-            buffer,  # type: ignore[arg-type]  # a file that is open will do as well
+            path,
             input_names=names,
             output_names=["actions"],
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
-    return buffer.getvalue()
+        return path.read_bytes()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "flowlab").rglob("*.py"))
 HEAVY = ("torch", "zarr", "safetensors")
-LIGHT_PACKAGES = ("core", "study", "ledger", "verdict", "cli")
+LIGHT_PACKAGES = ("core", "study", "ledger", "verdict", "report", "cli")
 LINES_AT_MOST = 400
 
 GLOBAL_SEEDING = {

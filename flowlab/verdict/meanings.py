@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowlab.cli.screen import figure, share
+from flowlab.core.figures import figure, share
 from flowlab.study.rule import Rule
 
 if TYPE_CHECKING:
