@@ -30,8 +30,7 @@ class UnrolledFlow(nn.Module):
         self.solver, self.num_steps, self.settings = solver, num_steps, decoder.settings
         self.shape = (decoder.horizon, decoder.num_channels)
         self.times = {t: row for row, t in enumerate(flow_times(solver, num_steps))}
-        blocks: list[Block] = list(decoder.blocks)  # type: ignore[arg-type]
-        self.blocks = nn.ModuleList(_Block(block) for block in blocks)
+        self.trunk = nn.ModuleList(_Block(block) for block in decoder.blocks)  # type: ignore[arg-type]
         self.enter, self.velocity = _Linear(decoder.action), _Linear(decoder.velocity)
         self.enter.bias = self.enter.bias + decoder.slot[0]
         embedded = decoder.time(torch.tensor([list(self.times)], device=decoder.slot.device))[0].unsqueeze(1)
@@ -51,7 +50,7 @@ class UnrolledFlow(nn.Module):
             row = self.times[t]
             y = self.enter(x)
             norms = self.norms[row] if pooled is None else self._norms(self.embedded[row] + pooled)
-            for block, keys_values, own in zip(self.blocks, kept, norms, strict=True):
+            for block, keys_values, own in zip(self._blocks(), kept, norms, strict=True):
                 y = block(y, *keys_values, own)
             return self.velocity(norm(y) if self.settings.final_norm else y)
 
@@ -61,7 +60,10 @@ class UnrolledFlow(nn.Module):
     def _norms(self, time: Tensor) -> list[list[Norm]]:
         """Of each block the three norms, for an embedded time (1 or P, 1 or h, W)."""
         entered = F.silu(time) if self.settings.adaln_silu else time
-        return [block.norms(entered) for block in self.blocks]
+        return [block.norms(entered) for block in self._blocks()]
+
+    def _blocks(self) -> list["_Block"]:
+        return list(self.trunk)  # type: ignore[arg-type]
 
 
 class _Linear(nn.Module):
