@@ -24,9 +24,10 @@ from flowlab.evaluate.draws import draw_model
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.readouts import build_readout
 from flowlab.evaluate.scorer import Scorer
-from flowlab.evaluate.stats import fit_stats, space_to_json
+from flowlab.evaluate.stats import fit_stats
 from flowlab.policy.decoder import Decoder, initialise
 from flowlab.policy.objectives import FlowMatching
+from flowlab.policy.space_json import space_to_json
 from flowlab.study.recipe import ActionSpaceSettings, DecoderSettings, EvaluationSettings, ObjectiveSettings
 from flowlab.study.selection import selection_for
 

@@ -24,6 +24,14 @@ COMMANDS: Commands = {
         "flowlab.cli.evaluate:evaluate",
         "Score finished runs again without training: other draws, solver or readouts; each way has rows of its own.",
     ),
+    "confirm": (
+        "flowlab.cli.confirm:confirm",
+        "Train a recipe once more with its encoder in the loop, frames to actions, beside its run from the cache.",
+    ),
+    "export": (
+        "flowlab.cli.export:export",
+        "Write a finished run, stitched to its frozen encoder, as one ONNX graph or as a folder that needs no study.",
+    ),
     "predict": (
         "flowlab.cli.predict:predict",
         "What a finished run predicts on each validation frame, as a Parquet file (docs/predictions.md) and a picture.",
@@ -32,7 +40,11 @@ COMMANDS: Commands = {
         "flowlab.cli.diagnose:diagnose",
         "Ask a finished run one question: a table, numbers in the ledger, and a picture.",
     ),
-    "status": ("flowlab.cli.runs:status", "Every run the study knows, and how far it is."),
+    "status": ("flowlab.cli.status:status", "Every run the study knows, and how far it is."),
+    "watch": (
+        "flowlab.cli.watch:watch",
+        "Look on while runs train: cohorts with their loss, what is owed, verdicts as they fall. Writes nothing.",
+    ),
     "verdict": (
         "flowlab.cli.judge:verdict",
         "What the registered rule decides for every lever: pairs, deltas, panel, stage, decision, what is owed next.",
@@ -41,11 +53,19 @@ COMMANDS: Commands = {
         "flowlab.cli.runs:stack",
         "Put a lever into the control, if the rule says `stack` of it; otherwise say what is missing.",
     ),
-    "compare": (
-        "flowlab.cli.judge:compare",
-        "The final numbers of two runs side by side; refused if they were not evaluated in one way.",
+    "note": (
+        "flowlab.cli.notes:note",
+        "Write down something about a run or a lever, for good; without a text, show what was written.",
     ),
-    "sql": ("flowlab.cli.judge:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
+    "tag": (
+        "flowlab.cli.notes:tag",
+        "Tag a run or a lever: scale, head, levers or outcome. The last tag of a taxonomy counts.",
+    ),
+    "compare": (
+        "flowlab.cli.ask:compare",
+        "The recipes of two runs where they differ, then final numbers that do; refused if evaluated in two ways.",
+    ),
+    "sql": ("flowlab.cli.ask:sql", "Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."),
     "report": (
         "flowlab.cli.report:report",
         "The whole campaign as one HTML file that needs nothing else: verdicts, metrics, runs, predictions, the rule.",

@@ -1,15 +1,14 @@
-"""`flowlab verdict` and `flowlab sql`: what the ledger says."""
+"""`flowlab verdict`: what the ledger says."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from flowlab.cli.grid import Grid
 from flowlab.cli.options import JsonOption, StudyOption, open_study
 from flowlab.cli.screen import Bars, out, plain, print_json, say, table, when
 from flowlab.core.errors import BusyError, CannotWriteError
@@ -18,10 +17,9 @@ from flowlab.study.slices import frame_slices
 from flowlab.study.study import CONTROL, Study
 
 if TYPE_CHECKING:
+    from flowlab.verdict.bases import KnownBase
     from flowlab.verdict.history import SealedRule
     from flowlab.verdict.judge import Verdict
-
-PRESENT = " (the present one)"
 
 
 def verdict(
@@ -49,62 +47,19 @@ def verdict(
         print_verdicts(found, levers)
         if effects:
             print_effects(found, levers)
+        if lever is not None:
+            _print_soundness(found, lever)
 
 
-def sql(
-    question: Annotated[str, typer.Argument(metavar="SQL", help='One SELECT, such as "select * from verdicts".')],
-    file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the answer to FILE.csv or FILE.parquet instead.")
-    ] = None,
-    study: StudyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask the ledger in SQL. It is a DuckDB file: docs/views.md lists its views."""
-    from flowlab.interop.answer import require_ending, write_answer
-    from flowlab.ledger.connection import read
+def _print_soundness(study: Study, lever: str) -> None:
+    """A lever's health, and what people said of it."""
+    from flowlab.cli.health import health_lines
+    from flowlab.cli.notes import print_said
 
-    if file is not None:
-        require_ending(file)
-    found = open_study(study)
-    ingest_all(found)
-    answer = read(found.ledger, question)
-    if file is not None:
-        write_answer(answer, file)
-        say(f"{len(answer.rows):,} rows, {len(answer.columns)} columns: {file}")
-        if as_json:
-            print_json({"file": str(file), "rows": len(answer.rows)})
-        return
-    if as_json:
-        print_json(answer.records())
-    else:
-        out().print(table(answer.columns, answer.rows))
-
-
-def compare(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as flowlab status lists it.")],
-    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another run's id.")],
-    everything: Annotated[bool, typer.Option("--all", help="Every slice, not only the whole frames'.")] = False,
-    study: StudyOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """The final numbers of two runs side by side; refused if they were not evaluated in one way."""
-    from flowlab.verdict.compare import compare_runs
-
-    found = open_study(study)
-    ingest_all(found)
-    shared = compare_runs(found.ledger, run, other)
-    whole = frame_slices(found.slices)
-    chosen = [row for row in shared if everything or (row.slice in whole and not row.drive)]
-    if as_json:
-        print_json([asdict(row) | {"difference": row.difference} for row in chosen])
-        return
-    names = ["metric", "channel", "slice", "drive", "readout"]
-    cells = [
-        [*(getattr(row, name) for name in names), row.value, row.other_value, f"{row.difference:+.4f}"]
-        for row in chosen
-    ]
-    columns = [*names, run, other, "difference"]
-    out().print(table(columns, cells, f"{len(chosen)} of {len(shared)} final numbers that both runs have"))
+    for line in health_lines(study, lever):
+        out().print(line, soft_wrap=True)
+    if study.ledger.exists():
+        print_said(study, "lever", lever)
 
 
 def ingest_all(study: Study) -> None:
@@ -138,6 +93,8 @@ def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
 
 def print_verdicts(study: Study, levers: Sequence[str]) -> None:
     """One table per rule and base, then each lever's reason. Which levers: as `read_for`."""
+    from flowlab.verdict.bases import read_bases
+
     rows = _read(study, levers)
     if not rows:
         say("no lever has a run that the rule judges yet. Try one: flowlab run --lever NAME --seeds A,B")
@@ -146,13 +103,13 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
 
     console = out()
     rules = _sealed(study)
-    bases = _bases(study)
+    bases = read_bases(study)
     groups: dict[tuple[str, str], list[Verdict]] = {}
     for row in sorted(rows, key=lambda row: (list(rules).index(row.rule_digest), list(bases).index(row.base_id))):
         groups.setdefault((row.rule_digest, row.base_id), []).append(row)
     for together in groups.values():
         sealed, base_id = rules[together[0].rule_digest], together[0].base_id
-        which = f", base {bases[base_id]}" if len(groups) > 1 else ""
+        which = f", base {_name(bases[base_id])}" if len(groups) > 1 else ""
         which += "" if sealed.is_in_force else ", since amended away"
         console.print(_verdict_table(sealed.rule, together, which))
         for row in together:
@@ -161,28 +118,15 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
             console.print(line, soft_wrap=True)
         _print_luck(study, sealed.digest, base_id, console)
         _print_baselines(study, sealed, base_id, console)
-    present = list(bases)[-1]
-    if bases[present].endswith(PRESENT) and present not in {row.base_id for row in rows}:
-        say(f"note: no lever has been judged on base {bases[present]} yet. Try one: flowlab run --lever NAME")
+    present = next((base for base in bases.values() if base.is_present), None)
+    if present is not None and present.base_id not in {row.base_id for row in rows}:
+        say(f"note: no lever has been judged on base {_name(present)} yet. Try one: flowlab run --lever NAME")
     if study.rule.terms() not in [sealed.rule.terms() for sealed in rules.values() if sealed.is_in_force]:
         say(f"note: rule {study.rule.name!r} as experiments.toml has it now is not sealed; it has judged nothing above")
 
 
-def _bases(study: Study) -> dict[str, str]:
-    """A name for each base that has runs, by its id, oldest first: the control and what was stacked on it."""
-    from flowlab.ledger.connection import read
-
-    question = """
-        select base_id, coalesce(arg_max(bases.stacked, bases.entry), []), max(bases.entry)
-        from (select base_id, min(entry) as first from runs group by base_id) as ran
-        full join bases using (base_id)
-        group by base_id
-        order by coalesce(max(bases.entry), 0), min(ran.first), base_id"""
-    rows = read(study.ledger, question).rows
-    names = {base_id: " -> ".join([CONTROL, *stacked]) + f" {base_id[:6]}" for base_id, stacked, _ in rows}
-    if rows and rows[-1][2] is not None:
-        names[rows[-1][0]] += PRESENT
-    return names
+def _name(base: "KnownBase") -> str:
+    return f"{base.name} (the present one)" if base.is_present else base.name
 
 
 def read_effects(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
@@ -260,7 +204,7 @@ def _sealed(study: Study) -> "dict[str, SealedRule]":
     return {row.digest: row for row in read_history(study.ledger)}
 
 
-def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Table:
+def _verdict_table(rule: Rule, rows: "list[Verdict]", base: str) -> Grid:
     primary, first = rule.primary, rows[0]
     panel = f"{first.panel_count} of {len(rule.panel_seeds)} control seeds"
     if first.panel_mean is not None and first.panel_sd is not None:
@@ -305,8 +249,15 @@ def _print_baselines(study: Study, sealed: "SealedRule", base_id: str, console: 
         group by baseline, slice
         order by baseline, slice"""
     frames = frame_slices(study.slices)
+    elsewhere: dict[str, dict[str, None]] = {}  # by baseline the other slices: one line, for they are many
     for baseline, where, value, policies in read(study.ledger, worse, [sealed.digest, base_id]).rows:
-        if where in frames:
+        if where not in frames:
+            elsewhere.setdefault(baseline, {})[where] = None
+        else:
             shown = ", ".join(f"{policy['lever']} {policy['value']:.4f}" for policy in policies[:MOST_POLICIES])
             more = f" and {len(policies) - MOST_POLICIES} more" if len(policies) > MOST_POLICIES else ""
             console.print(f"worse than {baseline} ({value:.4f}) on {where}: {shown}{more}", soft_wrap=True)
+    for baseline, slices in elsewhere.items():
+        more = f" and {len(slices) - MOST_POLICIES} more" if len(slices) > MOST_POLICIES else ""
+        shown = f"{', '.join(list(slices)[:MOST_POLICIES])}{more}"
+        console.print(f"worse than {baseline} elsewhere too: {shown} (view worse_than_baselines)", soft_wrap=True)

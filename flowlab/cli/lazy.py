@@ -1,7 +1,9 @@
 """Commands that are imported once they are chosen: to list them, a name and a line are enough."""
 
+import platform
 from importlib import import_module
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -28,13 +30,42 @@ class Later(TyperCommand):
         return typer.main.get_command(alone)
 
 
-def lazy_group(name: str, line: str, commands: Commands, groups: dict[str, str]) -> TyperGroup:
+def print_versions(wanted: bool) -> None:
+    """What is installed, without importing any of it."""
+    if wanted:
+        told = [f"Python {platform.python_version()}"]
+        for package in ("torch", "duckdb"):
+            try:
+                told.append(f"{package} {version(package)}")
+            except PackageNotFoundError:
+                told.append(f"no {package}")
+        print(f"flowlab {version('flowlab')} ({', '.join(told)})")
+        raise typer.Exit
+
+
+def _version_option() -> list[Any]:
+    """The option --version, as Typer makes it of a function."""
+    alone = typer.Typer(add_completion=False)
+
+    @alone.callback()
+    def _(
+        versions: Annotated[
+            bool,
+            typer.Option("--version", help="Say which versions are installed.", callback=print_versions, is_eager=True),
+        ] = False,
+    ) -> None: ...
+
+    alone.command("one")(print_versions)
+    return list(typer.main.get_command(alone).params)
+
+
+def lazy_group(name: str, line: str, commands: Commands, groups: dict[str, str], is_root: bool = True) -> TyperGroup:
     """The group of `commands`; a name of two words stands in the one of `groups` that its first word names."""
-    made = TyperGroup(name=name, help=line, no_args_is_help=True)
+    made = TyperGroup(name=name, help=line, no_args_is_help=True, params=_version_option() if is_root else [])
     for command, (function, told) in commands.items():
         if " " not in command:
             made.add_command(Later(command, function, told))
     for group, told in groups.items():
         own = {key.removeprefix(f"{group} "): entry for key, entry in commands.items() if key.startswith(f"{group} ")}
-        made.add_command(lazy_group(group, told, own, {}))
+        made.add_command(lazy_group(group, told, own, {}, is_root=False))
     return made

@@ -15,13 +15,16 @@ def ledger_verify(
 ) -> None:
     """Check schema, views, chain, journals, and every row against what the journals say; print the chain's head."""
     from flowlab.lab.contents import require_contents_of_disk
-    from flowlab.ledger.verify import verify
+    from flowlab.ledger.verify import count_conflicts, require_founded, verify
 
     found = open_study(study)
     verified = verify(found.ledger, found.runs, head, Bars())
     require_contents_of_disk(found)
     for journal in verified.gone:
         say(f"warning: {found.runs / journal} is gone: its rows were checked against the chain alone")
+    for journal, num in count_conflicts(found.ledger).items():
+        say(f"warning: {found.runs / journal} says {num} things twice, and otherwise the second time: the first counts")
+    require_founded(found.ledger)
     if as_json:
         print_json(verified._asdict())
         return

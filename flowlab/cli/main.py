@@ -2,13 +2,14 @@
 
 import os
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 import typer
 
 from flowlab.cli.commands import COMMANDS, GROUPS
 from flowlab.cli.lazy import lazy_group
-from flowlab.cli.screen import say
+from flowlab.cli.screen import first_word, say
 from flowlab.core.errors import FlowlabError, StoppedError
 from flowlab.core.files import trouble
 
@@ -30,7 +31,8 @@ def run_command(arguments: list[str]) -> int:
     """The exit code of one command."""
     command: Any = lazy_group("flowlab", HELP, COMMANDS, GROUPS)
     try:
-        code = command.main(args=arguments, prog_name="flowlab", standalone_mode=False)
+        with nullcontext() if "--help" in arguments else first_word():
+            code = command.main(args=arguments, prog_name="flowlab", standalone_mode=False)
         if code == INTERRUPTED:  # Typer has caught the Ctrl-C by then
             say("stopped. What is done is kept: give the same command again to go on.")
         return code if isinstance(code, int) else 0

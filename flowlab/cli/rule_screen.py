@@ -1,11 +1,13 @@
 """Rules on a terminal: what they ask, what they would do, what an amendment changes."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from flowlab.cli.screen import figure, out, plain, say, share, show, table, when
+from flowlab.study.lever import flat_keys
 from flowlab.study.rule import Rule
 from flowlab.verdict.rule_words import COMPARED_WITH, ERROR_RATES, bar_text
 
@@ -107,8 +109,11 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
     if rule.evaluation is None:
         console.print("evaluation: decided by the cache, when the rule is sealed")
     else:
-        told = ", ".join(f"{name} {value}" for name, value in rule.evaluation.items())
+        plainly = {name: value for name, value in rule.evaluation.items() if not isinstance(value, dict)}
+        told = ", ".join(f"{name} {_word(value)}" for name, value in plainly.items())
         console.print(f"evaluation: {told}", soft_wrap=True, markup=False)
+        for line in _slice_lines(rule.evaluation):
+            console.print(line, soft_wrap=True, markup=False)
     rates = ((sealed.simulated or {}) if sealed else {}).get("rates", {})
     if rates:
         rows = [[text, rates.get(name)] for name, text in ERROR_RATES.items()]
@@ -117,6 +122,20 @@ def print_rule(rule: Rule, sealed: "SealedRule | None", history: "Sequence[Seale
         if row.reason is not None:
             line = f"{when(row.sealed_us)}: {row.rule.name} took the place of {row.amended_digest}: {row.reason}"
             console.print(line, soft_wrap=True, markup=False)
+
+
+def _slice_lines(evaluation: Mapping[str, Any]) -> list[str]:
+    """A line for each slice that numbers are taken over, and for each other table of an evaluation."""
+    metrics = evaluation.get("metrics", {})
+    tables = {f"slice {name}": table for name, table in metrics.get("slices", {}).items()}
+    tables |= {name: table for name, table in evaluation.items() if isinstance(table, dict) and name != "metrics"}
+    told = {name: [f"{key} {_word(value)}" for key, value in flat_keys(table)] for name, table in tables.items()}
+    return [f"{name}: {', '.join(keys)}" for name, keys in told.items()]
+
+
+def _word(value: Any) -> str:
+    """A setting as experiments.toml has it, texts without their quotes."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def print_rejudged(rows: "Sequence[Rejudged]") -> None:

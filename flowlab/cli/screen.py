@@ -2,13 +2,14 @@
 
 import json
 import math
+import os
 import sys
-from collections.abc import Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -20,14 +21,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Task as RichTask
-from rich.table import Table
 from rich.text import Text
 
+from flowlab.cli.grid import Grid
 from flowlab.core.figures import figure as figure
 from flowlab.core.figures import share as share
 from flowlab.core.progress import Task
 
-PLAIN_WIDTH = 160  # columns where stdout is no terminal
+PLAIN_WIDTH = 1_000_000  # columns where stdout is no terminal: whoever reads it there wants a row on one line
+FIRST_WORD_S = 1.5  # after which a command that has said nothing yet says what it is at
+SHOWN_AFTER_S = 2.0  # where there are no bars, what takes longer is named
+HEAVY = ("torch", "transformers", "gymnasium", "duckdb", "polars")  # what takes long to import
+
+_spoken = threading.Event()
 
 
 def plain(text: str, keep: str = "") -> str:
@@ -47,13 +53,14 @@ class Screen(Console):
         super().__init__(highlight=False, markup=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
+        _spoken.set()
         super().print(*(plain(one, "\n") if isinstance(one, str) else one for one in objects), **options)
 
 
 def out() -> Screen:
-    """Stdout: what was asked for."""
+    """Stdout: what was asked for. As wide as the terminal, or as the variable COLUMNS says; else nothing is folded."""
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
-    return Screen(width=None if is_terminal else PLAIN_WIDTH)
+    return Screen(width=None if is_terminal or os.environ.get("COLUMNS", "").isdigit() else PLAIN_WIDTH)
 
 
 def messages() -> Screen:
@@ -67,6 +74,7 @@ def say(message: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout and nothing else."""
+    _spoken.set()
     print(json.dumps(_plain(value), indent=2, default=str, allow_nan=False))
 
 
@@ -79,15 +87,18 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", right: Collection[str] = ()) -> Table:
-    """A plain table; numbers are right-aligned, and the columns `right`, of numbers that are texts already."""
-    made = Table(title=plain(title, "\n") or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        numeric = column in right or any(isinstance(row[index], int | float) for row in rows)
-        made.add_column(Text(plain(column)), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*(Text(show(value)) for value in row))
-    return made
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", right: Collection[str] = ()) -> Grid:
+    """A plain table; numbers are right-aligned, and the columns `right`, of numbers that are texts already.
+
+    Where it does not fit it becomes one record after another.
+    """
+    numeric = [
+        index
+        for index, column in enumerate(columns)
+        if column in right or any(isinstance(row[index], int | float) for row in rows)
+    ]
+    cells = [[show(value) for value in row] for row in rows]
+    return Grid([plain(column) for column in columns], cells, plain(title, "\n"), numeric)
 
 
 def show(value: Any) -> str:
@@ -102,6 +113,38 @@ def show(value: Any) -> str:
 def when(time_us: int) -> str:
     """A time for people, in their own zone."""
     return datetime.fromtimestamp(time_us / 1e6).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+@contextmanager
+def first_word() -> Iterator[None]:
+    """Around a command: after a while without a word one is said, so that nobody thinks that it hangs."""
+    _spoken.clear()
+
+    def speak() -> None:
+        if not _spoken.is_set():
+            say(f"{_importing() or 'working'} ...")
+
+    with _later(FIRST_WORD_S, speak):
+        yield
+
+
+def _importing() -> str:
+    """Which large library is being imported now, if one is."""
+    specs = {name: getattr(sys.modules.get(name), "__spec__", None) for name in HEAVY}
+    names = [name for name, spec in specs.items() if getattr(spec, "_initializing", False)]
+    return f"importing {names[0]}" if names else ""
+
+
+@contextmanager
+def _later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Does that once, if what is inside takes longer than so many seconds."""
+    timer = threading.Timer(seconds, act)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Rate(ProgressColumn):
@@ -130,10 +173,25 @@ class Bars:
         finally:
             self._end()
 
+    @contextmanager
+    def under_way(self, what: str) -> Iterator[None]:
+        if not self.console.is_terminal:
+            with _later(SHOWN_AFTER_S, lambda: self.say(f"{what} ...")):
+                yield
+            return
+        bars = self._begin()
+        number = bars.add_task(plain(what), total=None, unit="")
+        try:
+            yield
+        finally:
+            bars.remove_task(number)
+            self._end()
+
     def say(self, message: str) -> None:
         (self._bars.console if self._bars else self.console).print(message, soft_wrap=True)
 
     def _begin(self) -> Progress:
+        _spoken.set()
         if self._bars is None:
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),

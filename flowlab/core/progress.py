@@ -18,6 +18,9 @@ class Progress(Protocol):
     def task(self, what: str, total: int, unit: str) -> AbstractContextManager[Task]:
         """A context manager that yields a Task of `total` units named `unit` ("frames", "steps")."""
 
+    def under_way(self, what: str) -> AbstractContextManager[None]:
+        """A context manager around what nobody can count ("load the cache"): it is named while it lasts."""
+
     def say(self, message: str) -> None:
         """One line for the person who waits."""
 
@@ -34,6 +37,11 @@ class Silent:
     def task(self, what: str, total: int, unit: str) -> Iterator[Task]:
         del what, total, unit
         yield _SilentTask()
+
+    @contextmanager
+    def under_way(self, what: str) -> Iterator[None]:
+        del what
+        yield
 
     def say(self, message: str) -> None:
         del message

@@ -105,6 +105,10 @@ DIAGNOSES: dict[str, tuple[str, ...]] = {
 }
 """What `flowlab diagnose NAME` asks of a finished run, and the metrics that it adds to it. No rule may name them."""
 
+EXPORT_METRICS = ("onnx_difference", "onnx_latency_ms", "onnx_megabytes")
+"""What `flowlab export --onnx` adds to a run: how far the graph's actions lie from PyTorch's at most, how long one
+frame takes it (the readout says for how many draws), how large it is. No rule may name them."""
+
 FINAL_STEP = -1
 """The step of what a run ended with."""
 
@@ -121,6 +125,18 @@ EXPLORATORY, FULL_PATH = PURPOSES = ("exploratory", "full-path")
 
 CONTROL = "control"
 """The name of the reference recipe's runs."""
+
+OUTCOMES = ("baseline", "control", "negative", "null", "superseded", "legacy", "crashed-early")
+"""What came of a lever or a run; view outcomes says it of levers where nobody has."""
+
+TAXONOMIES: dict[str, tuple[str, ...]] = {
+    "scale": ("overfit", "pilot", "corpus"),
+    "head": ("flow", "regression"),
+    "levers": (),
+    "outcome": OUTCOMES,
+}
+"""What a tag may be of, and its values: of `head` also a study's own objectives, of `levers` its levers and their
+tags."""
 
 BIT_FACTS = ("gpu", "cpu", "torch", "numpy", "flowlab")
 """What of a run's environment changes its bits, beside the kind of device: a pair in which one differs is unlike."""

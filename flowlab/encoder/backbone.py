@@ -73,6 +73,8 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> FrameTokens:
         """Frames are taken in blocks of 64: what a large model makes of more at once may not fit into memory."""
+        if torch.onnx.is_in_onnx_export():  # a graph is of any number of frames
+            return self._take(self._tokens(images))
         blocks = [self._take(self._tokens(block)) for block in images.split(ENCODE_BLOCK)]
         pooled = torch.cat([block.pooled for block in blocks])
         image = [block.image for block in blocks if block.image is not None]

@@ -97,7 +97,7 @@ class WindowTransformer(nn.Module):
     def forward(self, features: Tensor, action: Tensor, speed: Tensor, waypoints: Tensor | None) -> Tensor:
         """(B, T, F), (B, T, A), (B, T) about 1, (B, 10, 2) about 1 -> (B, S, D)."""
         state = torch.cat([action, speed.unsqueeze(-1)], dim=-1)
-        queries = self.kind[2:].expand(len(state), -1, -1)
+        queries = self.kind[2:].expand(state.shape[0], -1, -1)
         past = F.pad(self.past(state.flatten(1)).unsqueeze(1), (0, 0, 1, 0))  # for the second query only
         tokens = [queries + past]
         if self.waypoint is not None and waypoints is not None:
@@ -133,6 +133,12 @@ class DriveViT(nn.Module):
         initialise(self, torch.Generator().manual_seed(derive_seed(settings.seed, "encoder", "init")))
         self.summary: dict[str, Any] = {}
         self.digest = ""
+
+    @classmethod
+    def from_architecture(cls, told: Mapping[str, Any]) -> Self:
+        """The module that `architecture` told of, with weights of its seed. KeyError or ValueError for other JSON."""
+        settings = DriveViTSettings.model_validate(told["settings"])
+        return cls(settings, tuple(told["channels"]), told["has_waypoints"], told["history"])
 
     def encode_frames(self, images: Tensor) -> Tensor:
         """(N, height, width, 3) uint8 -> (N, F) float32, on the images' device; the image tokens come last."""

@@ -114,14 +114,8 @@ def read_encoder(path: Path) -> SavedEncoder:
 def load_encoder(path: Path, device: torch.device | str = "cpu") -> DriveViT:
     """The frozen `drive-vit` at `path`. Raises EncoderError when the file is not what was written."""
     saved = read_encoder(path)
-    architecture = saved.architecture
     try:
-        encoder = DriveViT(
-            DriveViTSettings.model_validate(architecture["settings"]),
-            tuple(architecture["channels"]),
-            architecture["has_waypoints"],
-            architecture["history"],
-        )
+        encoder = DriveViT.from_architecture(saved.architecture)
         encoder.load_state_dict(saved.weights)
         encoder.freeze()
         encoder.summary = saved.summary

@@ -1,4 +1,4 @@
-"""Writes the answer to a question as a csv or parquet file."""
+"""The answer to a question as a csv or parquet file."""
 
 import io
 import json
@@ -30,18 +30,32 @@ def write_answer(answer: Table, path: Path) -> None:
     import polars
 
     require_ending(path)
-    frame, buffer = answer.frame(), io.BytesIO()
+    if path.suffix == ".csv":
+        write_atomic(path, csv_of(answer, str(path)))
+        return
+    buffer = io.BytesIO()
     try:
-        if path.suffix == ".parquet":
-            frame.write_parquet(buffer)
-        else:
-            lists = [name for name, dtype in frame.schema.items() if isinstance(dtype, polars.List)]
-            frame.with_columns(_as_json(frame[name]) for name in lists).write_csv(buffer)
+        answer.frame().write_parquet(buffer)
     except polars.exceptions.PolarsError as error:
-        raise LedgerError(
-            f"{path} cannot be written: {str(error).splitlines()[0]}. Make it text in the question."
-        ) from None
+        raise _unwritable(str(path), error) from None
     write_atomic(path, buffer.getvalue())
+
+
+def csv_of(answer: Table, what: str = "the answer") -> bytes:
+    """`answer` as the bytes of a csv file; `what` names it in the LedgerError for what csv cannot hold."""
+    import polars
+
+    frame, buffer = answer.frame(), io.BytesIO()
+    lists = [name for name, dtype in frame.schema.items() if isinstance(dtype, polars.List)]
+    try:
+        frame.with_columns(_as_json(frame[name]) for name in lists).write_csv(buffer)
+    except polars.exceptions.PolarsError as error:
+        raise _unwritable(what, error) from None
+    return buffer.getvalue()
+
+
+def _unwritable(what: str, error: Exception) -> LedgerError:
+    return LedgerError(f"{what} cannot be written: {str(error).splitlines()[0]}. Make it text in the question.")
 
 
 def _as_json(lists: "polars.Series") -> "polars.Series":

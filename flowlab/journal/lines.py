@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from flowlab.core.errors import LedgerError
 from flowlab.core.types import MetricRow
-from flowlab.journal import run_lines, study_lines
+from flowlab.journal import loop_lines, run_lines, study_lines
 from flowlab.journal.journal import RUN_JOURNAL, STUDY_JOURNAL, Journal, encode
 from flowlab.journal.said import JournalLine
 
@@ -112,10 +112,10 @@ class StudyJournal(Journal):
     stack = _writes(study_lines.Stack)
     screen = _writes(study_lines.Screen)
     screen_weights = _writes(study_lines.ScreenWeights)
-    tree = _writes(study_lines.Tree)
-    phase = _writes(study_lines.Phase)
-    note = _writes(study_lines.Note)
-    tag = _writes(study_lines.Tag)
+    tree = _writes(loop_lines.Tree)
+    phase = _writes(loop_lines.Phase)
+    note = _writes(loop_lines.Note)
+    tag = _writes(loop_lines.Tag)
     ingested = _writes(study_lines.Ingested)
 
     def ingested_parts(self, parts: Iterable[Mapping[str, Any]]) -> None:

@@ -136,7 +136,7 @@ class Metrics(JournalLine):
 
 
 class WallTime(JournalLine):
-    """Seconds that this attempt spent on the run in each phase: import, load, train, validate, evaluate.
+    """Seconds that this attempt spent on the run in each phase: import, load, train, validate, evaluate, save.
 
     The run's share of its cohort's, and only since the attempt's last such line. Journals of earlier versions have no
     attempt, and the whole cohort's seconds.

@@ -13,10 +13,10 @@ from flowlab.core.progress import SILENT, Progress
 from flowlab.evaluate.draw_bank import BANK_FILE, DrawBank, as_kept, bank_of, digest_bank, read_bank, to_raw
 from flowlab.evaluate.draws import draw_model
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.stats import space_to_json
 from flowlab.lab.checkpoints import Checkpoint
 from flowlab.lab.registered import artifacts
 from flowlab.policy.action_space import ActionSpace
+from flowlab.policy.space_json import space_to_json
 from flowlab.study.recipe import EvaluationSettings
 
 

@@ -25,8 +25,8 @@ from flowlab.evaluate.frames import ValidationFrames, cover
 from flowlab.evaluate.guarded import Guarded, looks_at_truth
 from flowlab.evaluate.readouts import MeanFirst, build_readout
 from flowlab.evaluate.scorer import Scorer
-from flowlab.evaluate.stats import space_from_json
 from flowlab.lab.ground import Ground, open_ground, validation_frames
+from flowlab.policy.space_json import space_from_json
 from flowlab.study.ranker import RANKER
 from flowlab.study.recipe import EvaluationSettings
 from flowlab.study.selection import SelectionSettings, selection_for

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from flowlab.core.progress import Progress
 from flowlab.lab.bench import open_bench
+from flowlab.lab.full_path import confirm
 from flowlab.lab.ground import open_ground
 from flowlab.lab.launch import Where
 from flowlab.lab.plan import PlannedRun
@@ -39,7 +40,5 @@ def select_draws(study: Study, phase: PhaseSettings, where: Where, progress: Pro
 
 def confirm_base(study: Study, where: Where, progress: Progress, announce: Callable[[list[PlannedRun]], None]) -> str:
     """Train the base once on the full path, and tell it against the cached run beside the panel's sd."""
-    from flowlab.lab.full_path import confirm
-
     done = confirm(study, None, None, where, progress=progress, announce=announce)
     return done.told()

@@ -99,6 +99,11 @@ def open_ground(
     lacks some of the validation frames, StudyError before anything is built if the file does not mean what it did.
     """
     require_same_meaning(study)
+    with progress.under_way("open the caches"):
+        return _open_ground(study, levers, device, progress)
+
+
+def _open_ground(study: Study, levers: Sequence[str], device: torch.device | None, progress: Progress) -> Ground:
     frames_cache = _open(study, frames_wanted(study), device, progress)
     caches: dict[str, Cache] = {}
     for wanted in wanted_caches(study, val_drives(frames_cache), tuple(dict.fromkeys(levers))):

@@ -16,6 +16,7 @@ from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.metrics import require_slices
 from flowlab.journal.lines import StudyJournal
 from flowlab.lab.contents import require_known_contents
+from flowlab.lab.edits import edited_recipes
 from flowlab.lab.environment import choose_device, choose_executor
 from flowlab.lab.ground import Ground, open_ground, val_digest, validation_frames
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
@@ -86,14 +87,20 @@ def launch(
 def launch_owed(
     study: Study, where: Where, *, progress: Progress, show: Show, announce: Callable[[list[PlannedRun]], None]
 ) -> Launched:
-    """Train exactly what the sealed rule wants next. Raises MissingError if nothing is owed."""
+    """Train exactly what the sealed rule wants next; says so if that is nothing.
+
+    Raises MissingError where nothing is owed since a panel will never be complete.
+    """
     _, calibrated = stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
     owed = read_owed(study.ledger)
     ground = open_ground(study, levers_owed(study, owed), where.device, progress)
     note_caches(study, ground)
     planned, unknown = plan_owed(study, ground, owed, read_statuses(study))
     if not planned and not unknown:
-        raise MissingError(why_nothing_owed(study))
+        if read_broken_panels(study.ledger):
+            raise MissingError(why_nothing_owed(study))
+        progress.say(why_nothing_owed(study))
+        return Launched([], calibrated, [])
     done = carry_out(study, ground, planned, where, progress, announce)
     return Launched(done.run_ids, calibrated + done.trained, [*unknown, *done.problems])
 
@@ -103,7 +110,7 @@ def launch_optional(
 ) -> Launched:
     """Train what tells the worth of stacked levers: the control at new seeds, on the bases before and after each stack.
 
-    Raises MissingError if nothing is lacking.
+    Says so if nothing is lacking.
     """
     stand_calibrated(study, (), where, progress=progress, show=show, announce=announce)
     lacking: dict[str, list[OwedRun]] = {}
@@ -119,7 +126,7 @@ def launch_optional(
             done = Launched(done.run_ids + one.run_ids, done.trained + one.trained, done.problems + one.problems)
         done = Launched(done.run_ids, done.trained, [*done.problems, *unknown])
     if not done.run_ids:
-        raise MissingError(
+        progress.say(
             "nothing is optional: no lever was stacked on a base that experiments.toml still describes, or all that "
             "tells its worth is there. Look: flowlab verdict"
         )
@@ -184,6 +191,12 @@ def end_calibration(
 ) -> None:
     """Seal the rule, once the controls that tell sigma have run. Raises RuleRefusedError where one of them crashed."""
     _require_whole(study.rule, planned, read_statuses(study))
+    ((num_designs,),) = read(study.ledger, "select count(distinct design_digest) from calibrations").rows
+    if num_designs > 1:
+        progress.say(
+            f"note: {num_designs} designs were calibrated and all but this one given up: whoever keeps the panel that "
+            f"came out worst stacks more than is told below"
+        )
     seal_study_rule(study, ground, progress, show)
 
 
@@ -234,6 +247,8 @@ def carry_out(
     require_known_contents(study, [cache.attributes for cache, _ in by_cache])
     for cache, recipes in by_cache:
         require_trainable(cache, recipes)
+    for sentence in edited_recipes(study, ground, missing):
+        progress.say(sentence)
     announce(planned)
     run_ids = [item.run.run_id for item in planned]
     if not missing:

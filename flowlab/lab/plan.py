@@ -98,19 +98,21 @@ def plan_owed(
     return list(planned.values()), unknown
 
 
-def identify(study: Study, ground: Ground, lever: str, seed: int) -> str:
+def identify(study: Study, ground: Ground, lever: str, seed: int, purpose: str | None = None) -> str:
     """A readable run id that changes with all that makes another run, the control that it pairs with included."""
     recipe_digest = ground.recipe_digest(lever, study.recipe(lever))
-    return name_run(study.runs, study.name, lever, seed, recipe_digest, ground.base)
+    return name_run(study.runs, study.name, lever, seed, recipe_digest, ground.base, purpose)
 
 
-def name_run(runs_dir: Path, study: str, lever: str, seed: int, recipe_digest: str, base: Base) -> str:
+def name_run(
+    runs_dir: Path, study: str, lever: str, seed: int, recipe_digest: str, base: Base, purpose: str | None = None
+) -> str:
     """The id of the run of that recipe at that seed on that base.
 
     The recipe says how draws are made. Where only what is made of them differs (slices, frames, selection), so that a
     run of this id was evaluated otherwise, the evaluation is part of the id.
     """
-    digest = digest_json([study, lever, seed, recipe_digest, base.control_digest])
+    digest = digest_json([study, lever, seed, recipe_digest, base.control_digest, *([purpose] if purpose else [])])
     run_id = f"{lever}-{seed}-{digest[:8]}"
     record = read_registered(runs_dir / run_id)
     is_other = record is not None and record.get("evaluation_id") != base.evaluation_id

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -79,15 +79,19 @@ def share_out(runs: list[PlannedRun], slots: int) -> list[list[PlannedRun]]:
 def _follow(workers: list[Any], events: Queue, progress: Progress) -> None:
     """Show what the workers report until all have ended; then raise the first error that one of them had."""
     errors: list[FlowlabError] = []
-    tasks: dict[tuple[int, int], tuple[Any, Task]] = {}
+    tasks: dict[tuple[int, int], tuple[Any, Any]] = {}
     ended: set[int] = set()
     silent: set[int] = set()  # workers that were gone when there was nothing to read: their last words may still come
+    unheard = set(range(len(workers)))
+    starting = ExitStack()
+    starting.enter_context(progress.under_way(f"start {len(workers)} worker process{'es' * (len(workers) > 1)}"))
     while len(ended) < len(workers):
         try:
             slot, kind, *rest = events.get(timeout=POLL_S)
         except queue.Empty:
             for slot, worker in enumerate(workers):
                 if slot in silent - ended:
+                    starting.close()
                     raise RunFailedError(
                         f"worker {slot} ended with exit code {worker.exitcode} (killed, or out of memory). What it had "
                         f"done is kept: give the same command again to go on."
@@ -95,9 +99,13 @@ def _follow(workers: list[Any], events: Queue, progress: Progress) -> None:
                 if worker.exitcode is not None:
                     silent.add(slot)
             continue
+        unheard.discard(slot)
+        if not unheard:
+            starting.close()
         if kind == "begin":
-            number, what, total, unit = rest
-            context = progress.task(f"{what} (worker {slot + 1})", total, unit)
+            number, what, *counted = rest
+            named = f"{what} (worker {slot + 1})"
+            context = progress.task(named, *counted) if counted else progress.under_way(named)
             tasks[slot, number] = (context, context.__enter__())
         elif kind == "advance":
             tasks[slot, rest[0]][1].advance(rest[1])
@@ -105,7 +113,7 @@ def _follow(workers: list[Any], events: Queue, progress: Progress) -> None:
             tasks.pop((slot, rest[0]))[0].__exit__(None, None, None)
         elif kind == "say":
             progress.say(rest[0])
-        else:
+        elif kind != "ready":
             errors += rest
             ended.add(slot)
     for context, _ in tasks.values():  # of a cohort that failed in the middle
@@ -130,6 +138,16 @@ class _Reported:
         yield task
         task.flush()
         self.events.put((self.slot, "end", number))
+
+    @contextmanager
+    def under_way(self, what: str) -> Iterator[None]:
+        self.number += 1
+        number = self.number
+        self.events.put((self.slot, "begin", number, what))
+        try:
+            yield
+        finally:
+            self.events.put((self.slot, "end", number))
 
     def say(self, message: str) -> None:
         self.events.put((self.slot, "say", message))
@@ -158,6 +176,7 @@ def _work(study: Study, ground: Ground, runs: list[PlannedRun], device: torch.de
     os.nice(NICENESS)
     torch.set_num_threads(1)
     import_s = time.clock_gettime(time.CLOCK_BOOTTIME) - _process_start_s()
+    events.put((slot, "ready"))
     try:
         run_all(study, ground, runs, device, _Reported(slot, events), import_s)
         events.put((slot, "done"))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from flowlab.core.errors import PolicyError
-from flowlab.core.vocabulary import SCORED_FROM
+from flowlab.core.vocabulary import PURPOSE, SCORED_FROM
 from flowlab.journal.journal import RUN_JOURNAL, read_lines
 
 
@@ -33,6 +33,12 @@ def sources_of(record: dict[str, Any]) -> list[str]:
     """The runs whose policies a scoring is of; none for a run that was trained."""
     tags = [tag.partition(":") for tag in record["tags"]]
     return [run_id for taxonomy, _, run_id in tags if taxonomy == SCORED_FROM]
+
+
+def purpose_of(record: dict[str, Any]) -> str | None:
+    """What a run was trained for that no rule may look at; None for any other."""
+    tags = [tag.partition(":") for tag in record["tags"]]
+    return next((purpose for taxonomy, _, purpose in tags if taxonomy == PURPOSE), None)
 
 
 def artifacts(folder: Path) -> dict[str, Any]:

@@ -1,10 +1,8 @@
 """One cohort from its cache to its journals. Start reading here: this is the whole life of a run."""
 
 import os
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import numpy as np
@@ -15,16 +13,19 @@ from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeError
 from flowlab.core.files import OF_DISK, trouble
 from flowlab.core.progress import SILENT, Progress
-from flowlab.core.vocabulary import PURPOSE
+from flowlab.core.vocabulary import FULL_PATH, PURPOSE
 from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.draw_bank import bank_of
 from flowlab.evaluate.frames import cover, read_frames
 from flowlab.evaluate.scorer import Scorer
 from flowlab.lab.banks import tell_draws
+from flowlab.lab.clock import Clock
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
+from flowlab.lab.in_loop import load_in_loop
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.policies import Facts
+from flowlab.lab.pulse import Pulse, forget_pulse
 from flowlab.lab.run_dir import RunDir
 from flowlab.lab.sharing import take_free
 from flowlab.policy.build import seen_tokens
@@ -34,24 +35,9 @@ from flowlab.study.study import CONTROL, Study
 from flowlab.train.checkpoint import Resume, policy_of
 from flowlab.train.cohort import Cohort, Run, group_into_cohorts
 from flowlab.train.crash import Crash
-from flowlab.train.data import train_data
+from flowlab.train.data import Conditions, TrainData, train_data
 from flowlab.train.fit import Listener, Trained, fit
-from flowlab.train.validate import validation_data
-
-
-@dataclass
-class Clock:
-    """Wall time by phase, in seconds."""
-
-    phases: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - begin
+from flowlab.train.validate import Validation, validation_data
 
 
 def run_all(
@@ -66,22 +52,24 @@ def run_all(
 
     Runs that another process is at, or has ended meanwhile, are left to it (lab/sharing.py waits for them).
     A cohort that fails does not keep the others from their end; then the first one's FlowlabError is raised, a
-    RunFailedError for what nobody foresaw.
+    RunFailedError for what nobody foresaw. `import_s`: how long this process had been there before.
     """
+    clock = Clock(import_s)
     planned = {item.run.run_id: item for item in runs}
     failed: list[FlowlabError] = []
     with ExitStack() as stack:
         folders = take_free(study.runs, planned, stack)
-        alike: dict[tuple[int, str, str], list[Run]] = {}
+        alike: dict[tuple[int, str, str, bool], list[Run]] = {}
         for run_id, folder in folders.items():
             run = planned[run_id].run
             state = folder.resume(run.recipe.train.steps)
             supply = ground.supplies[run.lever]
-            key = (state.step if state else 0, supply.cache.cache_id, supply.stats_digest)
+            in_loop = planned[run_id].purpose == FULL_PATH
+            key = (state.step if state else 0, supply.cache.cache_id, supply.stats_digest, in_loop)
             alike.setdefault(key, []).append(run)
         for _, together in sorted(alike.items(), key=lambda item: item[0], reverse=True):
             for cohort in group_into_cohorts(together, largest=len(together)):
-                failed += _run_or_halve(study, ground, cohort, planned, folders, device, progress, import_s)
+                failed += _run_or_halve(study, ground, cohort, planned, folders, device, progress, clock)
     if failed:
         raise failed[0]
 
@@ -94,18 +82,18 @@ def _run_or_halve(
     folders: dict[str, RunDir],
     device: torch.device,
     progress: Progress,
-    import_s: float,
+    clock: Clock,
 ) -> list[FlowlabError]:
     """The errors of a cohort, none if it went well. One that does not fit into memory is run as two halves."""
     items = [planned[run.run_id] for run in cohort.runs]
     outs = [folders[run.run_id] for run in cohort.runs]
     try:
         try:
-            run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+            run_cohort(study, ground, cohort, items, outs, device, progress, clock)
         except ResumeError as error:  # of what was kept, and fits the decoder no more
             for out in outs:
                 out.discard_resume(str(error))
-            run_cohort(study, ground, cohort, items, outs, device, progress, import_s)
+            run_cohort(study, ground, cohort, items, outs, device, progress, clock)
     except FlowlabError as error:
         return [error]
     except Exception as error:  # a defect, or out of memory: the other cohorts have no part in it
@@ -126,7 +114,7 @@ def _run_or_halve(
     return [
         error
         for half in halves
-        for error in _run_or_halve(study, ground, half, planned, folders, device, progress, import_s)
+        for error in _run_or_halve(study, ground, half, planned, folders, device, progress, clock)
     ]
 
 
@@ -152,68 +140,97 @@ def run_cohort(
     outs: list[RunDir],
     device: torch.device,
     progress: Progress,
-    import_s: float,
+    clock: Clock,
 ) -> None:
     """Cache -> batches -> trained decoders -> draws -> readouts -> metric rows, each run's into its own journal."""
-    clock = Clock({"import": import_s})
-    recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
-    with clock.phase("load"):
-        train, val, rows = load_splits(ground, cohort, supply.cache, device)
-        stats = prepare_stats(study, supply.stats_cache, recipe)
-        spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
-        conditions = {variant: _take(condition, tokens) for variant, condition in train.condition.items()}
-        horizon = recipe.decoder.horizon
-        data = train_data(
-            conditions["normal"], train.action, stats.space, stats.density, horizon, conditions.get("no-history")
-        )
-        frames = read_frames(val, supply.cache.channels, rows, tokens)
-        definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
-        truth = torch.from_numpy(frames.truth).to(device)
-        validation = validation_data(frames.condition, truth, stats.space, recipe.evaluation.bank_seed, horizon)
-    selection = selection_for(study.file.selection, frames.channels)
-    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation, selection)
-    slots, channels = data.action.shape[1], stats.space.channels
-    facts = [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
-    kept = [out.resume(recipe.train.steps) for out in outs]
+    steps, cache = cohort.shape.train.steps, ground.supplies[cohort.runs[0].lever].cache
+    pulse = Pulse(outs, clock, progress, steps)
+    pulse.begin("load")
+    with progress.under_way("load the cache"):
+        data, validation, scorer, facts = load(study, ground, cohort, items[0].purpose, device, progress)
+    kept = [out.resume(steps) for out in outs]
     for item, out, state in zip(items, outs, kept, strict=True):
         register(study, ground, item, out)
-        start(study, cohort, out, device, supply.cache, state, progress)
-    with clock.phase("train"):
+        start(study, cohort, out, device, cache, state, progress)
+
+    def crashed(run: int, crash: Crash) -> None:
+        pulse.end(run)
+        outs[run].crashed(crash)
+
+    listener = Listener(
+        record=lambda run, rows: outs[run].metrics(rows),
+        keep=lambda run, state: outs[run].keep(state),
+        crashed=crashed,
+        rung=lambda run, step, policy: outs[run].save_policy(policy, facts[run].to_metadata(step), step),
+        stepped=pulse.stepped,
+        lap=clock.lap,
+    )
+    try:
+        pulse.begin("train", kept[0].step if kept[0] else 0)
         trained = fit(
             cohort,
             data,
             validation,
-            Listener(
-                record=lambda run, rows: outs[run].metrics(rows),
-                keep=lambda run, state: outs[run].keep(state),
-                crashed=lambda run, crash: outs[run].crashed(crash),
-                rung=lambda run, step, policy: outs[run].save_policy(policy, facts[run].to_metadata(step), step),
-            ),
-            spec=spec,
+            listener,
+            spec=facts[0].spec,
             resume=[state for state in kept if state],
             sample=scorer.sample,
-            progress=progress,
+            progress=pulse,
         )
-    clock.phases["validate"] = trained.validate_s
-    clock.phases["train"] -= trained.validate_s
-    with clock.phase("evaluate"):
-        draws = evaluate(cohort, trained, scorer, ground, outs, progress)
-    finish(study.name, cohort, facts, trained, draws, scorer, outs, clock)
+        pulse.begin("evaluate", steps)
+        draws = evaluate(cohort, trained, scorer, ground, outs, pulse)
+        pulse.begin("save")
+        finish(study.name, cohort, facts, trained, draws, scorer, outs, clock)
+    except BaseException:  # Ctrl-C among it: what was spent counts
+        clock.tell_last(outs, pulse.phase)
+        pulse.stop()
+        raise
+
+
+def load(
+    study: Study, ground: Ground, cohort: Cohort, purpose: str | None, device: torch.device, progress: Progress
+) -> tuple[TrainData, Validation, Scorer, list[Facts]]:
+    """What the cohort trains on, what it is validated on, how it is scored, and what each policy will say of itself."""
+    recipe, supply = cohort.shape, ground.supplies[cohort.runs[0].lever]
+    spec, tokens = seen_tokens(recipe.decoder, supply.cache.spec)
+    if purpose == FULL_PATH:
+        inputs = study.setup(cohort.runs[0].lever).inputs
+        train, conditions, val = load_in_loop(study, supply.cache, inputs, tokens, device, progress)
+    else:
+        train, conditions, val = load_splits(cohort, supply.cache, tokens, device)
+    rows = validation_rows(ground, supply.cache)
+    stats = prepare_stats(study, supply.stats_cache, recipe)
+    horizon = recipe.decoder.horizon
+    data = train_data(
+        conditions["normal"], train.action, stats.space, stats.density, horizon, conditions.get("no-history")
+    )
+    frames = read_frames(val, supply.cache.channels, rows, tokens)
+    definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
+    truth = torch.from_numpy(frames.truth).to(device)
+    validation = validation_data(frames.condition, truth, stats.space, recipe.evaluation.bank_seed, horizon)
+    selection = selection_for(study.file.selection, frames.channels)
+    scorer = Scorer(frames, definitions, stats.space, recipe.evaluation, selection)
+    slots, channels = data.action.shape[1], stats.space.channels
+    return data, validation, scorer, [Facts(run.run_id, run.recipe, spec, slots, channels) for run in cohort.runs]
 
 
 def load_splits(
-    ground: Ground, cohort: Cohort, cache: Cache, device: torch.device
-) -> tuple[ResidentSplit, ResidentSplit, NDArray[np.int64] | None]:
-    """Both sides of the cohort's cache on `device`, with the variants that it trains on.
-
-    Last, which rows of the validation side are the study's validation frames, in their order; None if all are.
+    cohort: Cohort, cache: Cache, tokens: list[int], device: torch.device
+) -> tuple[ResidentSplit, Mapping[str, Conditions], ResidentSplit]:
+    """Both sides of the cohort's cache on `device`; between them, in the variants that it trains on, the conditions of
+    the train side with the `tokens` that its decoders see.
     """
     drops_history = any(run.recipe.train.history_dropout for run in cohort.runs)
     variants = ("normal", "no-history") if drops_history else ("normal",)
     train, val = cache.split("train", device, variants), cache.split("val", device, ("normal",))
+    return train, {variant: _take(condition, tokens) for variant, condition in train.condition.items()}, val
+
+
+def validation_rows(ground: Ground, cache: Cache) -> NDArray[np.int64] | None:
+    """Which rows of a cache's validation side are the study's validation frames, in their order; None if all are."""
     if cache.cache_id == ground.frames_cache.cache_id:
-        return train, val, None
-    return train, val, cover(validation_frames(ground.frames_cache), validation_frames(cache))
+        return None
+    return cover(validation_frames(ground.frames_cache), validation_frames(cache))
 
 
 def _take(condition: torch.Tensor, tokens: list[int]) -> torch.Tensor:
@@ -276,6 +293,7 @@ def start(
         environment=describe_environment(device),
         git_revision=git_revision(study.root),
     )
+    out.attempt = attempt
     out.trained_from(cache)
     if out.discarded:
         progress.say(f"{out.discarded}: the run starts anew")
@@ -294,16 +312,18 @@ def evaluate(
     draws = scorer.draw(trained.objective, trained.decoder, progress)
     train_action = ground.frames_cache.split("train", variants=()).action  # a baseline is the same for all runs
     baseline_rows = scorer.baseline_rows(train_action.numpy())
-    for run, out in enumerate(outs):
-        if run in trained.crashed:
-            continue
-        try:
-            out.metrics(scorer.rows(scorer.raw(draws[run])))
-        except DivergedError:
-            trained.crashed[run] = Crash(cohort.shape.train.steps, "draws")
-            out.crashed(trained.crashed[run])
-            continue
-        out.metrics(baseline_rows)
+    with progress.task("score", len(outs), "runs") as task:
+        for run, out in enumerate(outs):
+            task.advance()
+            if run in trained.crashed:
+                continue
+            try:
+                out.metrics(scorer.rows(scorer.raw(draws[run])))
+            except DivergedError:
+                trained.crashed[run] = Crash(cohort.shape.train.steps, "draws")
+                out.crashed(trained.crashed[run])
+                continue
+            out.metrics(baseline_rows)
     return {run: draws[run] for run in range(len(outs)) if run not in trained.crashed}
 
 
@@ -318,13 +338,17 @@ def finish(
     clock: Clock,
 ) -> None:
     """Keep each policy and its draws, with what they are, and close its journal; a crashed run has said so already."""
+    clock.lap("evaluate")
+    clock.tell(outs)
     for position, (run, own, out) in enumerate(zip(cohort.runs, facts, outs, strict=True)):
-        out.journal.wall_time(clock.phases)
         if position not in trained.crashed:
             step = own.recipe.train.steps
             digest = out.save_policy(policy_of(trained.decoder, position), own.to_metadata(step))
             whose = {"study": study_name, "run_id": run.run_id, "lever": run.lever, "seed": run.seed, "step": step}
             told = tell_draws(whose | {"policy_digest": digest}, scorer.settings, scorer.space)
             out.save_draws(bank_of(draws[position], scorer.frames, told), scorer.frames)
+            clock.lap("save")
+            clock.tell([out])
             out.journal.finished()
         out.forget_resume()
+        forget_pulse(out.path)

@@ -40,6 +40,7 @@ class RunDir:
     """One run's folder while this process works on it. Use it in a with statement: it holds the run's lock."""
 
     path: Path
+    attempt: int = 0  # how often work on the run was begun before
     discarded: str = ""  # why what the run had kept to go on from was thrown away
     _lock: IO[bytes] | None = None
     _journal: RunJournal | None = None
@@ -85,6 +86,10 @@ class RunDir:
     def metrics(self, rows: list[MetricRow]) -> None:
         if rows:
             self.journal.metrics(rows)
+
+    def wall_time(self, phases: dict[str, float]) -> None:
+        """So many seconds by phase were this run's, in this attempt."""
+        self.journal.wall_time(phases, self.attempt)
 
     def crashed(self, crash: Crash) -> None:
         """The run's last word, said as soon as it is seen."""

@@ -29,7 +29,7 @@ from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Base, name_recipe
 from flowlab.lab.late_rows import add_rows
 from flowlab.lab.plan import name_run, replicate_id
-from flowlab.lab.registered import artifacts, read_registered, sources_of
+from flowlab.lab.registered import artifacts, purpose_of, read_registered, sources_of
 from flowlab.lab.run_dir import RunDir
 from flowlab.study.recipe import Recipe
 from flowlab.study.study import Study
@@ -201,7 +201,8 @@ def _policy_digest(study: Study, source: Source) -> str:
 def _record(bench: Bench, source: Source) -> dict[str, Any]:
     """What the scoring of a source registers as: a run of that recipe under the bench's evaluation."""
     told, base = source.record, Base(source.control_digest, bench.ground.base.evaluation)
-    name = name_run(bench.study.runs, told["study"], told["lever"], told["seed"], source.recipe_digest, base)
+    own = (told["study"], told["lever"], told["seed"], source.recipe_digest, base, purpose_of(told))
+    name = name_run(bench.study.runs, *own)
     kept = {key: told[key] for key in ("study", "lever", "seed", "replicate", "cache_id", "changed_keys", "hypothesis")}
     return kept | {
         "run_id": replicate_id(name, told["replicate"]),

@@ -163,7 +163,7 @@ def open_new(path: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
     """A connection to a new DuckDB file that no other process knows of yet."""
     import duckdb
 
-    connection = duckdb.connect(str(path), config=_config())
+    connection = _without_bar(duckdb.connect(str(path), config=_config()))
     try:
         yield connection
     finally:
@@ -225,7 +225,7 @@ def _connect(ledger_path: Path, read_only: bool, deadline: float, patience_s: fl
             raise MissingError(f"there is no ledger at {ledger_path} yet. Start a run first: flowlab run --lever NAME.")
         try:
             config = _config() | (_reading() if read_only else {})
-            return duckdb.connect(str(ledger_path), read_only=read_only, config=config)
+            return _without_bar(duckdb.connect(str(ledger_path), read_only=read_only, config=config))
         except duckdb.Error as error:
             told = one_line(error)
             reason = next((text for text in _NO_LOCKS if "set lock" in told and text in told), None)
@@ -239,6 +239,12 @@ def _connect(ledger_path: Path, read_only: bool, deadline: float, patience_s: fl
             if time.monotonic() > deadline:
                 raise _busy(ledger_path, patience_s) from None
         time.sleep(next(pauses))
+
+
+def _without_bar(connection: "Connection") -> "Connection":
+    """The connection, whose slow queries would draw a bar on stdout otherwise, amid an answer."""
+    connection.execute("set enable_progress_bar = false")
+    return connection
 
 
 def _config() -> dict[str, str | bool | int | float | list[str]]:

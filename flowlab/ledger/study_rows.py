@@ -8,6 +8,7 @@ from flowlab.core.types import split_slice
 from flowlab.ledger.rows import Maker, Row, event_row, taken
 
 if TYPE_CHECKING:
+    from flowlab.journal.loop_lines import Note, Phase, Tag, Tree
     from flowlab.journal.study_lines import (
         Amend,
         Base,
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
         Calibrate,
         Encoder,
         Measured,
-        Note,
-        Phase,
         Planned,
         RuleHead,
         Screen,
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
         Seal,
         Stack,
         Stage,
-        Tag,
-        Tree,
         Verdicts,
     )
 

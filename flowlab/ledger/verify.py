@@ -10,7 +10,7 @@ from flowlab.journal.journal import STUDY_JOURNAL, digest_part, read_lines
 from flowlab.journal.values import BadLine
 from flowlab.ledger.answers import differing_views
 from flowlab.ledger.chain import ADOPTED, ENTRIES_AT_ONCE, GENESIS, NO_ROWS, entry_tables, hash_of, rows_digests
-from flowlab.ledger.connection import open_ledger, records
+from flowlab.ledger.connection import open_ledger, read, records
 from flowlab.ledger.entry import INGESTED, Part, parse_order
 from flowlab.ledger.migrate import describe_schema, expected_schema, fresh_schema, schema_of, view_statements
 from flowlab.ledger.replay import replayed_digests
@@ -57,6 +57,22 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
     if STUDY_JOURNAL not in gone and not any(row["kind"] == ADOPTED for row in chain):
         _require_replay(chain, replayed_digests(runs_dir, len(chain), lost, progress), set(gone))
     return Verified(last, len(chain), num_rows, num_journals, gone)
+
+
+def require_founded(ledger_path: Path) -> None:
+    """Raises ChainBrokenError for a stacked lever of which its rule does not say `stack` by what the ledger holds."""
+    for lever, decision in read(ledger_path, "select lever, decision from unfounded_stacks order by entry").rows:
+        raise ChainBrokenError(
+            f"{lever!r} was stacked, and its rule says {decision or 'nothing'} of it by what the ledger holds: a line "
+            f"of {STUDY_JOURNAL} was written by hand, or what it was judged by has changed. Look at its verdict, and "
+            f"write what you trust into [control] of a new study"
+        )
+
+
+def count_conflicts(ledger_path: Path) -> dict[str, int]:
+    """By journal, how many of its rows say otherwise than an earlier row of the same key; the first one counts."""
+    question = "select journal, count(*) from events where what = 'conflict' group by journal order by journal"
+    return dict(read(ledger_path, question).rows)
 
 
 def _require_schema(connection: "duckdb.DuckDBPyConnection") -> None:

@@ -105,7 +105,9 @@ class MuLaw:
     def to_physical(self, model: Tensor) -> Tensor:
         mu = self.mu.to(model.device)
         size = model.abs()
-        curve = torch.expm1(size.clamp_max(1) * torch.log1p(mu)) / mu
+        exponent = size.clamp_max(1) * torch.log1p(mu)
+        grown = exponent.exp() - 1 if torch.onnx.is_in_onnx_export() else torch.expm1(exponent)  # ONNX has no expm1
+        curve = grown / mu
         return model.sign() * (curve + (size - 1).clamp_min(0) / self._end_slope(mu))
 
     @staticmethod
@@ -179,7 +181,7 @@ def _interpolate_up(x: Tensor, physical: Tensor, model: Tensor) -> Tensor:
 
 def _interpolate_down(z: Tensor, physical: Tensor, model: Tensor) -> Tensor:
     """Model -> physical."""
-    right = torch.searchsorted(model, z, right=True).clamp(1, len(model) - 1)
+    right = _num_up_to(model, z).clamp(1, len(model) - 1)
     left = right - 1
     share = (z - model[left]) / (model[right] - model[left])
     inside = torch.lerp(physical[left], physical[right], share.clamp(0, 1))
@@ -188,6 +190,13 @@ def _interpolate_down(z: Tensor, physical: Tensor, model: Tensor) -> Tensor:
         return inside
     inside = torch.where(z < model[0], physical[0] + (z - model[0]) * slope, inside)
     return torch.where(z > model[-1], physical[-1] + (z - model[-1]) * slope, inside)
+
+
+def _num_up_to(knots: Tensor, z: Tensor) -> Tensor:
+    """How many of the knots (Q,), in order, are at most z: where z would be put behind its equals."""
+    if torch.onnx.is_in_onnx_export():  # ONNX has no search
+        return (z.unsqueeze(-1) >= knots).long().sum(dim=-1)
+    return torch.searchsorted(knots, z, right=True)
 
 
 def _tail_slope(physical: Tensor, model: Tensor) -> Tensor | None:

@@ -239,8 +239,11 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """function(x), elementwise, with x (R, ...) padded so that each run fills whole vectors of the processor.
 
     A CPU kernel does what is left over after whole vectors by a scalar routine, whose exp and log differ in the last
-    bit. Without padding an entry's bits would depend on its place in the tensor, and so on who shares the cohort.
+    bit. Without padding an entry's bits would depend on its place in the tensor, and so on who shares the cohort. A
+    graph that is exported is computed by other kernels, and for any number of frames: it has the function alone.
     """
+    if torch.onnx.is_in_onnx_export():
+        return function(x)
     rows = x.reshape(x.shape[0], -1)
     missing = -rows.shape[1] % VECTOR
     whole = F.pad(rows, (0, missing)) if missing else rows.contiguous()
@@ -263,7 +266,7 @@ class AffineNorm(nn.Module):
 
 def norm(x: Tensor) -> Tensor:
     """LayerNorm over the last axis, without affine parameters."""
-    return F.layer_norm(x, x.shape[-1:])
+    return F.layer_norm(x, (int(x.shape[-1]),))  # int: in an exported graph the width is no axis that may vary
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def sample(decoder: Decoder, memory: Memory, noise: Tensor, solver: str, num_ste
     """
     num_runs, num_frames = noise.shape[:2]
     pass_frames = num_frames if _may_go_together(decoder, memory) else 1
-    times = _flow_times(solver, num_steps)
+    times = flow_times(solver, num_steps)
     embedded = decoder.time(torch.tensor(times, device=noise.device).expand(num_runs, -1))
     ends = torch.empty_like(noise, memory_format=torch.contiguous_format)
     for run in range(num_runs):
@@ -70,7 +70,7 @@ def sample(decoder: Decoder, memory: Memory, noise: Tensor, solver: str, num_ste
     return ends
 
 
-def _flow_times(solver: str, num_steps: int) -> list[float]:
+def flow_times(solver: str, num_steps: int) -> list[float]:
     """Each flow time at which the solver will ask for the velocity, once."""
     asked: dict[float, None] = {}
 

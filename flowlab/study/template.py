@@ -32,6 +32,7 @@ from flowlab.study.template_texts import (
     SELECTION,
     SLICES,
     STANDARDISE,
+    TREE,
     WINDOWS,
     XAVIER,
 )
@@ -73,7 +74,9 @@ def study_text(name: str, draft: Draft) -> str:
         primary=_number(draft, draft.lead, draft.slice),
     )
     parts = (head, draft.drives, draft.split, _windows(draft), _encoder(draft), draft.slices or SLICES)
-    return "".join((*parts, draft.selection or SELECTION, RANKER, _control(draft), _levers(draft), _rule(draft)))
+    levers = _levers(draft)
+    last = (draft.selection or SELECTION, RANKER, _control(draft), levers, _rule(draft), _tree(levers))
+    return "".join((*parts, *last))
 
 
 def _number(draft: Draft, channel: str, slice_name: str) -> str:
@@ -137,6 +140,12 @@ def _rule(draft: Draft) -> str:
         of_margins="" if draft.is_car else "\n# Here a margin is about 1% of the channel's standard deviation.",
         guards=listed,
     )
+
+
+def _tree(levers: str) -> str:
+    """One phase with all the levers of this text, and a selection."""
+    names = re.findall(r"^\[levers\.([^\].]+)\]", levers, re.MULTILINE)
+    return TREE.format(levers=", ".join(quoted(name) for name in names))
 
 
 def kebab(text: str) -> str:

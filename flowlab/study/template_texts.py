@@ -193,6 +193,24 @@ bars = "sigma"
 panel_seeds = [1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008]
 calibration_seeds = [1009, 1010, 1011, 1012, 1013, 1014, 1015, 1016]
 """
+TREE = """\
+
+# The tree: flowlab loop goes through these phases, one after the other, and gives each lever the seeds that the rule
+# asks for; --budget 8h makes it end in the morning. A phase may have a budget of its own (runs = 40, minutes = 120).
+
+[[tree.phases]]
+name = "first"
+levers = [{levers}]
+
+[[tree.phases]]
+name = "selection"
+kind = "selection"  # no training: the base's draws, read out in other ways
+always = true  # whatever the budget
+
+# [[tree.phases]]
+# name = "finale"
+# kind = "finale"  # the base once with the encoder in the loop, against its cached run
+"""
 GUARDS = """\
 judged_seeds = [1001, 1002, 1003, 1004, 1005, 1006]
 # What a lever must not spoil: its mean may exceed the panel's by the margin at most.{of_margins}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,12 +17,26 @@ from flowlab.study.recipe import ManeuverWeights
 from flowlab.train.cohort import Cohort
 
 
+class Conditions(Protocol):
+    """Conditions (N, S, D) by row: a tensor, or what computes them as they are asked for (the full path)."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def index_select(self, dim: int, index: Tensor, /) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class TrainData:
     """N windows, resident on the training device."""
 
-    condition: Tensor  # (N, S, D) float16
-    no_history: Tensor | None  # (N, S, D) float16 of the variant no-history, where a run asks for it
+    condition: Conditions  # (N, S, D), float16 if they come from a cache
+    no_history: Conditions | None  # (N, S, D) of the variant no-history, where a run asks for it
     action: Tensor  # (N, H, M) float32 in model space
     physical: Tensor  # (N, cache's H, M) float32, what the maneuver weights are labelled by
     channels: tuple[str, ...]  # the model channels, M of them
@@ -32,12 +47,12 @@ class TrainData:
 
 
 def train_data(
-    condition: Tensor,
+    condition: Conditions,
     raw: Tensor,
     space: ActionSpace,
     density: LabelDensity,
     horizon: int | None = None,
-    no_history: Tensor | None = None,
+    no_history: Conditions | None = None,
 ) -> TrainData:
     """The train split as a cohort sees it, from conditions (N, S, D) and raw chunks (N, H, A) on one device.
 
@@ -156,7 +171,7 @@ def channel_alphas(settings: ManeuverWeights, channels: Sequence[str]) -> tuple[
     return tuple(settings.channel_alpha.get(name, settings.alpha) for name in channels)
 
 
-def _rows_of(table: Tensor, rows: Tensor) -> Tensor:
+def _rows_of(table: Conditions, rows: Tensor) -> Tensor:
     """table[rows], by the way that is twice as fast for wide rows (benchmarks/cache_load.py)."""
     return table.index_select(0, rows.flatten()).reshape(*rows.shape, *table.shape[1:])
 

@@ -29,6 +29,10 @@ Sample = Callable[[Objective, AnyDecoder, int], list[list[MetricRow]]]
 """(objective, decoder, steps done) -> each run's rows of one draw per validation frame."""
 
 
+def _nobody(_: object) -> None:
+    """Listens to nothing."""
+
+
 @dataclass(frozen=True)
 class Listener:
     """Who is told what, by a run's position in the cohort."""
@@ -37,6 +41,8 @@ class Listener:
     keep: Callable[[int, Resume], None]  # what the run needs to go on
     crashed: Callable[[int, Crash], None]  # as soon as it is seen
     rung: Callable[[int, int, dict[str, Tensor]], object] | None = None  # the policy after so many steps, on the way
+    stepped: Callable[[dict[str, Tensor]], object] = _nobody  # each step's report, still on the device
+    lap: Callable[[str], object] = _nobody  # the time since the last lap went into this phase
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,6 @@ class Trained:
     objective: Objective
     decoder: AnyDecoder
     crashed: dict[int, Crash]  # by the position of a run that diverged
-    validate_s: float
 
 
 def fit(
@@ -71,10 +76,12 @@ def fit(
     training = _Training(cohort, data, validation, spec, listener, sample)
     first = training.load(resume) if resume else 0
     steps = cohort.shape.train.steps
+    listener.lap("load")
     with progress.task(f"train {cohort.size} run{'s' * (cohort.size > 1)}", steps, "steps") as task:
         task.advance(first)
         training.loop(first, steps, task)
-    return Trained(training.objective, training.policy, training.watch.crashed, training.validate_s)
+    listener.lap("train")
+    return Trained(training.objective, training.policy, training.watch.crashed)
 
 
 class _Training:
@@ -100,7 +107,6 @@ class _Training:
         self.batches = Batches(cohort, data)
         self.dropout = Dropout(cohort, device)
         self.watch = CrashWatch(cohort.size, device)
-        self.validate_s = 0.0
 
     @property
     def policy(self) -> AnyDecoder:
@@ -125,6 +131,7 @@ class _Training:
         per_epoch = self.batches.steps_per_epoch
         for step in range(first, steps):
             report = self.step(step)
+            self.listener.stepped(report)
             task.advance()
             done = step + 1
             if done % per_epoch == 0 or done == steps:
@@ -152,13 +159,12 @@ class _Training:
 
     def end_epoch(self, done: int, report: dict[str, Tensor]) -> None:
         """Report each run's rows; a run that is no longer finite is reported once, as crashed, and then no more."""
-        begin = time.perf_counter()
+        self.listener.lap("train")
         validated = validate(self.objective, self.policy, self.validation)
         whole = {f"validation {metric}": by_slice["overall"] for metric, by_slice in validated.items()}
         self.watch.look(done - 1, whole)
         self.report_crashes()
         sampled = self.sampled(done)
-        self.validate_s += time.perf_counter() - begin
         reported = {name: values.tolist() for name, values in {**report, **self.pe_drift()}.items()}
         errors = [(name, where, each.tolist()) for name, of in validated.items() for where, each in of.items()]
         for run, own in enumerate(self.cohort.runs):
@@ -169,6 +175,7 @@ class _Training:
             rows = [MetricRow(name, "", "train", "", value, done) for name, value in values.items()]
             rows += [MetricRow(name, "", where, "", each[run], done) for name, where, each in errors]
             self.listener.record(run, rows + sampled[run])
+        self.listener.lap("validate")
 
     def report_crashes(self) -> None:
         """Tell once of each run that has crashed. Data at fault are named rather than the loss that follows."""
@@ -193,9 +200,11 @@ class _Training:
         due = settings.keep_every and not rest and epoch % settings.keep_every == 0 and done < settings.steps
         if self.listener.rung is None or not due:
             return
+        self.listener.lap("train")
         for run in range(self.cohort.size):
             if run not in self.watch.crashed:
                 self.listener.rung(run, done, policy_of(self.policy, run))
+        self.listener.lap("save")
 
     def pe_drift(self) -> dict[str, Tensor]:
         """How far the slots' position embedding has moved from its initial value, as a share of that value's norm."""
@@ -207,6 +216,7 @@ class _Training:
 
     def keep_all(self, done: int) -> float:
         """Hand out what every run needs to go on; returns when to do so next."""
+        self.listener.lap("train")
         begin = time.monotonic()
         self.report_crashes()  # what is not finite any more is not worth keeping
         for run in range(self.cohort.size):
@@ -214,6 +224,7 @@ class _Training:
                 average = self.average.run_state(run) if self.average else {}
                 state = Resume(done, run_weights(self.decoder, run), self.optimiser.run_state(run), average)
                 self.listener.keep(run, state)
+        self.listener.lap("save")
         end = time.monotonic()
         return end + max(RESUME_EVERY_S, (end - begin) / RESUME_SHARE)
 

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +51,36 @@ def register_design(rule: Rule, runs_dir: Path, ledger_path: Path, base_id: str)
                 f"experiments.toml now makes it {json.dumps(new)}: restore it there (bars may change until they are "
                 f"sealed), or give panel_seeds that nobody has seen."
             )
+        require_unseen(rule, ledger_path)
         with StudyJournal.of(runs_dir) as journal:
             journal.calibrate(digest=rule.design_digest(), design=rule.design())
         ingest(ledger_path, runs_dir)
+
+
+def require_unseen(rule: Rule, ledger_path: Path, old: Rule | None = None) -> None:
+    """Raises RuleRefusedError for seeds that a rule takes in after something ran at them.
+
+    A seed's luck is much the same for every recipe: who has seen any run at many seeds can choose those where a panel
+    is unlucky, or a lever lucky. The panel of the `old` rule may be taken over whole, and its judged seeds, then its
+    panel, in their order. Before there is a rule only runs with a purpose of their own can have been seen.
+    """
+    kept = {"panel": set[int](), "judged": set[int]()}
+    if old is not None:
+        in_order = dict.fromkeys((*old.judged_seeds, *old.panel_seeds))
+        pairs = zip(rule.judged_seeds, in_order, strict=False)
+        kept["judged"] = {seed for seed, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)}
+        if set(old.panel_seeds) <= set(rule.panel_seeds):
+            kept["panel"] = set(old.panel_seeds)
+    seen = "select run_id, seed from told_runs where origin is null and list_contains(?, seed)"
+    seen += " and purpose is not null" if old is None else ""
+    for role, seeds in {"panel": rule.panel_seeds, "judged": rule.judged_seeds}.items():
+        chosen = [seed for seed in seeds if seed not in kept[role]]
+        for run_id, seed in read(ledger_path, f"{seen} order by entry limit 1", [chosen]).rows:
+            raise RuleRefusedError(
+                f"rule {rule.name!r} takes in {role} seed {seed}, at which {run_id} has run: a seed's luck is much the "
+                f"same for every recipe, so none may be chosen after it was seen. Give {role}_seeds at which nothing "
+                f"has run, or keep those of the rule in force, in their order."
+            )
 
 
 def _newest_design(ledger_path: Path) -> dict[str, Any] | None:
@@ -75,6 +103,8 @@ def seal_rule(rule: Rule, runs_dir: Path, ledger_path: Path, simulated: Mapping[
         if is_in_force(rule, ledger_path):
             return False
         design = rule.design_digest() if _newest_design(ledger_path) == rule.design() else None
+        if design is None:
+            require_unseen(rule, ledger_path)
         with StudyJournal.of(runs_dir) as journal:
             journal.seal(digest=rule.digest(), rule=rule.to_json(), simulated=simulated, calibration=design)
         ingest(ledger_path, runs_dir)
@@ -95,6 +125,7 @@ def amend_rule(
     with one_at_a_time(runs_dir):
         ingest(ledger_path, runs_dir)
         old = require_amendable(rule, reason, ledger_path)
+        require_unseen(rule, ledger_path, old.rule)
         with StudyJournal.of(runs_dir) as journal:
             journal.amend(
                 digest=rule.digest(),

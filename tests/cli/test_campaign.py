@@ -75,7 +75,7 @@ def test_a_rule_is_sealed_once_and_then_owes_its_panel(built: Path, tmp_path: Pa
     owed = answer(folder, "sql", "select lever, seed, why from owed_runs order by seed")
     assert owed == [{"lever": "control", "seed": seed, "why": "panel"} for seed in (1001, 1002)]
     assert "nothing is owed" not in flowlab(folder, "run", "--owed").stderr
-    assert "nothing is owed" in flowlab(folder, "run", "--owed", code=2).stderr
+    assert "nothing is owed" in flowlab(folder, "run", "--owed").stderr
     assert sorted(run["run_id"][:12] for run in answer(folder, "status")) == ["control-1001", "control-1002"]
 
 
@@ -121,7 +121,7 @@ def test_a_lever_goes_into_the_base_and_the_new_base_is_owed_its_own_panel(study
 
 
 def test_what_a_stack_is_worth_is_told_at_new_seeds_of_both_bases(study: Path) -> None:
-    told = flowlab(study, "run", "--owed", "--optional", code=2).stderr
+    told = flowlab(study, "run", "--owed", "--optional").stderr
     assert "nothing is optional: no lever was stacked" in told
     told = flowlab(study, "stack", "delta-off").stderr
     assert "Its effect was selected, and is flattered by about" in told and " better" not in told

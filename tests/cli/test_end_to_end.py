@@ -96,7 +96,7 @@ def test_a_built_cache_is_not_built_again(study: Path) -> None:
 
 def test_each_run_records_where_its_time_went(study: Path) -> None:
     phases = {row["phase"] for row in ask(study, "select distinct phase from wall_times")}
-    assert phases == {"import", "load", "train", "validate", "evaluate"}
+    assert phases == {"import", "load", "train", "validate", "evaluate", "save"}
 
 
 def test_policies_are_scored_on_each_drive_of_a_frame_slice_and_baselines_are_not(study: Path) -> None:

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from flowlab.cli.rule_screen import print_rule
 from tests.cli.tiny_study import flowlab_here, write_tiny
+from tests.verdict.campaign import panel_rule
 
 SIMULATE = ("rule", "simulate", "--campaigns", "40", "--levers", "10")
 
@@ -36,6 +38,24 @@ def test_a_rule_of_the_study_can_be_simulated_and_is_listed(tmp_path):
     (listed,) = json.loads(flowlab_here(tmp_path, "rule", "list", "--json").stdout)
     assert (listed["rule"], listed["judges"], listed["in_force"]) == ("panel", True, False)
     assert listed["stages"] == ["triage", "stack"]
+
+
+def test_the_evaluation_of_a_rule_is_shown_key_by_key(capsys):
+    slices = {"hard": {"channel": "steering", "size_above": 0.5, "slots": "any"}}
+    evaluation = {
+        "draws": 4,
+        "clip": True,
+        "metrics": {"slices": slices, "version": 1},
+        "selection": {"bandwidth": 0.1},
+    }
+    print_rule(panel_rule().model_copy(update={"evaluation": evaluation}), None, [])
+    told = capsys.readouterr().out
+    assert "primary: l1 steering spike_frame meank; lower is better" in told
+    assert told.splitlines()[-3:] == [
+        "evaluation: draws 4, clip true",
+        "slice hard: channel steering, size_above 0.5, slots any",
+        "selection: bandwidth 0.1",
+    ]
 
 
 @pytest.mark.parametrize(

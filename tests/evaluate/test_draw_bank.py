@@ -11,8 +11,8 @@ import zarr
 
 from flowlab.core.errors import DrawBankError
 from flowlab.evaluate.draw_bank import as_kept, bank_of, digest_bank, read_bank, to_raw, write_bank
-from flowlab.evaluate.stats import space_to_json
 from flowlab.policy.action_space import ActionSpace, Gaussianize, Identity
+from flowlab.policy.space_json import space_to_json
 from tests.evaluate.made_frames import made_frames
 
 CHANNELS = ("gas", "brake", "steering")

@@ -82,6 +82,11 @@ class Said:
         self.lines.append(re.sub(r"\s+", " ", what))
         return SILENT.task(what, total, unit)
 
+    def under_way(self, what: str):
+        from flowlab.core.progress import SILENT
+
+        return SILENT.under_way(what)
+
 
 class Then(Said):
     """Progress that does something as soon as these words are said."""

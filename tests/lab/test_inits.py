@@ -37,6 +37,11 @@ class Heard:
 
         return SILENT.task(what, total, unit)
 
+    def under_way(self, what):
+        from flowlab.core.progress import SILENT
+
+        return SILENT.under_way(what)
+
     def say(self, message: str) -> None:
         self.lines.append(message)
 

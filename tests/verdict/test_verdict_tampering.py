@@ -39,6 +39,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         design = sealable(preset("paired", PANEL, (1001, 1002))).design()
         journal.calibrate(digest=digest_json(design), design=design)
         journal.screen(**SCREEN)
+        journal.tree(digest=digest_json({"phases": []}), tree={"phases": []}, amended_digest="old", reason="why")
+        journal.phase(tree_digest="t", phase="loss", what="began", why="first")
+        journal.note(about="lever", subject="good", note="looks good")
+        journal.tag(about="lever", subject="bad", taxonomy="outcome", value="negative")
     campaign = Campaign(ledger, runs, preset("paired", PANEL, (1001, 1002)))
     campaign.controls(dict.fromkeys(PANEL, 0.4), flat=0.1)
     for lever, value in {"good": 0.36, "bad": 0.41}.items():
@@ -65,7 +69,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         journal.started(
             attempt=0, device="cpu", cohort_size=1, threads=1, pid=1, environment={"a": "b"}, git_revision="g"
         )
-        journal.wall_time({"train": 1.0})
+        journal.wall_time({"train": 1.0}, attempt=0)
         journal.artifact("policy.safetensors", "d", 5)
         journal.crashed("loss is not finite", 3)
     ingest(ledger, runs)

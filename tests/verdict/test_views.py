@@ -30,9 +30,10 @@ LINKS = {
 
 WORDS = {
     *vocabulary.RUN_STATES, *vocabulary.TELLING_EVENTS, *vocabulary.BASELINES, vocabulary.CONTROL, vocabulary.OVERALL,
-    *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD, vocabulary.PURPOSE,
+    *get_args(vocabulary.Better), *vocabulary.BIT_FACTS, vocabulary.UNTOLD, vocabulary.PURPOSE, "began", "ended",
     "stack", "drop", "undecided",
     "panel", "judged", "primary", "guardrail", "discovery", "fresh", "replicate",
+    *vocabulary.TAXONOMIES, "lever",
     "paired", "adjusted", "metric", "sigma", "num_frames", "levers", "scored-from",
 }  # fmt: skip
 """What views may compare with: the vocabulary, decisions, the words of rules, and what evaluation calls its counts."""
@@ -79,6 +80,8 @@ def fill_ledger(folder: Path) -> Path:
     with RunJournal.of(runs, control) as journal:
         journal.metrics([MetricRow("l1", "steering", "overall", "repeat-last", 0.5)])
         journal.metrics([MetricRow("l1", "steering", "spike_frame", "repeat-last", 0.3)])
+        journal.metrics([MetricRow("flow_mse", "", "overall", "", 0.5, 10)])
+        journal.wall_time({"train": 1.5}, 0)
         journal.artifact("0123456789abcdef.zarr built 1700000000000000", "fedcba9876543210", 123)
     good = campaign.run("good", 1001, 0.36, evaluation="other")
     campaign.run("good", 1001, 0.35, evaluation="third", scored_from=good)
@@ -87,6 +90,9 @@ def fill_ledger(folder: Path) -> Path:
     campaign.run("slow", 1001, 0.3, ending="running")
     evaluation_id = digest_json(EVALUATION)
     with StudyJournal.of(runs) as journal:
+        tree = {"phases": [{"name": "loss", "levers": ["good"]}]}
+        journal.tree(digest=digest_json(tree), tree=tree)
+        journal.phase(tree_digest=digest_json(tree), phase="loss", what="began", why="levers good")
         for control in ("base", "moved"):
             journal.base(control_digest=control, cache_id="cache", evaluation_id=evaluation_id, stacked=[], recipe={})
         journal.stack(
