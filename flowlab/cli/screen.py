@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -147,6 +147,17 @@ def _later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
         timer.cancel()
 
 
+class _Counted(ProgressColumn):
+    """A column for tasks with an end: of others, which are only under way, there is nothing to count."""
+
+    def __init__(self, column: ProgressColumn) -> None:
+        super().__init__()
+        self.column = column
+
+    def render(self, task: RichTask) -> RenderableType:
+        return "" if task.total is None else self.column(task)
+
+
 class _Rate(ProgressColumn):
     def render(self, task: RichTask) -> Text:
         speed = task.finished_speed or task.speed
@@ -196,11 +207,11 @@ class Bars:
             self._bars = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                MofNCompleteColumn(),
+                _Counted(MofNCompleteColumn()),
                 _Rate(),
                 TimeElapsedColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
+                _Counted(TextColumn("ETA")),
+                _Counted(TimeRemainingColumn()),
                 console=self.console,
                 disable=not self.console.is_terminal,
             )

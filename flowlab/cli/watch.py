@@ -2,9 +2,9 @@
 
 import math
 import re
-import time
+import signal
+import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,18 +46,22 @@ def watch(
     elif once or not console.is_terminal:
         console.print(frame(found.name, *look(found), console.width))
     else:
-        with suppress(KeyboardInterrupt):
-            _follow(found, console, pause_s)
+        _follow(found, console, pause_s)
 
 
 def _follow(study: Study, console: Screen, pause_s: float) -> None:
-    """Until Ctrl-C."""
-    cohorts, recorded = look(study)
-    with Live(console=console, screen=True, auto_refresh=False) as live:
-        while True:
-            live.update(frame(study.name, cohorts, recorded, console.width, console.height), refresh=True)
-            time.sleep(pause_s)
-            cohorts, recorded = look(study, recorded)
+    """Until Ctrl-C, which waits for the look that is under way."""
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    recorded = None
+    try:
+        with Live(console=console, screen=True, auto_refresh=False) as live:
+            while not stopped.is_set():
+                cohorts, recorded = look(study, recorded)
+                live.update(frame(study.name, cohorts, recorded, console.width, console.height), refresh=True)
+                stopped.wait(pause_s)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def look(study: Study, before: "Recorded | None" = None) -> "tuple[list[LiveCohort], Recorded]":

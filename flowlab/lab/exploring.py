@@ -16,11 +16,13 @@ from flowlab.core.vocabulary import CONTROL, EXPLORATORY
 from flowlab.lab.ground import Ground, open_ground
 from flowlab.lab.launch import Launched, Where, carry_out, note_caches, read_statuses
 from flowlab.lab.plan import PlannedRun, identify
+from flowlab.lab.sealing import rule_for
 from flowlab.ledger.ingest import ingest
 from flowlab.study.lever import flat_keys
 from flowlab.study.settings import LeverSettings
 from flowlab.study.study import Study, require_sound
 from flowlab.train.cohort import Run
+from flowlab.verdict.seal import register_design, rules_in_force
 
 LONGEST_NAME = 80
 BARE_WORD = re.compile(r"[A-Za-z][\w./-]*")
@@ -105,10 +107,16 @@ def explore(
     progress: Progress,
     announce: Callable[[list[PlannedRun]], None],
 ) -> Launched:
-    """Train the exploratory `lever` of `with_changes` at `seeds`, unless that is done, and bring it into the ledger."""
+    """Train the exploratory `lever` of `with_changes` at `seeds`, unless that is done, and bring it into the ledger.
+
+    Seeds of a rule that is not on record yet are about to be seen: its design is put on record before.
+    """
     for problem in ingest(study.ledger, study.runs, progress).problems:
         progress.say(f"warning: {problem}")
     ground = open_ground(study, [lever], where.device, progress)
     note_caches(study, ground)
+    rule = rule_for(study, ground)
+    if not rules_in_force(study.ledger) and set(seeds) & {*rule.panel_seeds, *rule.judged_seeds}:
+        register_design(rule, study.runs, study.ledger, ground.base.base_id)
     planned = plan_explored(study, ground, lever, seeds, read_statuses(study))
     return carry_out(study, ground, planned, where, progress, announce)

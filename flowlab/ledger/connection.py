@@ -37,6 +37,7 @@ NO_ACCESS_SIGNS = ("Permission denied", "Read-only")
 NO_ROOM_SIGN = "No space left"
 BUSY_SIGNS = ("set lock on file", "different configuration", "Conflicting lock", "being used by another process")
 _NO_LOCKS = tuple(os.strerror(number) for number in NO_LOCKS)
+INTERRUPTED = "Query interrupted"  # what DuckDB makes of Ctrl-C
 READING = ("SELECT", "EXPLAIN")
 
 
@@ -126,6 +127,10 @@ def open_ledger(
         yield connection
     except _duckdb_errors() as error:
         raise trouble(ledger_path, error) from None
+    except RuntimeError as error:
+        if str(error) == INTERRUPTED:
+            raise KeyboardInterrupt from None
+        raise
     finally:
         with suppress(*_duckdb_errors()):
             connection.close()

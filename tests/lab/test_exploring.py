@@ -179,3 +179,17 @@ def test_options_that_do_not_go_together_are_one_sentence(finished: Study, asked
 def test_a_change_to_what_the_control_has_is_told(finished: Study) -> None:
     told = flowlab_here(finished.root, "run", "--set", "train.lr=1e-3", "--dry-run").stderr
     assert "sets train.lr to what the control has already" in told
+
+
+def test_seeds_of_a_rule_that_were_explored_may_still_be_its_own_and_not_another_rules(copy: Study) -> None:
+    """The rule's design is put on record before its seeds are seen; one that takes others in after that is refused."""
+    flowlab_here(copy.root, "run", "--set", "train.lr=2e-3", "--seeds", "1001,1007")
+    assert ask(copy.root, "select count(*) as num from calibrations") == [{"num": 1}]
+    path = copy.root / "experiments.toml"
+    before = path.read_text()
+    path.write_text(before.replace("judged_seeds = [1001, 1002]", "judged_seeds = [1001, 1007]"))
+    told = flowlab_here(copy.root, "run", "--lever", "delta-off", "--seeds", "1001", code=2).stderr
+    assert "takes in" in told and "at which set-train.lr-0.002-100" in told
+    path.write_text(before)
+    flowlab_here(copy.root, "run", "--lever", "delta-off", "--seeds", "1001")
+    assert ask(copy.root, "select name from rules") == [{"name": "panel"}]

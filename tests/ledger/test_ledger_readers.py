@@ -5,9 +5,11 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,3 +247,16 @@ def test_a_reader_leaves_nothing_beside_the_ledger(ledger: Path, tmp_path: Path)
     with open_ledger(ledger, read_only=True) as connection:
         ((spilled,),) = connection.execute("select current_setting('temp_directory')").fetchall()
     assert not Path(spilled).is_relative_to(tmp_path)
+
+
+def test_ctrl_c_in_the_middle_of_a_question_is_ctrl_c(ledger: Path) -> None:
+    endless = "select count(*) from range(10000000) a, range(10000000) b where a.range * b.range % 7 = 3"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            read(ledger, endless)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGINT, before)
