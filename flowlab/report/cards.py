@@ -69,12 +69,15 @@ class _Facts:
         attempts = campaign.ask("select * from attempts order by run_id, attempt")
         self.attempts = {row["run_id"]: row for row in attempts}
         self.seconds = {row["run_id"]: row["seconds"] for row in campaign.ask(SECONDS)}
+        self.healths = {row["run_id"]: row for row in campaign.ask("select * from run_health")}
         self.notes: dict[tuple[str, str], list[str]] = {}
         for row in campaign.ask("select about, subject, note from notes order by entry, time_us"):
             self.notes.setdefault((row["about"], row["subject"]), []).append(row["note"])
         self.tags: dict[tuple[str, str], dict[str, str]] = {}
         for row in campaign.ask(TAGS):
             self.tags.setdefault((row["about"], row["subject"]), {})[row["taxonomy"]] = row["value"]
+        for row in campaign.ask("select lever, outcome from outcomes where outcome is not null and lever <> 'control'"):
+            self.tags.setdefault(("lever", row["lever"]), {})["outcome"] = row["outcome"]
         scored = campaign.ask("select run_id, value from tags where taxonomy = ? order by all", [SCORED_FROM])
         self.sources = {row["run_id"]: row["value"] for row in scored}
 
@@ -155,13 +158,14 @@ class _Facts:
         return [part for part in (seed_text(run["seed"]), status, run["purpose"], self._health(run), time) if part]
 
     def _health(self, run: Record) -> str:
-        """Where the validation error was least, beside where the run ended."""
-        curve = self.curves.get(run["run_id"], {}).get("validation")
-        if curve is None or len(curve.points) < 2:
+        """Where the validation error was least, beside how far the run went."""
+        found = self.healths.get(run["run_id"])
+        if found is None:
             return ""
-        step, value = curve.best
-        last = curve.points[-1][0]
-        return f"best {curve.metric} {value:.4f} at step {step:,} of {last:,}"
+        best = (
+            f"best {found['metric']} {found['best_value']:.4f} at step {found['best_step']:,} of {found['num_steps']:,}"
+        )
+        return f"{best}, learnt past its best" if found["is_past_best"] else best
 
     def _command(self, run: Record) -> str:
         """What trains the same run once more, "" where no command does."""
@@ -202,13 +206,7 @@ TAGS = """
     order by place"""
 """What a run was tagged, and then what people said of runs and levers; the last of a taxonomy counts."""
 
-SECONDS = """
-    with sizes as (select run_id, max(cohort_size) as size from attempts group by run_id)
-    select run_id, sum(seconds / if(wall_times.attempt is null, coalesce(sizes.size, 1), 1)) as seconds
-    from wall_times
-    left join sizes using (run_id)
-    group by run_id"""
-"""Seconds of each run. Lines that do not name their attempt are of a whole cohort, which shares them out evenly."""
+SECONDS = "select run_id, sum(seconds) as seconds from run_times group by run_id"
 
 
 def _is_control_of(other: Record, run: Record) -> bool:

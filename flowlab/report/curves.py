@@ -22,11 +22,6 @@ class Curve:
     metric: str  # loss, or what validates: flow_mse, chunk_mse
     points: Points
 
-    @property
-    def best(self) -> tuple[int, float]:
-        """The step of the least value, and it."""
-        return min(self.points, key=lambda point: point[1])
-
 
 @dataclass(frozen=True)
 class Plot:

@@ -13,15 +13,7 @@ from flowlab.study.slices import frame_slices
 from flowlab.verdict.judge import Verdict, read_broken_panels, read_owed
 from flowlab.verdict.record import read_reversals
 
-PHASES = """
-    with sizes as (select run_id, max(cohort_size) as size from attempts group by run_id)
-    select phase, sum(seconds / if(wall_times.attempt is null, coalesce(sizes.size, 1), 1)) as seconds
-    from wall_times
-    left join sizes using (run_id)
-    group by phase
-    order by seconds desc"""
-"""Seconds of all runs by phase. Lines that do not name their attempt have a whole cohort's, in each of its runs."""
-
+PHASES = "select phase, sum(seconds) as seconds from run_times group by phase order by seconds desc"
 MOST_NAMED = 4
 """Names in one sentence."""
 
@@ -164,6 +156,10 @@ def _warnings(campaign: Campaign) -> list[str]:
     found += [
         row["reason"] for row in ask("select reason from control_luck where is_unlucky or is_lucky order by seed")
     ]
+    past = ask("select run_id from run_health where is_past_best order by run_id")
+    if past:
+        what = "1 run" if len(past) == 1 else f"{len(past)} runs"
+        found.append(f"{what} learnt past the best validation error: {listed([row['run_id'] for row in past])}.")
     found += _worse(campaign)
     unread = count_unread(ledger, campaign.study.runs)
     if unread:

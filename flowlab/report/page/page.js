@@ -39,6 +39,10 @@ const repaint = [];  // what draws by colour, and has to do so again in the othe
     show();
   });
   system.addEventListener("change", show);
+  // Paper is light, whatever the screen is.
+  let before = null;
+  addEventListener("beforeprint", () => { before = root.dataset.theme || ""; root.dataset.theme = "light"; show(); });
+  addEventListener("afterprint", () => { if (before) root.dataset.theme = before; else delete root.dataset.theme; show(); });
   show();
 }
 

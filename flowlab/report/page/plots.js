@@ -8,23 +8,34 @@ if (data.overlays.runs) {
   const visible = () => [...shown].sort((a, b) => a - b);
   const drives = new Map();
   const select = $("#drive"), cursor = $("#cursor");
-  let drive = null, view = [0, 1], at = 0, dragged = null;
+  let drive = null, view = [0, 1], at = 0, dragged = null, shownSheet = "";
 
-  const bytes = text => Uint8Array.from(atob(text), char => char.charCodeAt(0)).buffer;
-  const unpack = (text, channel) => Float32Array.from(new Int16Array(bytes(text)), n => low[channel] + (n + steps / 2) / steps * (high[channel] - low[channel]));
+  function bytes(text) {
+    const chars = atob(text), found = new Uint8Array(chars.length);
+    for (let i = 0; i < chars.length; i++) found[i] = chars.charCodeAt(i);
+    return found.buffer;
+  }
 
-  // A drive is read when it is looked at first.
+  function unpack(text, channel) {
+    const numbers = new Int16Array(bytes(text)), values = new Float32Array(numbers.length);
+    const step = (high[channel] - low[channel]) / steps;
+    for (let i = 0; i < values.length; i++) values[i] = low[channel] + (numbers[i] + steps / 2) * step;
+    return values;
+  }
+
+  // A drive is read when it is looked at first, and of it the runs that are shown.
   function load(n) {
     if (!drives.has(n)) {
-      const raw = JSON.parse($(`#drive-${n}`).textContent);
-      const time = new Int32Array(bytes(raw.time)), usual = [...time].slice(1).map((t, i) => t - time[i]).sort((a, b) => a - b)[time.length >> 1] || 1;
+      const raw = JSON.parse($(`#drive-${n}`).textContent), time = new Int32Array(bytes(raw.time));
+      const usual = time.slice(1).map((t, i) => t - time[i]).sort()[time.length >> 1] || 1;
       drives.set(n, {
-        name: raw.name, time, frame: new Int32Array(bytes(raw.frame)), longest: 3 * usual, pictures: raw.pictures,
-        truth: raw.truth.map(unpack), runs: raw.runs.map(run => run.map(unpack)),
+        time, frame: new Int32Array(bytes(raw.frame)), longest: 3 * usual, pictures: raw.pictures,
+        truth: raw.truth.map(unpack), raw: raw.runs, runs: [],
       });
     }
     return drives.get(n);
   }
+  const valuesOf = n => drive.runs[n] ||= drive.raw[n].map(unpack);
 
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const lineOf = n => ({colour: `--c${n % colours}`, dash: dashes[Math.floor(n / colours) % dashes.length]});
@@ -100,7 +111,7 @@ if (data.overlays.runs) {
 
   function tell() {
     const row = (head, values) => make("tr", {}, make("th", {scope: "row"}, ...head), ...values.map(value => make("td", {}, value[at].toFixed(3))));
-    const rows = visible().map(n => row([sample(n), nameOf(n)], drive.runs[n]));
+    const rows = visible().map(n => row([sample(n), nameOf(n)], valuesOf(n)));
     const names = make("thead", {}, make("tr", {}, make("td", {}), ...channels.map(channel => make("th", {scope: "col"}, channel))));
     const when = `${(drive.time[at] / 1000).toFixed(1)} s, frame ${drive.frame[at]}`;
     $("#readout").replaceChildren(make("div", {class: "soft"}, when), make("table", {}, names, make("tbody", {}, row([make("b", {}, "truth")], drive.truth), ...rows)));
@@ -109,14 +120,14 @@ if (data.overlays.runs) {
 
   function look() {
     const box = $("#picture"), pictures = drive.pictures;
-    if (!pictures) { box.style.height = "0"; box.style.backgroundImage = "none"; return; }
+    if (!pictures) { box.style.height = "0"; box.style.backgroundImage = "none"; shownSheet = ""; return; }
     let n = 0;
     while (n + 1 < pictures.places.length && pictures.places[n + 1] <= at) n++;
     const each = pictures.columns * pictures.rows, sheet = Math.floor(n / each), place = n % each;
     const rows = Math.ceil(Math.min(each, pictures.places.length - sheet * each) / pictures.columns);
     const width = box.clientWidth || 230, height = width * pictures.height / pictures.width;
     box.style.height = `${height}px`;
-    box.style.backgroundImage = `url(${pictures.sheets[sheet]})`;
+    if (shownSheet !== pictures.sheets[sheet]) { shownSheet = pictures.sheets[sheet]; box.style.backgroundImage = `url(${shownSheet})`; }
     box.style.backgroundSize = `${width * pictures.columns}px ${height * rows}px`;
     box.style.backgroundPosition = `${-width * (place % pictures.columns)}px ${-height * Math.floor(place / pictures.columns)}px`;
     box.setAttribute("aria-label", `camera at frame ${drive.frame[pictures.places[n]]}`);
@@ -134,7 +145,7 @@ if (data.overlays.runs) {
       axes(pen, c, x, y, width, height);
       const from = Math.max(nearest(view[0]) - 1, 0), to = Math.min(nearest(view[1]) + 1, drive.time.length - 1);
       trace(pen, drive.truth[c], from, to, x, y, colour("--truth"), [], 1.7);
-      for (const n of visible()) trace(pen, drive.runs[n][c], from, to, x, y, colour(lineOf(n).colour), lineOf(n).dash, 1.3);
+      for (const n of visible()) trace(pen, valuesOf(n)[c], from, to, x, y, colour(lineOf(n).colour), lineOf(n).dash, 1.3);
       if (dragged) { pen.fillStyle = colour("--band"); pen.fillRect(Math.min(x(drive.time[dragged[0]]), x(drive.time[dragged[1]])), 0, Math.abs(x(drive.time[dragged[0]]) - x(drive.time[dragged[1]])), height); }
       pen.strokeStyle = colour("--accent"); pen.setLineDash([]); pen.lineWidth = 1;
       pen.beginPath(); pen.moveTo(x(drive.time[at]), 0); pen.lineTo(x(drive.time[at]), height - 14); pen.stroke();
