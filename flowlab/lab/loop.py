@@ -299,7 +299,7 @@ def median_run_s(study: Study) -> float | None:
     question = """
         select median(seconds) from (
             select sum(seconds) as seconds
-            from wall_times semi join evidence using (run_id)
+            from run_times semi join evidence using (run_id)
             group by run_id
         )"""
     return read(study.ledger, question).rows[0][0]

@@ -17,13 +17,13 @@ with
         select
             told.tree_digest, told.phase,
             count(distinct told_runs.run_id) as num_runs,
-            coalesce(sum(wall_times.seconds), 0) / 60 as minutes
+            coalesce(sum(run_times.seconds), 0) / 60 as minutes
         from told
         join told_runs
             on told_runs.entry > told.begin_entry
             and told_runs.entry <= coalesce(told.end_entry, 9223372036854775807)
             and told_runs.purpose is null
-        left join wall_times on wall_times.run_id = told_runs.run_id
+        left join run_times on run_times.run_id = told_runs.run_id
         group by told.tree_digest, told.phase
     )
 select
