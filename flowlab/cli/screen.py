@@ -54,6 +54,8 @@ class Screen(Console):
 
     def print(self, *objects: Any, **options: Any) -> None:
         _spoken.set()
+        if self.is_terminal:  # which would break a long line in the middle of a word
+            options.pop("soft_wrap", None)
         super().print(*(plain(one, "\n") if isinstance(one, str) else one for one in objects), **options)
 
 

@@ -225,6 +225,8 @@ class _Facts:
         if screened is not None and screened["effect"] is not None:
             told = f"in {screened['screen']} ±\u00a0{figure(screened['se'])}, needs {figure(screened['needed'])}"
             return screened["effect"], told
+        if verdict.lever_mean is not None and worth is None:
+            return None, "a placebo: the control under another name"
         return None, "not measured yet"
 
     def _of_stacked(self, lever: str) -> str:
