@@ -175,7 +175,11 @@ def _print_unlike(ids: tuple[str, str], unlike: "list[Difference]") -> None:
         cells = [[one.key, _asked(one.value), _asked(one.other_value)] for one in unlike]
         console.print(table(["what differs", "A", "B"], cells))
     else:
-        say("nothing differs in what the two runs are, but their ids: one repeats the other")
+        say(
+            "this is one run: name another to compare it with"
+            if ids[0] == ids[1]
+            else "nothing differs in what the two runs are, but their ids: one repeats the other"
+        )
 
 
 def _print_numbers(rows: "list[Compared]", primary: MetricKey) -> None:

@@ -33,6 +33,11 @@ def report(
     if port is not None and not live:
         raise StudyError("--port goes with --serve: flowlab report --serve --port 8000")
     found = open_study(study)
+    path = file or found.root / "report.html"
+    if not live:
+        from flowlab.report.page import require_place
+
+        require_place(path)
     judge.ingest_all(found)
     if live:
         from flowlab.report.serve import serve
@@ -42,7 +47,7 @@ def report(
 
     from flowlab.report.page import write_report
 
-    path = write_report(found, file or found.root / "report.html", Bars())
+    write_report(found, path, Bars())
     size = path.stat().st_size
     if as_json:
         print_json({"file": str(path), "bytes": size})

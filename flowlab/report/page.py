@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import DiskError
+from flowlab.core.errors import DiskError, StudyError
 from flowlab.core.figures import duration, figure, share
 from flowlab.core.files import trouble, write_atomic
 from flowlab.core.progress import SILENT, Progress
@@ -30,20 +30,34 @@ if TYPE_CHECKING:
     import jinja2
 
 FOLDER = Path(__file__).parent / "page"
+MARK, MARK_WITHIN = b'content="flowlab report"', 4096
+"""What a report says of itself within its first bytes: only a report makes way for one."""
 SCRIPTS = ("page.js", "table.js", "plots.js")
 
 
 def write_report(study: Study, path: Path, progress: Progress = SILENT) -> Path:
     """The report of what the ledger holds now, at `path`, whole or not at all: one that is there makes way for it.
 
-    Raises MissingError where there is no ledger, DiskError where the file system refuses the file.
+    Raises StudyError for a path that is no place for it, MissingError where there is no ledger, DiskError where the
+    file system refuses the file.
     """
+    require_place(path)
     text = render(study, progress)
     try:
         write_atomic(path, text.encode())
     except OSError as error:
         raise DiskError(trouble(error, path)) from None
     return path
+
+
+def require_place(path: Path) -> None:
+    """Raises StudyError, before anything is read, for a folder, another kind of file, or a file that is no report."""
+    if path.is_dir():
+        raise StudyError(f"--out got {str(path)!r}, which is a folder. Name a file in it: {path / 'report.html'}")
+    if path.suffix not in (".html", ".htm"):
+        raise StudyError(f"--out got {str(path)!r}, and a report is an HTML file. Give a name that ends in .html")
+    if path.exists() and MARK not in path.read_bytes()[:MARK_WITHIN]:
+        raise StudyError(f"--out got {str(path)!r}, which is there and is no report of flowlab. Name another file.")
 
 
 def render(study: Study, progress: Progress = SILENT, kept: Kept | None = None, digest: str = "") -> str:

@@ -24,7 +24,7 @@ from flowlab.study.selection import SelectionSettings, selection_for
 from flowlab.study.settings import DriveViTSettings, Inputs, StudyFile, source_channels
 from flowlab.study.setup import Setup
 from flowlab.study.slices import SliceSettings, slices_for
-from flowlab.study.tree import require_known_levers
+from flowlab.study.tree import require_known_names
 from flowlab.study.unused import SLOT_QUERIES, why_unused
 from flowlab.study.versions import NEWEST, take_version
 from flowlab.study.versions import write_out as write_out_version
@@ -230,7 +230,7 @@ def build_study(root: Path, tables: dict[str, Any]) -> Study:
     if file.study.stacked:
         require_sound("the control with study.stacked", study.base)
     if file.tree is not None:
-        require_known_levers(file.tree, file.levers)
+        require_known_names(file.tree, file.levers)
     for name, rule in file.rules.items():
         write_out(name, rule, file.study.primary)
     return study

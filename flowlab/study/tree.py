@@ -1,14 +1,19 @@
 """[tree]: the phases that `flowlab loop` goes through, in order."""
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from flowlab.core.digest import digest_json
-from flowlab.core.errors import unknown_name
+from flowlab.core.errors import UnknownNameError, unknown_name
+from flowlab.core.plugins import locate
+from flowlab.core.vocabulary import BOUNDS, CHUNK_READOUTS, MODE_READOUTS, READOUTS
 from flowlab.study.problems import require_each_once
 from flowlab.study.recipe import Frozen
+
+FIRST_DRAWS = re.compile(r"meank-[1-9]\d*")  # the mean of so many draws
 
 PhaseName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([.+-][a-z0-9]+)*$", max_length=64)]
 
@@ -72,10 +77,19 @@ class TreeSettings(Frozen):
         return self.model_dump(mode="json")
 
 
-def require_known_levers(tree: TreeSettings, levers: Iterable[str]) -> None:
-    """Raises UnknownNameError, with the nearest name, for a lever that the file does not have."""
+def require_known_names(tree: TreeSettings, levers: Iterable[str]) -> None:
+    """Raises UnknownNameError, with the nearest name, for a lever that the file does not have, or no readout.
+
+    A typing mistake would else be found when its phase is reached, in the middle of the night.
+    """
     known = set(levers)
     for phase in tree.phases:
+        for name in phase.readouts:
+            if name not in (*CHUNK_READOUTS, *MODE_READOUTS, *BOUNDS) and not FIRST_DRAWS.fullmatch(name):
+                try:
+                    locate("readouts", name)
+                except UnknownNameError:
+                    raise unknown_name("readout", name, READOUTS, f"phase {phase.name!r} of the tree") from None
         for lever in phase.levers:
             if lever not in known:
                 raise unknown_name("lever", lever, known, f"phase {phase.name!r} of the tree")

@@ -4,19 +4,20 @@ import base64
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from flowlab.core.errors import MissingError
+from flowlab.core.errors import MissingError, StudyError
 from flowlab.journal.lines import StudyJournal
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.report.board import read_boards
 from flowlab.report.campaign import read_campaign
-from flowlab.report.page import SCRIPTS, as_data, render, write_report
+from flowlab.report.page import SCRIPTS, as_data, render, require_place, write_report
 from flowlab.report.state import read_state
 from flowlab.study.study import Study, load_study
 from flowlab.study.tree import PhaseSettings, TreeSettings
@@ -132,6 +133,28 @@ def test_a_study_without_runs_has_a_report(tmp_path: Path) -> None:
     page = render(study)
     assert "No lever has a finished run yet." in page
     assert "No rule is sealed, so nothing is decided." in page
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("experiments.toml", "a report is an HTML file"),
+        ("mine.html", "is there and is no report of flowlab"),
+        ("folder", "is a folder. Name a file in it"),
+    ],
+)
+def test_a_report_takes_no_other_files_place(tmp_path: Path, name: str, told: str) -> None:
+    study = load_study(write_tiny(tmp_path / "study"))
+    (study.root / "mine.html").write_text("<p>my notes</p>")
+    (study.root / "folder").mkdir()
+    before = {path: path.read_bytes() for path in study.root.rglob("*") if path.is_file()}
+    with pytest.raises(StudyError, match=told):
+        write_report(study, study.root / name)
+    assert {path: path.read_bytes() for path in study.root.rglob("*") if path.is_file()} == before
+
+
+def test_a_report_takes_an_earlier_ones_place(finished_file: Path, tmp_path: Path) -> None:
+    require_place(Path(shutil.copy(finished_file, tmp_path / "report.html")))
 
 
 def test_without_a_ledger_it_says_so_and_writes_nothing(tmp_path: Path) -> None:

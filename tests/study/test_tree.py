@@ -38,6 +38,10 @@ def test_phases_keep_their_order_and_a_tree_is_known_by_its_digest(tmp_path):
         ([{"name": "a", "levers": ["placebo"], "ranker": True}], "which are for kind = \"selection\""),
         ([{"name": "a", "kind": "selection", "runs": 3}], "phase 'a' is a selection: levers, runs and minutes are fo"),
         ([{"name": "a", "kind": "finale", "readouts": ["mode"]}], "phase 'a' is a finale: readouts and ranker are fo"),
+        (
+            [{"name": "a", "kind": "selection", "readouts": ["meanq"]}],
+            "unknown readout 'meanq' in phase 'a' of the tree: did you mean 'meank'",
+        ),
         ([{"name": "a", "levers": ["placebo"], "runs": 0}], "runs"),
         ([{"name": "a", "levers": ["placebo"], "budget": 3}], "budget"),
     ],
