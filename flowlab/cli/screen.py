@@ -119,8 +119,11 @@ def when(time_us: int) -> str:
 
 @contextmanager
 def first_word() -> Iterator[None]:
-    """Around a command: after a while without a word one is said, so that nobody thinks that it hangs."""
+    """Around a command: after a while without a word one is said on a terminal, so that nobody thinks that it hangs."""
     _spoken.clear()
+    if not messages().is_terminal:
+        yield
+        return
 
     def speak() -> None:
         if not _spoken.is_set():
