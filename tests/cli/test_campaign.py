@@ -128,7 +128,7 @@ def test_what_a_stack_is_worth_is_told_at_new_seeds_of_both_bases(study: Path) -
     told = flowlab(study, "run", "--owed", "--optional").stderr
     # four new seeds after all that were there, on the base before the stack and on the one after it
     assert [told.count(f"control @ {seed}: effect of delta-off") for seed in range(1003, 1009)] == [0, 2, 2, 2, 2, 0]
-    assert "nothing is optional" in flowlab(study, "run", "--owed", "--optional", code=2).stderr
+    assert "nothing is optional" in flowlab(study, "run", "--owed", "--optional").stderr
     (row,) = answer(study, "sql", "select * from stack_effects")
     assert (row["lever"], row["num_pairs"], row["seeds"]) == ("delta-off", 4, [1004, 1005, 1006, 1007])
     assert f"delta-off, stacked: {figure(abs(row['effect']))} " in flowlab(study, "verdict").stdout

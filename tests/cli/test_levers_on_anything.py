@@ -73,7 +73,7 @@ def test_cache_list_says_which_levers_need_which_cache(study: tuple[Path, str]) 
         ["stratified"],
         ["wide"],
     ]
-    shown = flowlab(folder, "cache", "list").stdout
+    shown = " ".join(flowlab(folder, "cache", "list").stdout.split())
     assert "control, delta-off, placebo and" in shown
     assert "same" not in shown, "a line names three, and counts the others"
 

@@ -76,7 +76,7 @@ def test_a_lever_that_fails_while_it_trains_takes_no_other_with_it(study: Path) 
     assert done.returncode == 2
     assert "failed: OSError: the disk of dreams is full. Traceback: runs/huber-1002-" in done.stderr
     runs = ask(study, "select lever, status from run_status where seed = 1002 and lever <> 'control' order by lever")
-    assert [(run["lever"], run["status"]) for run in runs] == [("huber", "running"), ("placebo", "finished")]
+    assert [(run["lever"], run["status"]) for run in runs] == [("huber", "interrupted"), ("placebo", "finished")]
 
 
 def test_an_edited_plug_in_is_another_run(study: Path) -> None:

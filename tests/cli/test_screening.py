@@ -35,8 +35,8 @@ JUDGED = "judged_seeds = [2001, 2002, 2003]"
 
 
 def test_a_dry_run_shows_the_screen_and_leaves_nothing_behind(folder):
-    shown = flowlab(folder, "screen", "--dry-run").stdout
-    assert "placebo    it changes nothing that the control does not have already" in shown
+    shown = " ".join(flowlab(folder, "screen", "--dry-run").stdout.split())
+    assert "placebo it changes nothing that the control does not have already" in shown
     assert "both change train.lr" in shown
     assert "screen1: 6 levers in 12 rows (d-optimal)" in shown
     assert "12 runs, each at a seed of its own; 1 cache beside the control's" in shown

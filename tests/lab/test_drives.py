@@ -81,7 +81,7 @@ def test_a_refused_drive_is_shown_among_the_others_and_refuses_what_would_use_it
     assert drives["a"]["refused"] is None and drives["b"]["refused"].startswith("drive 'b' is refused, since 9 of")
     code, out, err = shown(folder, capsys)
     assert code == 2 and err.startswith("error: drive 'b' is refused")
-    rows = [line.split()[:3] for line in out.splitlines() if line.startswith((" a ", " b ", " c "))]
+    rows = [line.split()[:3] for line in out.splitlines() if line.startswith(("a ", "b ", "c "))]
     assert rows == [["a", "train", "100"], ["b", "train", "0"], ["c", "val", "100"]]
 
 

@@ -12,7 +12,7 @@ from flowlab.lab.caches import prepare_caches
 from flowlab.lab.ground import open_ground, validation_frames
 from flowlab.lab.launch import note_base, note_caches, stand
 from flowlab.lab.plan import plan_runs
-from flowlab.lab.run import load_splits
+from flowlab.lab.run import load_splits, validation_rows
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.study import Study, load_study
@@ -56,8 +56,8 @@ def test_a_shorter_history_is_scored_on_the_controls_frames_and_no_more(whole: S
     own = ground.supplies["short"].cache
     assert own.num_windows("val") == ground.frames_cache.num_windows("val") + 2
     (item, *_) = plan_runs(whole, ground, ["short"], [1], {}, again=False)
-    _, val, rows = load_splits(ground, Cohort((item.run,)), own, CPU)
-    frames = read_frames(val, own.channels, rows)
+    _, _, val = load_splits(Cohort((item.run,)), own, list(range(own.spec.num_tokens)), CPU)
+    frames = read_frames(val, own.channels, validation_rows(ground, own))
     control = validation_frames(ground.frames_cache)
     assert np.array_equal(frames.truth, control.truth)
     assert np.array_equal(frames.now, control.now)
