@@ -39,6 +39,10 @@ levers = ["diverges", "delta-off"]
 name = "selection"
 kind = "selection"
 always = true
+
+[[tree.phases]]
+name = "finale"
+kind = "finale"
 """
 ORDER = "select lever, seed, why from owed_runs order by seed"
 
@@ -82,7 +86,10 @@ def states(folder: Path) -> list[str]:
 
 def finished(folder: Path) -> list[str]:
     """The names of finished runs, one for each time that one finished."""
-    rows = ask(folder, "select lever, seed from events join runs using (run_id) where what = 'finished' order by all")
+    question = """
+        select lever, seed from events join told_runs using (run_id)
+        where what = 'finished' and purpose is null order by all"""
+    rows = ask(folder, question)
     return [f"{row['lever']}@{row['seed']}" for row in rows]
 
 
@@ -99,9 +106,10 @@ def test_a_loop_stacks_what_the_rule_says_and_gives_the_new_base_its_panel(loope
 
 
 def test_its_phases_are_on_record_with_what_they_spent(looped: Path) -> None:
-    loss, selection = ask(looped, "select * from phase_states order by phase")
+    finale, loss, selection = ask(looped, "select * from phase_states order by phase")
     assert (loss["state"], loss["why"], loss["num_runs"]) == ("ended", "the rule wants nothing more of its levers", 6)
     assert (selection["state"], selection["num_runs"]) == ("ended", 0)
+    assert finale["why"].startswith("full path and cache of control @ 1001 differ by ") and "confirmed" in finale["why"]
     assert loss["minutes"] > 0
 
 
@@ -115,7 +123,7 @@ def test_a_dry_run_says_what_is_next_and_writes_nothing(built: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*") if path.is_file()}
     told = tree(built)
     assert told["next"] == ["control@1001", "control@1002"], "the panel comes first, for the rule is not sealed"
-    assert [phase["state"] for phase in told["phases"]] == ["waits", "waits"]
+    assert [phase["state"] for phase in told["phases"]] == ["waits", "waits", "waits"]
     after = {path: path.stat().st_mtime_ns for path in built.rglob("*") if path.is_file()}
     assert after.keys() - before.keys() <= {built / "ledger.duckdb", built / "ledger.duckdb.lock"}
     assert {path: after[path] for path in before} == before
@@ -125,7 +133,7 @@ def test_max_runs_stops_and_the_next_loop_goes_on(study: Path) -> None:
     told = flowlab(study, "loop", "--max-runs", "1").stderr
     assert "the loop has ended: the 1 runs of this command are used up" in told
     assert finished(study) == ["control@1001"]
-    assert states(study) == ["began", "began"], "the selection always runs, on what there is"
+    assert states(study) == ["began", "began", "waits"], "the selection always runs, on what there is"
     told = flowlab(study, "loop", "--max-runs", "1").stderr
     assert finished(study) == ["control@1001", "control@1002"]
     assert tree(study)["next"] == ["control@1001", "control@1002"] or tree(study)["next"] == [
@@ -143,7 +151,7 @@ def test_time_that_is_up_begins_no_run(study: Path) -> None:
 def test_a_phase_ends_with_its_budget(study: Path) -> None:
     edit(study, 'levers = ["diverges", "delta-off"]', 'levers = ["diverges", "delta-off"]\nruns = 3')
     flowlab(study, "loop")
-    (loss, _) = tree(study)["phases"]
+    loss = tree(study)["phases"][0]
     assert (loss["state"], loss["runs"]) == ("ended", 3)
     assert loss["why"] == "its budget of 3 runs is used up"
 
