@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flowlab.cli import judge
-from flowlab.cli.options import Device, DeviceOption, Executor, JsonOption, StudyOption, open_study
+from flowlab.cli.options import Device, DeviceOption, Executor, ExecutorOption, JsonOption, StudyOption, open_study
 from flowlab.cli.runs import announce
 from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.errors import StudyError
@@ -28,12 +28,7 @@ def loop(
     ] = None,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
-    executor: Annotated[
-        Executor,
-        typer.Option(
-            "--executor", help="Who trains: processes (one a core), inline (this one); auto: processes on a CPU."
-        ),
-    ] = Executor.auto,
+    executor: ExecutorOption = Executor.auto,
     as_json: JsonOption = False,
 ) -> None:
     """Go through the study's tree, phase by phase: run what the rule owes, judge, stack, go on. Killed, it resumes."""

@@ -34,6 +34,11 @@ StudyOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout instead of tables.")]
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute; auto takes a GPU if there is one.")]
 
+ExecutorOption = Annotated[
+    Executor,
+    typer.Option("--executor", help="Who trains: processes (one a core), inline (this one); auto: processes on a CPU."),
+]
+
 
 def open_study(folder: Path | None) -> Study:
     """The study that a command is about. Plug-ins may be modules that lie beside its experiments.toml."""

@@ -10,6 +10,7 @@ from flowlab.cli.options import (
     Device,
     DeviceOption,
     Executor,
+    ExecutorOption,
     JsonOption,
     StudyOption,
     open_study,
@@ -37,12 +38,7 @@ def run(
     ] = False,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
-    executor: Annotated[
-        Executor,
-        typer.Option(
-            "--executor", help="Who trains: processes (one a core), inline (this one); auto: processes on a CPU."
-        ),
-    ] = Executor.auto,
+    executor: ExecutorOption = Executor.auto,
     again: Annotated[
         bool, typer.Option("--again", help="Train the lever once more where the ledger has it already.")
     ] = False,
@@ -143,15 +139,13 @@ def _foresee(
 def _explore(study: Study, lever: str, seeds: list[int], where: "Where", bars: Bars, as_json: bool) -> None:
     """Train an exploratory lever, and show its primary number: no rule has anything to say of it."""
     from flowlab.lab.exploring import explore
-    from flowlab.ledger.connection import read
+    from flowlab.verdict.compare import final_numbers
 
     result = explore(study, lever, seeds, where, bars, announce)
     for problem in result.problems:
         say(f"warning: {problem}")
     primary = study.rule.primary
-    key = [primary.metric, primary.channel, primary.slice, primary.drive or "", primary.readout]
-    where_it_is = "metric = ? and channel = ? and slice = ? and drive = ? and readout = ?"
-    values = dict(read(study.ledger, f"select run_id, value from final_metrics where {where_it_is}", key).rows)
+    values = final_numbers(study.ledger, primary, result.run_ids)
     numbers = [{"run_id": run_id, "value": values.get(run_id)} for run_id in result.run_ids]
     if as_json:
         print_json({"levers": [lever], "runs": result.run_ids, "trained": result.trained, "primary": numbers})

@@ -60,6 +60,5 @@ def _next(study: Study, state: PhaseState, decisions: dict[str, str]) -> list[st
         return [f"{CONTROL}@{seed}" for seed in rule.control_seeds if seed not in there]
     open_levers = [lever for lever in state.phase.levers if lever in study.open_levers]
     owed = [run for run in read_owed(study.ledger) if run.lever == CONTROL or run.lever in open_levers]
-    first = rule.judged_seeds[rule.stages[0].first_seed - 1 : rule.stages[0].last_seed]
-    looks = [f"{lever}@{seed}" for lever in open_levers if lever not in decisions for seed in first]
+    looks = [f"{lever}@{seed}" for lever in open_levers if lever not in decisions for seed in rule.first_seeds]
     return [*(f"{run.lever}@{run.seed}" for run in owed), *looks]

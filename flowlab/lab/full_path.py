@@ -5,7 +5,7 @@ says of the frames themselves, batch by batch: same fitted stats, same random st
 left between the two is what the cache costs. Such a run has the purpose `full-path`: it is recorded, and never judged.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from flowlab.ledger.ingest import ingest
 from flowlab.study.settings import MetricKey
 from flowlab.study.study import Study
 from flowlab.train.cohort import Run
+from flowlab.verdict.compare import final_numbers
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def _beside(
 ) -> Confirmed:
     """What the ledger has of both."""
     primary = study.rule.primary
-    numbers = _final(study, primary, [cached_run_id, run_id])
+    numbers = final_numbers(study.ledger, primary, [cached_run_id, run_id])
     (reason,) = [row[0] for row in read(study.ledger, "select reason from run_status where run_id = ?", [run_id]).rows]
     panel_question = """
         select panel_sd, panel_count
@@ -160,16 +161,6 @@ def _beside(
         panel_count=panel[0][1] if panel else 0,
         **losses,
     )
-
-
-def _final(study: Study, key: MetricKey, run_ids: list[str]) -> Mapping[str, float]:
-    """The number of that key that each of the runs ended with."""
-    question = """
-        select run_id, value
-        from final_metrics
-        where metric = ? and channel = ? and slice = ? and readout = ? and drive = ? and list_contains(?, run_id)"""
-    given = [key.metric, key.channel, key.slice, key.readout, key.drive or "", run_ids]
-    return dict(read(study.ledger, question, given).rows)
 
 
 def _losses(study: Study, cached_run_id: str, run_id: str) -> dict[str, Any]:

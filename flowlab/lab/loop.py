@@ -20,7 +20,7 @@ from flowlab.core.locks import hold
 from flowlab.core.progress import Progress
 from flowlab.core.vocabulary import CONTROL
 from flowlab.lab.finale import confirm_base, select_draws
-from flowlab.lab.ground import Ground, open_ground
+from flowlab.lab.ground import Ground
 from flowlab.lab.launch import (
     Where,
     begin_calibration,
@@ -167,7 +167,7 @@ def try_levers(loop: Loop, phase: PhaseSettings) -> str:
         loop.study = load_study(loop.study.root)
         if finish_stack(loop.study, loop.progress) is not None:
             loop.study = load_study(loop.study.root)
-        wanted, winners = what_next(loop, phase)
+        ground, wanted, winners = what_next(loop, phase)
         if not wanted and not winners:
             return "the rule wants nothing more of its levers"
         state = next(state for state in read_phases(loop.study) if state.phase.name == phase.name)
@@ -176,13 +176,13 @@ def try_levers(loop: Loop, phase: PhaseSettings) -> str:
         if loop.spent() and not phase.always:
             return ""
         if wanted:
-            train(loop, state, wanted)
+            train(loop, ground, state, wanted)
         else:
             stack_best(loop, winners)
 
 
-def what_next(loop: Loop, phase: PhaseSettings) -> tuple[list[PlannedRun], list[Verdict]]:
-    """The runs that are wanted of the phase now, controls first, and the levers that the rule says to stack."""
+def what_next(loop: Loop, phase: PhaseSettings) -> tuple[Ground, list[PlannedRun], list[Verdict]]:
+    """The ground, the runs that are wanted of the phase now, controls first, and the levers that the rule stacks."""
     study = loop.study
     levers = [lever for lever in phase.levers if lever in study.open_levers]
     ground = prepare(study, levers, loop.where.device, loop.progress)
@@ -190,7 +190,7 @@ def what_next(loop: Loop, phase: PhaseSettings) -> tuple[list[PlannedRun], list[
     if controls is not None:
         lacking = [item for item in controls if not item.done]
         if lacking:
-            return lacking, []
+            return ground, lacking, []
         end_calibration(study, ground, controls, loop.progress, loop.show)
     record_decisions(study.runs, study.ledger)
     rule = rule_for(study, ground)
@@ -206,13 +206,14 @@ def what_next(loop: Loop, phase: PhaseSettings) -> tuple[list[PlannedRun], list[
     planned, unknown = plan_owed(study, ground, owed, read_statuses(study))
     for problem in unknown:
         loop.progress.say(f"warning: {problem}")
-    return [item for item in planned if not item.done], [row for row in here.values() if row.decision == "stack"]
+    winners = [row for row in here.values() if row.decision == "stack"]
+    return ground, [item for item in planned if not item.done], winners
 
 
 def first_looks(study: Study, ground: Ground, rule: Rule, levers: Sequence[str]) -> list[OwedRun]:
     """The runs that bring levers which have none before the rule: the seeds of its first stage."""
     stage, base_id = rule.stages[0], ground.base.base_id
-    seeds = enumerate(rule.judged_seeds[stage.first_seed - 1 : stage.last_seed], start=stage.first_seed)
+    seeds = enumerate(rule.first_seeds, start=stage.first_seed)
     return [
         OwedRun(
             rule.name, rule.digest(), base_id, lever, ground.recipe_digest(lever, study.recipe(lever)), seed, at,
@@ -250,7 +251,7 @@ def stack_best(loop: Loop, winners: Sequence[Verdict]) -> None:
     loop.progress.say(f"stacked {best.lever}: the base is now control -> {' -> '.join(stacked.stacked)}")
 
 
-def train(loop: Loop, state: PhaseState, wanted: list[PlannedRun]) -> None:
+def train(loop: Loop, ground: Ground, state: PhaseState, wanted: list[PlannedRun]) -> None:
     """Train as many of the wanted runs as every budget has room for.
 
     One that failed before is tried once more, alone: out of memory is most often that there were too many at once.
@@ -258,8 +259,6 @@ def train(loop: Loop, state: PhaseState, wanted: list[PlannedRun]) -> None:
     """
     again = [item for item in wanted if loop.failures[item.run.run_id]]
     batch = again[:1] or wanted[: room(loop, state)]
-    lever_names = {item.run.lever for item in batch}
-    ground = open_ground(loop.study, sorted(lever_names - {CONTROL}), loop.where.device, loop.progress)
     try:
         done = carry_out(loop.study, ground, batch, loop.where, loop.progress, loop.announce)
     except RunFailedError as error:
@@ -281,7 +280,8 @@ def room(loop: Loop, state: PhaseState) -> int:
     phase, found = state.phase, [float("inf")]
     if phase.runs is not None:
         found.append(phase.runs - state.runs)
-    run_s = median_run_s(loop.study)
+    is_timed = phase.minutes is not None or loop.limits.until is not None
+    run_s = median_run_s(loop.study) if is_timed else None
     if phase.minutes is not None:
         found.append(loop.where.slots if run_s is None else floor((phase.minutes - state.minutes) * 60 / run_s))
     if not phase.always:

@@ -117,6 +117,11 @@ class Rule(Frozen):
         return (*self.panel_seeds, *(self.calibration_seeds or ()))
 
     @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """Where a lever is trained first: the judged seeds of the first stage."""
+        return self.judged_seeds[self.stages[0].first_seed - 1 : self.stages[0].last_seed]
+
+    @property
     def is_in_sigma(self) -> bool:
         """Whether some bar is in units of the sigma that is sealed with the rule."""
         units = [stage.bar_unit for stage in self.stages] + ([self.screen.bar_unit] if self.screen else [])

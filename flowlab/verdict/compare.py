@@ -7,6 +7,7 @@ from typing import Any
 
 from flowlab.core.errors import EvaluationMismatchError, unknown_name
 from flowlab.ledger.connection import read
+from flowlab.study.settings import MetricKey
 from flowlab.verdict.seal import first_difference
 
 FACTS = ("study", "lever", "seed", "replicate", "origin", "base_id", "cache_id")
@@ -119,6 +120,16 @@ def compare_runs(ledger_path: Path, run_id: str, other_id: str) -> list[Compared
             and control_spread.readout = mine.readout
         order by all"""
     return [Compared(*row) for row in read(ledger_path, question, [run_id, other_id]).rows]
+
+
+def final_numbers(ledger_path: Path, key: MetricKey, run_ids: list[str]) -> dict[str, float]:
+    """The number of that key that each of these runs ended with, by run id; runs without it are left out."""
+    question = """
+        select run_id, value
+        from final_metrics
+        where metric = ? and channel = ? and slice = ? and readout = ? and drive = ? and list_contains(?, run_id)"""
+    given = [key.metric, key.channel, key.slice, key.readout, key.drive or "", run_ids]
+    return dict(read(ledger_path, question, given).rows)
 
 
 def require_one_evaluation(ledger_path: Path, run_ids: list[str]) -> None:
