@@ -1,6 +1,7 @@
 """`flowlab sql` and `flowlab compare`: questions to the ledger."""
 
 import json
+import math
 import struct
 import sys
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def sql(
         if form == Form.json:
             print_json({"file": str(file), "rows": len(answer.rows)})
     elif form == Form.json:
-        print_json(answer.records())
+        print_json(_named(answer.records()))
     elif form == Form.csv:
         text = csv_of(answer).decode()
         sys.stdout.write(plain(text, "\n") if sys.stdout.isatty() else text)
@@ -93,6 +94,17 @@ def _print_answer(answer: "Table", form: Form) -> None:
     as_records = {Form.records: True, Form.table: False}.get(form)
     out().print(Grid(columns, rows, "", numbers, is_answer=True, as_records=as_records), crop=False)
     say("1 row" if len(rows) == 1 else f"{len(rows):,} rows")
+
+
+def _named(value: Any) -> Any:
+    """The value with "NaN", "Infinity" and "-Infinity" for numbers that JSON lacks: null is what the ledger lacks."""
+    if isinstance(value, dict):
+        return {key: _named(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
 
 
 def _is_number(kind: str) -> bool:
@@ -133,7 +145,7 @@ def compare(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or what no other id begins with.")],
     other: Annotated[str, typer.Argument(metavar="OTHER", help="Another run's.")],
     everything: Annotated[
-        bool, typer.Option("--all", help="Every slice and drive, and numbers that are equal too.")
+        bool, typer.Option("--all", help="Every readout, slice and drive, and numbers that are equal too.")
     ] = False,
     study: StudyOption = None,
     as_json: JsonOption = False,
@@ -146,8 +158,12 @@ def compare(
     ids = (find_run_id(found.ledger, run), find_run_id(found.ledger, other))
     shared = compare_runs(found.ledger, *ids)
     unlike = differences(found.ledger, *ids)
-    whole = frame_slices(found.slices)
-    looked_at = [row for row in shared if everything or (row.slice in whole and not row.drive)]
+    primary, whole = found.rule.primary, frame_slices(found.slices)
+    looked_at = [
+        row
+        for row in shared
+        if everything or (row.slice in whole and row.readout in ("", primary.readout) and not row.drive)
+    ]
     shown = [row for row in looked_at if everything or row.difference != 0]
     num_equal = sum(row.difference == 0 for row in looked_at)
     if as_json:
@@ -159,11 +175,10 @@ def compare(
     if not shared:
         say("the two runs share no final number: flowlab status says how far they are")
         return
-    _print_numbers(shown, found.rule.primary)
-    rest = (
-        "" if everything else f" over whole frames; --all shows these, and all {len(shared)} of every slice and drive"
-    )
-    say(f"{len(looked_at) - num_equal} numbers differ, {num_equal} are equal{rest}")
+    _print_numbers(shown, primary)
+    say(f"{len(looked_at) - num_equal} numbers differ, {num_equal} are equal")
+    if len(looked_at) < len(shared):
+        say(f"over whole frames, by {primary.readout}; all {len(shared)} of every readout, slice and drive: --all")
 
 
 def _print_unlike(ids: tuple[str, str], unlike: "list[Difference]") -> None:

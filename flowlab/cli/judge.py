@@ -31,24 +31,26 @@ def verdict(
     as_json: JsonOption = False,
 ) -> None:
     """What the registered rule decides for every lever: pairs, deltas, panel, stage, decision, what is owed next."""
+    from flowlab.ledger.connection import reading
     from flowlab.verdict.seal import tell_clock
 
     found = open_study(study)
     if lever is not None:
         found.require_lever(lever)
     ingest_all(found)
-    tell_clock(found.ledger, Bars())
     levers = [] if lever is None else [lever]
-    if as_json:
-        worth = {"effects": read_effects(found, levers)} if effects else {}
-        verdicts = read_for(found, levers)
-        print_json({"verdicts": verdicts} | worth if effects else verdicts)
-    else:
-        print_verdicts(found, levers)
-        if effects:
-            print_effects(found, levers)
-        if lever is not None:
-            _print_soundness(found, lever)
+    with reading(found.ledger):
+        tell_clock(found.ledger, Bars())
+        if as_json:
+            worth = {"effects": read_effects(found, levers)} if effects else {}
+            verdicts = read_for(found, levers)
+            print_json({"verdicts": verdicts} | worth if effects else verdicts)
+        else:
+            print_verdicts(found, levers)
+            if effects:
+                print_effects(found, levers)
+            if lever is not None:
+                _print_soundness(found, lever)
 
 
 def _print_soundness(study: Study, lever: str) -> None:

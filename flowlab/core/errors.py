@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+MOST_LISTED = 700  # characters of all the names there are
+MOST_NEAREST = 8
+
 
 class FlowlabError(Exception):
     """A promise that was broken by input or by the state on disk, never by a defect in flowlab."""
@@ -167,10 +170,16 @@ def told_by(error: Exception) -> str:
 
 
 def unknown_name(kind: str, got: str, known: Iterable[str], where: str = "") -> UnknownNameError:
-    """The error for `got` not being one of `known`, with the nearest name first and all names after it."""
+    """The error for `got` not being one of `known`, with the nearest name first and all names after it.
+
+    Of more than fit into a few lines the nearest are listed.
+    """
     names = sorted(known)
     near = difflib.get_close_matches(got, names, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     listed = ", ".join(names) if names else "none"
+    if len(listed) > MOST_LISTED:
+        nearest = difflib.get_close_matches(got, names, n=MOST_NEAREST, cutoff=0.0)
+        listed = f"{', '.join(nearest)} and {len(names) - len(nearest)} more"
     place = f" in {where}" if where else ""
     return UnknownNameError(f"unknown {kind} {got!r}{place}: {hint}Known: {listed}.")

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from flowlab.core.plugins import Source
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.seeds import derive_seed
+from flowlab.encoder.adamw import AdamWGroup
 from flowlab.encoder.drive_vit import SPEED_SCALE_MPS, WAYPOINT_SCALE_M, DriveViT
 from flowlab.encoder.heads import ActionBins, FrameHead, TokenHeads
 from flowlab.encoder.huggingface import HuggingFaceEncoder
@@ -38,6 +39,7 @@ NUM_JITTERS = 4
 JITTER_PIXELS = 2
 JITTER_LIGHT = 0.3
 PAST_WEIGHT = 10.0
+BETAS = (0.9, 0.98)
 WEIGHT_DECAY = 0.05
 WARMUP_SHARE = 0.1
 CLIP_NORM = 1.0
@@ -179,22 +181,21 @@ def _descend(
     """Minimise the sum of `loss(step)` by AdamW, warm-up and a cosine to zero; each one's mean over the last steps."""
     parameters = [parameter for module in modules for parameter in module.parameters()]
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        AdamWGroup([p for p in parameters if p.ndim >= 2], BETAS, WEIGHT_DECAY),
+        AdamWGroup([p for p in parameters if p.ndim < 2], BETAS, 0.0),
     ]
-    optimiser = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
     warmup, last = max(1, round(WARMUP_SHARE * steps)), max(1, round(REPORT_SHARE * steps))
     sums: dict[str, Tensor] = {}
     with progress.task(f"encoder: {what}", steps, "steps") as task:
         for step in range(steps):
             share = min(1.0, (step + 1) / warmup) * 0.5 * (1 + math.cos(math.pi * step / steps))
-            for group in optimiser.param_groups:
-                group["lr"] = lr * share
             losses = loss(step)
-            optimiser.zero_grad()
+            for parameter in parameters:
+                parameter.grad = None
             torch.stack(list(losses.values())).sum().backward()
             nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
-            optimiser.step()
+            for group in groups:
+                group.update(lr * share)
             if step >= steps - last:
                 for name, value in losses.items():
                     sums[name] = sums.get(name, torch.zeros(())) + value.detach() / last

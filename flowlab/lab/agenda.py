@@ -4,13 +4,18 @@ from typing import Any
 
 from flowlab.core.vocabulary import CONTROL
 from flowlab.lab.tree import PhaseState, read_phases
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.study.study import Study
 from flowlab.verdict.judge import read_owed
 
 
 def read_agenda(study: Study) -> dict[str, Any]:
     """How far each phase is, with the newest decision on each of its levers, and the runs that would be begun now."""
+    with reading(study.ledger):
+        return _read_agenda(study)
+
+
+def _read_agenda(study: Study) -> dict[str, Any]:
     states = read_phases(study)
     decisions = _decisions(study)
     phases = [

@@ -36,7 +36,7 @@ from flowlab.lab.sealing import Show, rule_for
 from flowlab.lab.sharing import has_ended
 from flowlab.lab.stacking import finish_stack, stack
 from flowlab.lab.tree import PhaseState, read_phases, register_tree, tell_phase, tree_of
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import Rule
 from flowlab.study.study import Study, load_study
@@ -193,6 +193,13 @@ def what_next(loop: Loop, phase: PhaseSettings) -> tuple[Ground, list[PlannedRun
             return ground, lacking, []
         end_calibration(study, ground, controls, loop.progress, loop.show)
     record_decisions(study.runs, study.ledger)
+    with reading(study.ledger):
+        return ground, *_wanted(loop, ground, levers)
+
+
+def _wanted(loop: Loop, ground: Ground, levers: Sequence[str]) -> tuple[list[PlannedRun], list[Verdict]]:
+    """The runs that the sealed rule wants of these levers, and the levers that it stacks."""
+    study = loop.study
     rule = rule_for(study, ground)
     verdicts = [row for row in read_verdicts(study.ledger, rule.digest()) if row.lever in levers]
     here = {row.lever: row for row in verdicts if row.base_id == ground.base.base_id}
@@ -207,7 +214,7 @@ def what_next(loop: Loop, phase: PhaseSettings) -> tuple[Ground, list[PlannedRun
     for problem in unknown:
         loop.progress.say(f"warning: {problem}")
     winners = [row for row in here.values() if row.decision == "stack"]
-    return ground, [item for item in planned if not item.done], winners
+    return [item for item in planned if not item.done], winners
 
 
 def first_looks(study: Study, ground: Ground, rule: Rule, levers: Sequence[str]) -> list[OwedRun]:

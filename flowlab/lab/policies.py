@@ -14,6 +14,7 @@ from torch import Tensor
 from flowlab.core.digest import canonical_json, digest_files
 from flowlab.core.errors import MissingError, PolicyError, told_by
 from flowlab.core.types import ConditionSpec
+from flowlab.journal.journal import RUN_JOURNAL, last_word
 from flowlab.lab.registered import artifacts
 from flowlab.policy.build import build_decoder, build_objective
 from flowlab.policy.decoder import AnyDecoder
@@ -128,10 +129,11 @@ def policy_path(run: Path, step: int | None) -> Path:
     if last.is_file() and (step is None or load_policy(last)[1].get("step") == str(step)):
         return last
     there = [f"after {one} steps" for one in kept] + ["the last one"] * last.is_file()
+    crashed = ": it crashed" if last_word(run / RUN_JOURNAL) == "crashed" else ""
     wanted = "no last policy" if step is None else f"no policy after {step} steps"
     raise MissingError(
-        f"run {run.name} has {wanted}. It has {', '.join(there) or 'none'}; train.keep_every says how often one is "
-        f"kept on the way."
+        f"run {run.name} has {wanted}{crashed}. It has {', '.join(there) or 'none'}; train.keep_every says how often "
+        f"one is kept on the way."
     )
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from flowlab.core.locks import is_held
 from flowlab.lab.pulse import read_pulse
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.study.study import Study
 
 MOVES = ("phase", "loss", "rate", "unit", "left_s", "age_s")
@@ -22,13 +22,15 @@ def read_status(study: Study) -> list[dict[str, Any]]:
     seconds ago it said so; None of any other. `scored_from` names the runs whose policies a scoring is of; it has no
     steps of its own. `health` is the run's row of run_health, or None.
     """
-    runs = read(study.ledger, "select * from run_status order by registered_us, run_id").records()
-    settings = read(study.ledger, "select * from run_settings where key = 'train.steps'").records()
+    with reading(study.ledger):
+        runs = read(study.ledger, "select * from run_status order by registered_us, run_id").records()
+        settings = read(study.ledger, "select * from run_settings where key = 'train.steps'").records()
+        scorings = read(study.ledger, "select run_id, source_run_id from scorings order by all").rows
+        health = read(study.ledger, "select * from run_health order by all").records()
     steps = {row["run_id"]: int(row["value_json"]) for row in settings}
     sources: dict[str, list[str]] = {}
-    for run_id, source in read(study.ledger, "select run_id, source_run_id from scorings order by all").rows:
+    for run_id, source in scorings:
         sources.setdefault(run_id, []).append(source)
-    health = read(study.ledger, "select * from run_health order by all").records()
     sound = {row["run_id"]: {name: row[name] for name in HEALTH} for row in health}
     for row in runs:
         row |= dict.fromkeys(MOVES)

@@ -1,4 +1,4 @@
-"""The only place that opens DuckDB. Connections are held for milliseconds.
+"""The only place that opens DuckDB. Connections are held for milliseconds, or for the questions of one `reading`.
 
 DuckDB lets in either one process that writes or many that read, and turns everybody else away at once. So every opening
 is tried again for a while before anyone hears of it.
@@ -10,6 +10,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,12 +94,38 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
                     f"the ledger only answers questions, got a {statements[0].type.name} statement: it changes through "
                     f"journals alone. Ask with SELECT, or open a copy of {ledger_path.name} with any DuckDB client."
                 )
-            answer = connection.execute(statements[0], list(params))
+            answer = ask(connection, sql, params) if params else connection.execute(statements[0])
             columns = _told_apart([column[0] for column in answer.description or []])
             types = [str(column[1]) for column in answer.description or []]
             return Table(columns, types, answer.fetchall())
         except duckdb.Error as error:
             raise LedgerError(f"DuckDB cannot answer this: {one_line(error)}") from None
+
+
+def ask(connection: "Connection", sql: str, params: Sequence[Any]) -> "Connection":
+    """The answer to one question with `?` for params: texts, numbers, booleans, None, and lists of these.
+
+    They are literals of an EXECUTE: at the first parameter of its own DuckDB's client imports pandas wherever that is
+    installed, half a second of a process (duckdb 1.5.6).
+    """
+    connection.execute(f"prepare asked as {sql}")
+    return connection.execute(f"execute asked({', '.join(map(literal, params))})")
+
+
+def literal(value: Any) -> str:
+    """A value as DuckDB's SQL writes it. Raises TypeError for one of another type."""
+    match value:
+        case None:
+            return "null"
+        case bool() | int():
+            return str(value).lower()
+        case float():
+            return f"'{value!r}'::double"
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case list() | tuple():
+            return f"[{', '.join(map(literal, value))}]"
+    raise TypeError(f"no literal for {type(value).__name__}")
 
 
 def _told_apart(columns: list[str]) -> list[str]:
@@ -120,9 +148,15 @@ def open_ledger(
 
     Raises MissingError, BusyError, NoAccessError, NoLocksError or LedgerError.
     """
-    deadline = time.monotonic() + patience_s
-    with _at_the_door(ledger_path, read_only, deadline, patience_s):
-        connection = _connect(ledger_path, read_only, deadline, patience_s)
+    kept = _kept.get()
+    if kept is not None and kept.path == ledger_path and not read_only:
+        kept.close()
+    if kept is not None and kept.path == ledger_path and read_only:
+        if kept.connection is None:
+            kept.connection = _open(ledger_path, read_only, patience_s)
+        connection = _without_bar(kept.connection.cursor())
+    else:
+        connection = _open(ledger_path, read_only, patience_s)
     try:
         yield connection
     except _duckdb_errors() as error:
@@ -134,6 +168,47 @@ def open_ledger(
     finally:
         with suppress(*_duckdb_errors()):
             connection.close()
+
+
+@dataclass
+class _Kept:
+    """The opening that the questions of a `reading` share; None until the first, and after something was written."""
+
+    path: Path
+    connection: "Connection | None" = None
+
+    def close(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
+
+
+_kept: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def reading(ledger_path: Path) -> Iterator[None]:
+    """Whatever this thread asks of the ledger within shares one opening: that takes longer than most questions do.
+
+    For a few questions in a row, since nobody else can write meanwhile. What this thread writes within is seen.
+    """
+    if _kept.get() is not None:
+        yield
+        return
+    kept = _Kept(ledger_path)
+    token = _kept.set(kept)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+        with suppress(*_duckdb_errors()):
+            kept.close()
+
+
+def _open(ledger_path: Path, read_only: bool, patience_s: float) -> "Connection":
+    deadline = time.monotonic() + patience_s
+    with _at_the_door(ledger_path, read_only, deadline, patience_s):
+        return _connect(ledger_path, read_only, deadline, patience_s)
 
 
 def is_of_disk(error: Exception) -> bool:

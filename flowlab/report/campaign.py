@@ -7,10 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flowlab.core.vocabulary import CONTROL
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.study.settings import MetricKey
 from flowlab.study.study import Study
+from flowlab.verdict.bases import KnownBase, read_bases
 from flowlab.verdict.history import SealedRule, read_history
 from flowlab.verdict.judge import Verdict, read_verdicts
 
@@ -28,13 +28,6 @@ RUNS = """
     join told_runs using (run_id)
     order by runs.entry, registered_us, run_id"""
 
-BASES = """
-    select base_id, coalesce(arg_max(bases.stacked, bases.entry), []), max(bases.entry)
-    from (select base_id, min(entry) as first from runs group by base_id) as ran
-    full join bases using (base_id)
-    group by base_id
-    order by coalesce(max(bases.entry), 0), min(ran.first), base_id"""
-
 
 @dataclass(frozen=True)
 class Campaign:
@@ -44,7 +37,7 @@ class Campaign:
     runs: list[Record]
     rules: list[SealedRule]
     verdicts: list[Verdict]
-    bases: dict[str, tuple[str, ...]]  # base_id -> what is stacked on it, the present one last
+    bases: dict[str, KnownBase]  # by id, oldest first
 
     @property
     def ledger(self) -> Path:
@@ -70,9 +63,11 @@ class Campaign:
         """The primary metric of each finished run that has it, by run id."""
         return self.final_values(self.primary)
 
-    @property
+    @cached_property
     def present_base(self) -> str | None:
-        return next(reversed(self.bases), None)
+        """The base that experiments.toml describes; the newest where it describes none that is known."""
+        described = (base_id for base_id, base in self.bases.items() if base.is_present)
+        return next(described, next(reversed(self.bases), None))
 
     def ask(self, question: str, parameters: Sequence[Any] = ()) -> list[Record]:
         """The ledger's answer to one SELECT."""
@@ -95,7 +90,7 @@ class Campaign:
 
     def base_name(self, base_id: str) -> str:
         """ "control -> wide", in order of stacking."""
-        return " -> ".join([CONTROL, *self.bases.get(base_id, ())])
+        return self.bases[base_id].path
 
     @cached_property
     def screen_of(self) -> dict[str, str]:
@@ -121,9 +116,9 @@ class Campaign:
 
 def read_campaign(study: Study) -> Campaign:
     """The campaign as the ledger has it now. Raises MissingError where there is no ledger yet."""
-    runs = read(study.ledger, RUNS).records()
-    bases = {base_id: tuple(stacked) for base_id, stacked, _ in read(study.ledger, BASES).rows}
-    return Campaign(study, runs, read_history(study.ledger), read_verdicts(study.ledger), bases)
+    with reading(study.ledger):
+        runs = read(study.ledger, RUNS).records()
+        return Campaign(study, runs, read_history(study.ledger), read_verdicts(study.ledger), read_bases(study))
 
 
 def seed_text(seed: int) -> str:

@@ -138,7 +138,7 @@ class _Facts:
             told.append(f"git {attempt['git_revision']}")
         told.append(f"{FILE_NAME} {self.file_digest}{self._moved(run)}")
         if run["base_id"] != self.campaign.present_base and not run["origin"]:
-            stacked = ", ".join(self.campaign.bases.get(run["base_id"], ()))
+            stacked = ", ".join(self.campaign.bases[run["base_id"]].stacked)
             told.append(f"of an earlier base: needs study.stacked = [{stacked}]")
         return RunCard(
             run,
@@ -190,7 +190,7 @@ class _Facts:
             return ""
         study, own = self.campaign.study, self.campaign.settings.get(run["run_id"], {})
         try:
-            setup = study.with_stacked(self.campaign.bases.get(run["base_id"], ())).setup(run["lever"])
+            setup = study.with_stacked(self.campaign.bases[run["base_id"]].stacked).setup(run["lever"])
         except FlowlabError:
             return ", which no longer has this lever"
         now = dict(flat_keys(setup.to_json()))

@@ -14,6 +14,7 @@ from flowlab.core.errors import DiskError, StudyError
 from flowlab.core.figures import duration, figure, share
 from flowlab.core.files import trouble, write_atomic
 from flowlab.core.progress import SILENT, Progress
+from flowlab.ledger.connection import read, reading
 from flowlab.report.board import read_boards
 from flowlab.report.campaign import read_campaign, seed_text
 from flowlab.report.cards import read_cards
@@ -64,6 +65,15 @@ def render(study: Study, progress: Progress = SILENT, kept: Kept | None = None, 
     """The page. With `digest` it is a live one, which asks its server whether the campaign has another digest now."""
     campaign = read_campaign(study)
     overlays = read_overlays(campaign, progress, {} if kept is None else kept)
+    with reading(study.ledger):
+        numbers = read_numbers(campaign)
+        sections = {
+            "state": read_state(campaign),
+            "boards": read_boards(campaign),
+            "cards": read_cards(campaign),
+            "residuals": read_residuals(campaign),
+            "rule": read_rule(campaign),
+        }
     script = "\n".join((FOLDER / name).read_text() for name in SCRIPTS)
     found = hashlib.sha256(_as_parsed(script).encode()).digest()
     return (
@@ -73,14 +83,10 @@ def render(study: Study, progress: Progress = SILENT, kept: Kept | None = None, 
             study=study,
             campaign=campaign,
             primary=campaign.primary,
-            state=read_state(campaign),
-            boards=read_boards(campaign),
-            cards=read_cards(campaign),
-            residuals=read_residuals(campaign),
+            **sections,
             parts=PARTS,
-            rule=read_rule(campaign),
             overlays=overlays,
-            data={"numbers": read_numbers(campaign), "overlays": overlays.shared, "windows": overlays.windows},
+            data={"numbers": numbers, "overlays": overlays.shared, "windows": overlays.windows},
             style=(FOLDER / "style.css").read_text(),
             script=script,
             script_hash=base64.b64encode(found).decode(),
@@ -94,8 +100,6 @@ def render(study: Study, progress: Progress = SILENT, kept: Kept | None = None, 
 
 def campaign_digest(study: Study) -> str:
     """16 hex digits that change when a run starts or ends, and when anything is decided, said or owed anew."""
-    from flowlab.ledger.connection import read
-
     runs = "select run_id, status, num_attempts from run_status order by run_id"
     chain = "select kind, max(entry) from chain where kind <> 'ingested' group by kind order by kind"
     return digest_json([[list(row) for row in read(study.ledger, asked).rows] for asked in (runs, chain)])

@@ -110,7 +110,7 @@ def _decided(campaign: Campaign) -> list[tuple[str, str]]:
     for row in newest.values():
         if row is not None and row.rule_digest == in_force.digest:
             by.setdefault(row.decision, []).append(row)
-    stacked = campaign.bases.get(campaign.present_base or "", ())
+    stacked = campaign.bases[campaign.present_base].stacked if campaign.present_base else ()
     news = []
     if stacked:
         news.append(("good", f"In the base now: {listed(list(stacked))}."))

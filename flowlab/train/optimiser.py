@@ -1,11 +1,12 @@
 """AdamW over a cohort: one set of parameter groups per run, whose tensors are views into the stacked parameters."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from flowlab.encoder.adamw import AdamWGroup
 from flowlab.policy.layers import Stacked
 from flowlab.study.recipe import TrainSettings
 
@@ -32,15 +33,7 @@ class CohortAdamW:
             parameter.grad = gradient
         self.run_gradients = [[gradient[run] for gradient in self.gradients] for run in range(len(settings))]
         self.views = [self._run_views(run) for run in range(len(settings))]
-        groups = []
-        for run, own in enumerate(settings):
-            for decays in (True, False):
-                chosen = [
-                    view for view, (_, p) in zip(self.views[run], self.parameters, strict=True) if p.decays == decays
-                ]
-                decay = own.weight_decay if decays else 0.0
-                groups.append({"params": chosen, "lr": 0.0, "betas": own.betas, "weight_decay": decay, "run": run})
-        self.adamw = torch.optim.AdamW(groups, lr=0.0, fused=True)
+        self.groups = [self._run_groups(run) for run in range(len(settings))]
 
     def _run_views(self, run: int) -> list[Tensor]:
         views = []
@@ -50,6 +43,14 @@ class CohortAdamW:
             views.append(view)
         return views
 
+    def _run_groups(self, run: int) -> dict[bool, AdamWGroup]:
+        """One run's parameters by whether they decay."""
+        own, groups = self.settings[run], {}
+        for decays in (True, False):
+            views = [view for view, (_, p) in zip(self.views[run], self.parameters, strict=True) if p.decays == decays]
+            groups[decays] = AdamWGroup(views, own.betas, own.weight_decay if decays else 0.0, fused=True)
+        return groups
+
     def clear(self) -> None:
         """Zero the gradients in place: the views share their memory."""
         torch._foreach_zero_(self.gradients)
@@ -57,10 +58,9 @@ class CohortAdamW:
     def update(self, step: int) -> Tensor:
         """Clip each run's gradient to its norm, take one step, return the norms before clipping (R,)."""
         norms = torch.stack([self._clip(run) for run in range(len(self.settings))])
-        for group in self.adamw.param_groups:
-            own = self.settings[group["run"]]
-            group["lr"] = own.lr * schedule(step, own)
-        self.adamw.step()
+        for own, groups in zip(self.settings, self.groups, strict=True):
+            for group in groups.values():
+                group.update(own.lr * schedule(step, own))
         return norms
 
     def _clip(self, run: int) -> Tensor:
@@ -70,16 +70,21 @@ class CohortAdamW:
         return norm
 
     def run_state(self, run: int) -> dict[str, Tensor]:
-        """One run's moments, by name, without the run axis. Empty before the first step."""
-        state = {}
-        for (name, _), view in zip(self.parameters, self.views[run], strict=True):
-            for moment in ("exp_avg", "exp_avg_sq"):
-                if view in self.adamw.state:
-                    state[f"{moment}.{name}"] = self.adamw.state[view][moment]
+        """One run's moments, by name, without the run axis."""
+        state: dict[str, Tensor] = {}
+        for name, exp_avg, exp_avg_sq, _ in self._moments(run):
+            state |= {f"exp_avg.{name}": exp_avg, f"exp_avg_sq.{name}": exp_avg_sq}
         return state
 
     def load_run_state(self, run: int, state: dict[str, Tensor], step: int) -> None:
         """Put one run's moments back, as they were after `step` steps."""
-        for (name, _), view in zip(self.parameters, self.views[run], strict=True):
-            moments = {m: state[f"{m}.{name}"].to(view.device).clone() for m in ("exp_avg", "exp_avg_sq")}
-            self.adamw.state[view] = {"step": torch.tensor(float(step), device=view.device), **moments}
+        for name, exp_avg, exp_avg_sq, steps in self._moments(run):
+            exp_avg.copy_(state[f"exp_avg.{name}"])
+            exp_avg_sq.copy_(state[f"exp_avg_sq.{name}"])
+            steps.fill_(step)
+
+    def _moments(self, run: int) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+        """Name, both moments and number of steps of each of one run's parameters, in the decoder's order."""
+        rows = {d: zip(g.exp_avg, g.exp_avg_sq, g.steps, strict=True) for d, g in self.groups[run].items()}
+        for name, parameter in self.parameters:
+            yield name, *next(rows[parameter.decays])

@@ -11,11 +11,21 @@ from flowlab.study.study import CONTROL, Study
 
 @dataclass(frozen=True)
 class KnownBase:
-    """One base: its name for people, from what was stacked on the control, and whether it is the present one."""
+    """One base: what was stacked on the control, in order, and whether it is the present one."""
 
     base_id: str
-    name: str
+    stacked: tuple[str, ...]
     is_present: bool
+
+    @property
+    def path(self) -> str:
+        """ "control -> wide"."""
+        return " -> ".join([CONTROL, *self.stacked])
+
+    @property
+    def name(self) -> str:
+        """The same with the first digits of its id: two bases may have one path."""
+        return f"{self.path} {self.base_id[:6]}"
 
 
 def read_bases(study: Study) -> dict[str, KnownBase]:
@@ -44,14 +54,7 @@ def read_bases(study: Study) -> dict[str, KnownBase]:
     rows = read(study.ledger, question).records()
     fitting = [row["base_id"] for row in rows if _is_described(study, row)]
     present = fitting[-1] if fitting else None
-    return {
-        row["base_id"]: KnownBase(
-            row["base_id"],
-            " -> ".join([CONTROL, *row["stacked"]]) + f" {row['base_id'][:6]}",
-            row["base_id"] == present,
-        )
-        for row in rows
-    }
+    return {row["base_id"]: KnownBase(row["base_id"], tuple(row["stacked"]), row["base_id"] == present) for row in rows}
 
 
 def _is_described(study: Study, row: dict[str, Any]) -> bool:

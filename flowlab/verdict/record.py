@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.ledger.ingest import ingest
 from flowlab.verdict.seal import one_at_a_time
 
@@ -47,8 +47,9 @@ def record_decisions(runs_dir: Path, ledger_path: Path, patience_s: float | None
     The step after journals were brought in. Costs nothing where the last thing that came in is a recorded decision.
     `patience_s`: who only reads leaves it to the next one where another process takes a decision for so long.
     """
-    if _is_settled(ledger_path) or not _news(ledger_path):
-        return 0
+    with reading(ledger_path):
+        if _is_settled(ledger_path) or not _news(ledger_path):
+            return 0
     with one_at_a_time(runs_dir, patience_s):
         ingest(ledger_path, runs_dir, patience_s=patience_s, runs_too=False)
         news = _news(ledger_path)  # of what another process has not recorded meanwhile

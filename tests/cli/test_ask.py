@@ -47,6 +47,13 @@ def test_values_are_told_as_duckdb_says_them(template: Path) -> None:
     ]  # fmt: skip
 
 
+def test_numbers_that_json_lacks_are_not_taken_for_missing_ones(study: Path) -> None:
+    asked = "select 'nan'::double as a, '-inf'::double as b, [1.5, 'inf'::double] as c, null as d"
+    assert json.loads(flowlab_here(study, "sql", asked, "--json").stdout) == [
+        {"a": "NaN", "b": "-Infinity", "c": [1.5, "Infinity"], "d": None}
+    ]
+
+
 def test_a_row_is_a_line_where_nobody_watches(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     done = flowlab_here(study, "sql", f"select *, repeat('x', 3000) as long from ({WIDE})")

@@ -34,6 +34,13 @@ def test_nothing_near_gives_no_hint():
     assert str(unknown_name("lever", "zzz", ["delta-off"])) == "unknown lever 'zzz': Known: delta-off."
 
 
+def test_of_very_many_names_the_nearest_are_listed():
+    names = [f"decoder.key_{number:03}" for number in range(300)]
+    told = str(unknown_name("key", "decoder.key_7", names))
+    assert "did you mean 'decoder.key_" in told
+    assert told.endswith(" and 292 more.") and len(told) < 300
+
+
 def test_no_names_at_all():
     assert str(unknown_name("lever", "x", [], "levers")) == "unknown lever 'x' in levers: Known: none."
 

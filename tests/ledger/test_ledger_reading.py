@@ -1,0 +1,105 @@
+"""Questions in a row share one opening, see what their thread writes, and let go of the ledger at the end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowlab.core.errors import MissingError
+from flowlab.ledger import connection
+from flowlab.ledger.connection import open_ledger, read, reading
+from flowlab.ledger.ingest import ingest
+from tests.ledger.ledger_files import write_run
+
+HOW_MANY = "select count(*) from runs"
+WRITER = "import duckdb, sys; duckdb.connect(sys.argv[1]).execute('create table other (a int)')"
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """For each time that a ledger is opened, whether only to read."""
+    calls: list[bool] = []
+    connect = connection._connect
+
+    def counted(path: Path, read_only: bool, *rest: float) -> object:
+        calls.append(read_only)
+        return connect(path, read_only, *rest)
+
+    monkeypatch.setattr(connection, "_connect", counted)
+    return calls
+
+
+def test_questions_within_share_one_opening_and_others_do_not(ledger: Path, opened: list[bool]) -> None:
+    with reading(ledger), reading(ledger):
+        assert [read(ledger, HOW_MANY).rows for _ in range(3)] == [[(0,)]] * 3
+    assert opened == [True]
+    read(ledger, HOW_MANY)
+    read(ledger, HOW_MANY)
+    assert opened == [True] * 3
+
+
+def test_what_is_written_within_is_seen_within(ledger: Path, runs: Path, opened: list[bool]) -> None:
+    write_run(runs, "r1")
+    with reading(ledger):
+        assert read(ledger, HOW_MANY).rows == [(0,)]
+        ingest(ledger, runs)
+        assert read(ledger, HOW_MANY).rows == [(1,)]
+    assert opened == [True, False, True]
+
+
+def test_another_ledger_is_opened_by_itself(ledger: Path, template: Path, opened: list[bool]) -> None:
+    with reading(ledger):
+        read(template, HOW_MANY)
+        read(template, HOW_MANY)
+    assert opened == [True, True]
+
+
+def test_what_one_question_leaves_behind_is_no_other_questions(ledger: Path) -> None:
+    with reading(ledger):
+        with open_ledger(ledger, read_only=True) as asked:
+            asked.execute("set search_path = 'temp'")
+        assert read(ledger, HOW_MANY).rows == [(0,)]
+
+
+def test_others_may_write_as_soon_as_it_ends_and_not_before(ledger: Path) -> None:
+    with reading(ledger):
+        read(ledger, HOW_MANY)
+        turned_away = subprocess.run([sys.executable, "-c", WRITER, str(ledger)], capture_output=True, text=True)
+    assert turned_away.returncode == 1 and "lock" in turned_away.stderr
+    subprocess.run([sys.executable, "-c", WRITER, str(ledger)], check=True)
+
+
+def test_an_error_within_lets_go_too(ledger: Path) -> None:
+    with pytest.raises(ZeroDivisionError), reading(ledger):
+        read(ledger, HOW_MANY)
+        raise ZeroDivisionError
+    with open_ledger(ledger, read_only=False) as written:
+        written.execute("select 1")
+
+
+def test_no_ledger_is_told_by_the_first_question(no_ledger: Path) -> None:
+    with reading(no_ledger), pytest.raises(MissingError):
+        read(no_ledger, HOW_MANY)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
+
+
+@given(texts=st.lists(TEXTS, min_size=1), number=NUMBERS, flag=st.booleans() | st.none())
+def test_parameters_come_back_as_they_were_given(
+    template: Path, texts: list[str], number: float, flag: bool | None
+) -> None:
+    asked = [texts[0], texts, number, flag]
+    assert read(template, "select ? as a, ? as b, ? as c, ? as d", asked).rows == [tuple(asked)]
+
+
+def test_a_question_with_parameters_brings_in_no_pandas(template: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from flowlab.ledger.connection import read; "
+        "assert read(Path(sys.argv[1]), 'select ? as a', ['x']).rows == [('x',)]; sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(template)]).returncode == 0
