@@ -24,7 +24,20 @@ HELP = "Encode a driving data set once, train many paired policies from it, and 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit: 0 done, 2 bad input in one sentence, 130 interrupted."""
-    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+    code = run_command(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED:
+        _leave_at_once()
+    sys.exit(code)
+
+
+def _leave_at_once() -> None:
+    """Where DuckDB does not let go of a question after Ctrl-C: Python would wait for it once more at its own end."""
+    from flowlab.ledger.connection import is_stuck
+
+    if is_stuck():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
 
 def run_command(arguments: list[str]) -> int:

@@ -7,6 +7,7 @@ is tried again for a while before anyone hears of it.
 import os
 import random
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -40,6 +41,8 @@ NO_ROOM_SIGN = "No space left"
 BUSY_SIGNS = ("set lock on file", "different configuration", "Conflicting lock", "being used by another process")
 _NO_LOCKS = tuple(os.strerror(number) for number in NO_LOCKS)
 INTERRUPTED = "Query interrupted"  # what DuckDB makes of Ctrl-C
+CLOSE_PATIENCE_S = 2.0  # after it
+_never_closed: list["Connection"] = []
 READING = ("SELECT", "EXPLAIN")
 
 
@@ -86,7 +89,7 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
 
     with open_ledger(ledger_path, read_only=True) as connection:
         try:
-            statements = connection.extract_statements(sql)
+            statements = connection.extract_statements(with_values(sql, params))
             if len(statements) != 1:
                 raise LedgerError(f"got {len(statements)} SQL statements, expected one. Ask one question at a time.")
             if statements[0].type.name not in READING:
@@ -94,7 +97,7 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
                     f"the ledger only answers questions, got a {statements[0].type.name} statement: it changes through "
                     f"journals alone. Ask with SELECT, or open a copy of {ledger_path.name} with any DuckDB client."
                 )
-            answer = ask(connection, sql, params) if params else connection.execute(statements[0])
+            answer = connection.execute(statements[0])
             columns = _told_apart([column[0] for column in answer.description or []])
             types = [str(column[1]) for column in answer.description or []]
             return Table(columns, types, answer.fetchall())
@@ -102,18 +105,21 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
             raise LedgerError(f"DuckDB cannot answer this: {one_line(error)}") from None
 
 
-def ask(connection: "Connection", sql: str, params: Sequence[Any]) -> "Connection":
-    """The answer to one question with `?` for params: texts, numbers, booleans, None, and lists of these.
+def with_values(sql: str, params: Sequence[Any]) -> str:
+    """SQL of our own with a literal for each `?`: texts, numbers, booleans, None, and lists of these.
 
-    They are literals of an EXECUTE: at the first parameter of its own DuckDB's client imports pandas wherever that is
-    installed, half a second of a process (duckdb 1.5.6).
+    At the first parameter that it binds itself DuckDB's client imports pandas wherever that is installed, half a second
+    of a process (duckdb 1.5.6), and a statement that was prepared is planned twice.
     """
-    connection.execute(f"prepare asked as {sql}")
-    return connection.execute(f"execute asked({', '.join(map(literal, params))})")
+    if not params:
+        return sql
+    parts = sql.split("?")
+    assert len(parts) == len(params) + 1, "as many ? as values, and none in a text"
+    literals = [*map(_literal, params), ""]
+    return "".join(part + value for part, value in zip(parts, literals, strict=True))
 
 
-def literal(value: Any) -> str:
-    """A value as DuckDB's SQL writes it. Raises TypeError for one of another type."""
+def _literal(value: Any) -> str:
     match value:
         case None:
             return "null"
@@ -124,7 +130,7 @@ def literal(value: Any) -> str:
         case str():
             return "'" + value.replace("'", "''") + "'"
         case list() | tuple():
-            return f"[{', '.join(map(literal, value))}]"
+            return f"[{', '.join(map(_literal, value))}]"
     raise TypeError(f"no literal for {type(value).__name__}")
 
 
@@ -157,17 +163,18 @@ def open_ledger(
         connection = _without_bar(kept.connection.cursor())
     else:
         connection = _open(ledger_path, read_only, patience_s)
+    patience: float | None = None
     try:
         yield connection
     except _duckdb_errors() as error:
         raise trouble(ledger_path, error) from None
     except RuntimeError as error:
-        if str(error) == INTERRUPTED:
-            raise KeyboardInterrupt from None
-        raise
+        if str(error) != INTERRUPTED:
+            raise
+        patience = CLOSE_PATIENCE_S
+        raise KeyboardInterrupt from None
     finally:
-        with suppress(*_duckdb_errors()):
-            connection.close()
+        _close(connection, patience)
 
 
 @dataclass
@@ -177,9 +184,9 @@ class _Kept:
     path: Path
     connection: "Connection | None" = None
 
-    def close(self) -> None:
+    def close(self, patience_s: float | None = None) -> None:
         if self.connection is not None:
-            self.connection.close()
+            _close(self.connection, patience_s)
         self.connection = None
 
 
@@ -197,12 +204,39 @@ def reading(ledger_path: Path) -> Iterator[None]:
         return
     kept = _Kept(ledger_path)
     token = _kept.set(kept)
+    patience: float | None = None
     try:
         yield
+    except KeyboardInterrupt:
+        patience = CLOSE_PATIENCE_S
+        raise
     finally:
         _kept.reset(token)
+        kept.close(patience)
+
+
+def _close(connection: "Connection", patience_s: float | None) -> None:
+    """Close it. With patience it is left to itself after so long: DuckDB waits for what its threads are at, and after
+    Ctrl-C in the middle of a large join they go on to its end (duckdb 1.5.6).
+    """
+
+    def close() -> None:
         with suppress(*_duckdb_errors()):
-            kept.close()
+            connection.close()
+
+    if patience_s is None:
+        close()
+        return
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    closing.join(patience_s)
+    if closing.is_alive():
+        _never_closed.append(connection)
+
+
+def is_stuck() -> bool:
+    """Whether a connection could not be closed after Ctrl-C: Python's own end would wait for it too."""
+    return bool(_never_closed)
 
 
 def _open(ledger_path: Path, read_only: bool, patience_s: float) -> "Connection":

@@ -21,7 +21,7 @@ from flowlab.core.locks import hold
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.journal.journal import STUDY_JOURNAL, Line, digest_part, read_lines
 from flowlab.ledger.chain import ADOPTED
-from flowlab.ledger.connection import WRITER_PATIENCE_S, ask, open_ledger, trouble
+from flowlab.ledger.connection import WRITER_PATIENCE_S, open_ledger, trouble, with_values
 from flowlab.ledger.entry import Entry, make_entry
 from flowlab.ledger.migrate import is_current, migrate, schema_of
 from flowlab.ledger.unread import Sizes, journal_sizes, num_unread_bytes, ordered, size_of, unread_parts
@@ -140,7 +140,7 @@ def _require_upgradable(ledger_path: Path, runs_dir: Path, revision: str) -> Non
 def _require_own(connection: "duckdb.DuckDBPyConnection", ledger_path: Path, runs_dir: Path) -> None:
     """Raises LedgerError if the last line that the ledger took in is another one in this study's journal."""
     question = "select position, source_digest from chain where kind <> ? order by entry desc limit 1"
-    for position, digest in ask(connection, question, [ADOPTED]).fetchall():
+    for position, digest in connection.execute(with_values(question, [ADOPTED])).fetchall():
         lines, _ = read_lines(runs_dir / STUDY_JOURNAL, position, most=1)
         if lines and digest_part(lines[0].raw) != digest:
             raise LedgerError(

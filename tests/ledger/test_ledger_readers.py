@@ -19,6 +19,7 @@ from flowlab.core.errors import BusyError, LedgerError, NoAccessError, NoLocksEr
 from flowlab.core.locks import hold
 from flowlab.core.types import MetricRow
 from flowlab.journal.lines import RunJournal, StudyJournal
+from flowlab.ledger import connection as connections
 from flowlab.ledger import ingest as ingestion
 from flowlab.ledger.connection import open_ledger, read
 from flowlab.ledger.ingest import ingest
@@ -250,7 +251,7 @@ def test_a_reader_leaves_nothing_beside_the_ledger(ledger: Path, tmp_path: Path)
 
 
 def test_ctrl_c_in_the_middle_of_a_question_is_ctrl_c(ledger: Path) -> None:
-    endless = "select count(*) from range(10000000) a, range(10000000) b where a.range * b.range % 7 = 3"
+    endless = f"select sum(range % 7) from range({10**15})"
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
@@ -260,3 +261,50 @@ def test_ctrl_c_in_the_middle_of_a_question_is_ctrl_c(ledger: Path) -> None:
     finally:
         timer.join()
         signal.signal(signal.SIGINT, before)
+
+
+def test_what_duckdb_does_not_let_go_of_after_ctrl_c_is_left(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for its threads, which may be in the middle of a join that ends tomorrow."""
+    monkeypatch.setattr(connections, "CLOSE_PATIENCE_S", 0.05)
+    monkeypatch.setattr(connections, "_never_closed", [])
+    tomorrow = threading.Event()
+
+    class Held:
+        def close(self) -> None:
+            tomorrow.wait(60)
+
+    monkeypatch.setattr(connections, "_open", lambda *_: Held())
+    with pytest.raises(KeyboardInterrupt), open_ledger(ledger, read_only=True):
+        raise RuntimeError(connections.INTERRUPTED)
+    assert connections.is_stuck()
+    tomorrow.set()
+
+
+def test_the_command_line_then_ends_without_waiting(template: Path) -> None:
+    code = """
+import sys, threading
+from pathlib import Path
+from flowlab.cli import main
+from flowlab.ledger import connection
+
+class Held:
+    def close(self):
+        threading.Event().wait()
+
+connection.CLOSE_PATIENCE_S = 0.05
+connection._open = lambda *_: Held()
+
+def run_command(arguments):
+    try:
+        with connection.open_ledger(Path(sys.argv[1]), read_only=True):
+            raise RuntimeError(connection.INTERRUPTED)
+    except KeyboardInterrupt:
+        print("stopped")
+        return 130
+
+main.run_command = run_command
+threading.Thread(target=threading.Event().wait).start()  # as what holds the end up in DuckDB
+main.main([])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(template)], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "stopped\n"), done.stderr

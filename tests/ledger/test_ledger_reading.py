@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowlab.core.errors import MissingError
@@ -89,6 +89,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False)
 
 
+@settings(deadline=None, max_examples=30)
 @given(texts=st.lists(TEXTS, min_size=1), number=NUMBERS, flag=st.booleans() | st.none())
 def test_parameters_come_back_as_they_were_given(
     template: Path, texts: list[str], number: float, flag: bool | None
