@@ -13,7 +13,7 @@ demo: $(VENV)/.demo  ## record drives, train the encoder, build the cache, run t
 	$(BIN)/flowlab demo
 
 test: $(VENV)/.dev  ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 lint: $(VENV)/.dev  ## style, types, import contracts
 	$(BIN)/ruff check .
