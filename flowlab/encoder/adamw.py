@@ -1,5 +1,6 @@
 """AdamW as torch.optim computes it, without its class: the first one made in a process imports torch's compiler, which
-takes as long as importing torch itself (torch 2.13: 1.7 s of one core), and nothing here is compiled.
+takes nearly as long as importing torch itself (1.6 s beside 2.0 s of one core,
+findings/torch-first-optimizer-imports-the-compiler.sh), and nothing here is compiled.
 """
 
 from collections.abc import Sequence

@@ -109,7 +109,7 @@ def with_values(sql: str, params: Sequence[Any]) -> str:
     """SQL of our own with a literal for each `?`: texts, numbers, booleans, None, and lists of these.
 
     At the first parameter that it binds itself DuckDB's client imports pandas wherever that is installed, half a second
-    of a process (duckdb 1.5.6), and a statement that was prepared is planned twice.
+    of a process (findings/duckdb-parameter-imports-pandas.sh), and a prepared statement is planned twice.
     """
     if not params:
         return sql
