@@ -26,6 +26,7 @@ from flowlab.core.errors import (
     NoLocksError,
 )
 from flowlab.core.locks import NO_LOCKS, hold
+from flowlab.ledger.values import with_values
 
 if TYPE_CHECKING:
     import duckdb
@@ -89,7 +90,8 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
 
     with open_ledger(ledger_path, read_only=True) as connection:
         try:
-            statements = connection.extract_statements(with_values(sql, params))
+            written = with_values(sql, params)
+            statements = connection.extract_statements(written or sql)
             if len(statements) != 1:
                 raise LedgerError(f"got {len(statements)} SQL statements, expected one. Ask one question at a time.")
             if statements[0].type.name not in READING:
@@ -97,41 +99,12 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
                     f"the ledger only answers questions, got a {statements[0].type.name} statement: it changes through "
                     f"journals alone. Ask with SELECT, or open a copy of {ledger_path.name} with any DuckDB client."
                 )
-            answer = connection.execute(statements[0])
+            answer = connection.execute(statements[0], [] if written else list(params))
             columns = _told_apart([column[0] for column in answer.description or []])
             types = [str(column[1]) for column in answer.description or []]
             return Table(columns, types, answer.fetchall())
         except duckdb.Error as error:
             raise LedgerError(f"DuckDB cannot answer this: {one_line(error)}") from None
-
-
-def with_values(sql: str, params: Sequence[Any]) -> str:
-    """SQL of our own with a literal for each `?`: texts, numbers, booleans, None, and lists of these.
-
-    At the first parameter that it binds itself DuckDB's client imports pandas wherever that is installed, half a second
-    of a process (findings/duckdb-parameter-imports-pandas.sh), and a prepared statement is planned twice.
-    """
-    if not params:
-        return sql
-    parts = sql.split("?")
-    assert len(parts) == len(params) + 1, "as many ? as values, and none in a text"
-    literals = [*map(_literal, params), ""]
-    return "".join(part + value for part, value in zip(parts, literals, strict=True))
-
-
-def _literal(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool() | int():
-            return str(value).lower()
-        case float():
-            return f"'{value!r}'::double"
-        case str():
-            return "'" + value.replace("'", "''") + "'"
-        case list() | tuple():
-            return f"[{', '.join(map(_literal, value))}]"
-    raise TypeError(f"no literal for {type(value).__name__}")
 
 
 def _told_apart(columns: list[str]) -> list[str]:

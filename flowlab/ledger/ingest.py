@@ -21,10 +21,11 @@ from flowlab.core.locks import hold
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.journal.journal import STUDY_JOURNAL, Line, digest_part, read_lines
 from flowlab.ledger.chain import ADOPTED
-from flowlab.ledger.connection import WRITER_PATIENCE_S, open_ledger, trouble, with_values
+from flowlab.ledger.connection import WRITER_PATIENCE_S, open_ledger, trouble
 from flowlab.ledger.entry import Entry, make_entry
 from flowlab.ledger.migrate import is_current, migrate, schema_of
 from flowlab.ledger.unread import Sizes, journal_sizes, num_unread_bytes, ordered, size_of, unread_parts
+from flowlab.ledger.values import with_values
 from flowlab.ledger.writer import Writer
 
 if TYPE_CHECKING:

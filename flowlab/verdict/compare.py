@@ -93,11 +93,11 @@ def _places(ledger_path: Path, run_id: str) -> dict[str, Any]:
     question = """
         select key, string_agg(distinct value, ' then ' order by value)
         from (
-            select 'device' as key, device as value from attempts where run_id = $1
-            union all select key, value from environments where run_id = $1
+            select 'device' as key, device as value from attempts where run_id = ?
+            union all select key, value from environments where run_id = ?
         )
         group by key order by key"""
-    return dict(read(ledger_path, question, [run_id]).rows)
+    return dict(read(ledger_path, question, [run_id, run_id]).rows)
 
 
 _TOLD = (_settings, _facts, _places)

@@ -208,10 +208,6 @@ def test_nonsense_gets_one_sentence(study: Path, arguments: list[str], fragment:
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_numbers_that_json_cannot_hold_are_null(study: Path) -> None:
-    assert ask(study, "select 'nan'::double as x, 1.5 as y") == [{"x": None, "y": "1.5"}]
-
-
 def test_output_that_nobody_reads_to_its_end_is_no_error(study: Path) -> None:
     asked = command("sql", "select * from metrics", "--json")
     with subprocess.Popen(asked, cwd=study, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:

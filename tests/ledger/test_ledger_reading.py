@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowlab.core.errors import MissingError
+from flowlab.core.errors import LedgerError, MissingError
 from flowlab.ledger import connection
 from flowlab.ledger.connection import open_ledger, read, reading
 from flowlab.ledger.ingest import ingest
@@ -96,6 +98,31 @@ def test_parameters_come_back_as_they_were_given(
 ) -> None:
     asked = [texts[0], texts, number, flag]
     assert read(template, "select ? as a, ? as b, ? as c, ? as d", asked).rows == [tuple(asked)]
+
+
+@pytest.mark.parametrize(
+    ("question", "params"),
+    [
+        ("select '?' as a, ? as b", ["x"]),
+        ("select ? as b, 'it''s ?' as a -- a ? in a comment", ["x"]),
+        ('select ? as "a ?" /* or ? here */', ["x"]),
+        ("select $1 as a, $1 as b", ["x"]),
+        ("select ? as a", [date(2026, 1, 2)]),
+        ("select ? as a", [["x", b"y"]]),
+        ("select ? as a", ["x\0y"]),
+        ("select 1 as a", []),
+    ],
+)
+def test_whatever_else_has_a_question_mark_or_another_type_is_bound_by_duckdb(
+    template: Path, question: str, params: list
+) -> None:
+    with duckdb.connect(":memory:") as plain:
+        assert read(template, question, params).rows == plain.execute(question, params).fetchall()
+
+
+def test_too_few_values_are_told(template: Path) -> None:
+    with pytest.raises(LedgerError, match="DuckDB cannot answer this"):
+        read(template, "select ? as a, ? as b", ["x"])
 
 
 def test_a_question_with_parameters_brings_in_no_pandas(template: Path) -> None:
