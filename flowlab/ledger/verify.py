@@ -41,12 +41,7 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
     noted before and must still be in the chain.
     """
     with open_ledger(ledger_path, read_only=True) as connection:
-        _require_schema(connection)
-        chain = records(connection.execute("select * from chain order by entry, hash"))
-        last = _require_links(connection, chain, progress)
-        num_rows = _require_no_strays(connection, len(chain))
-        _require_derived(connection)
-        _require_one_content(connection)
+        chain, last, num_rows = require_intact(connection, progress)
         lost = {row[0] for row in connection.execute("select entry from events where what = 'missing_part'").fetchall()}
     if head and head != GENESIS and head not in {row["hash"] for row in chain}:
         raise ChainBrokenError(
@@ -57,6 +52,22 @@ def verify(ledger_path: Path, runs_dir: Path, head: str = "", progress: Progress
     if STUDY_JOURNAL not in gone and not any(row["kind"] == ADOPTED for row in chain):
         _require_replay(chain, replayed_digests(runs_dir, len(chain), lost, progress), set(gone))
     return Verified(last, len(chain), num_rows, num_journals, gone)
+
+
+def require_intact(
+    connection: "duckdb.DuckDBPyConnection", progress: Progress = SILENT
+) -> tuple[list[dict[str, Any]], str, int]:
+    """The chain of an open ledger, its head and how many rows it covers, by what the ledger alone can tell.
+
+    Raises as `verify` does, but for what only journals tell.
+    """
+    _require_schema(connection)
+    chain = records(connection.execute("select * from chain order by entry, hash"))
+    last = _require_links(connection, chain, progress)
+    num_rows = _require_no_strays(connection, len(chain))
+    _require_derived(connection)
+    _require_one_content(connection)
+    return chain, last, num_rows
 
 
 def require_founded(ledger_path: Path) -> None:

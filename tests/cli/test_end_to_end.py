@@ -124,7 +124,7 @@ def statuses_of(folder: Path) -> set[str]:
 
 
 def test_kill_9_loses_nothing_and_repeats_nothing(study: Path, tmp_path: Path) -> None:
-    folder = write_tiny(tmp_path / "killed", steps=1000)
+    folder = write_tiny(tmp_path / "killed", steps=500)
     flowlab_here(folder, "cache", "build")
     run = subprocess.Popen(
         command("run", "--lever", "placebo", "--seeds", "1001"),

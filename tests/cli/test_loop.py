@@ -65,6 +65,19 @@ def looped(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def calibrated(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same once its panel has run."""
+    folder = Path(shutil.copytree(built, tmp_path_factory.mktemp("calibrated") / "study"))
+    flowlab(folder, "loop", "--max-runs", "2")
+    return folder
+
+
+@pytest.fixture
+def begun(calibrated: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(calibrated, tmp_path / "study"))
+
+
 @pytest.fixture
 def study(built: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built, tmp_path / "study"))
@@ -142,10 +155,9 @@ def test_max_runs_stops_and_the_next_loop_goes_on(study: Path) -> None:
     ]
 
 
-def test_time_that_is_up_begins_no_run(study: Path) -> None:
-    flowlab(study, "loop", "--max-runs", "2")
-    assert "the time of this command is used up" in flowlab(study, "loop", "--budget", "0.001s").stderr
-    assert finished(study) == ["control@1001", "control@1002"]
+def test_time_that_is_up_begins_no_run(begun: Path) -> None:
+    assert "the time of this command is used up" in flowlab(begun, "loop", "--budget", "0.001s").stderr
+    assert finished(begun) == ["control@1001", "control@1002"]
 
 
 def test_a_phase_ends_with_its_budget(study: Path) -> None:
@@ -206,7 +218,7 @@ def test_a_cohort_that_does_not_fit_into_memory_goes_on_in_halves(study: Path, m
     assert finished(study) == ["control@1001", "control@1002"]
 
 
-def test_a_run_that_fails_again_alone_is_given_up_and_the_loop_goes_on(study: Path, monkeypatch) -> None:
+def test_a_run_that_fails_again_alone_is_given_up_and_the_loop_goes_on(begun: Path, monkeypatch) -> None:
     train = lab_run.run_cohort
 
     def fails(study, ground, cohort, *rest):
@@ -215,31 +227,31 @@ def test_a_run_that_fails_again_alone_is_given_up_and_the_loop_goes_on(study: Pa
         train(study, ground, cohort, *rest)
 
     monkeypatch.setattr(lab_run, "run_cohort", fails)
-    told = flowlab(study, "loop").stderr
+    told = flowlab(begun, "loop").stderr
     assert "MemoryError: no room for this one" in told and "every phase of the tree has ended" in told
-    (run,) = ask(study, "select status, reason from run_status where lever = 'diverges'")
+    (run,) = ask(begun, "select status, reason from run_status where lever = 'diverges'")
     assert run["status"] == "crashed" and "given up after 2 failures" in run["reason"]
-    assert "delta-off@1003" in finished(study)
+    assert "delta-off@1003" in finished(begun)
 
 
-def test_a_stack_that_was_cut_short_is_completed(study: Path, monkeypatch) -> None:
+def test_a_stack_that_was_cut_short_is_completed(begun: Path, monkeypatch) -> None:
     def cut(path, content):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(stacking, "write_atomic", cut)
-        flowlab(study, "loop", code=130)
-    assert "stacked = " not in (study / "experiments.toml").read_text()
-    flowlab(study, "loop")
-    assert 'stacked = ["delta-off"]' in (study / "experiments.toml").read_text()
-    assert len(ask(study, "select * from stacks")) == 1
-    assert finished(study).count("control@1001") == 2
+        flowlab(begun, "loop", code=130)
+    assert "stacked = " not in (begun / "experiments.toml").read_text()
+    flowlab(begun, "loop")
+    assert 'stacked = ["delta-off"]' in (begun / "experiments.toml").read_text()
+    assert len(ask(begun, "select * from stacks")) == 1
+    assert finished(begun).count("control@1001") == 2
 
 
 @pytest.mark.slow
 def test_kill_9_between_and_within_phases_repeats_nothing(study: Path, looped: Path) -> None:
-    """Killed where it says so the first time: at its panel, at a lever, before and after the base has moved."""
-    for moment in ("calibrates rule easy", "first look", "is about to be sealed", "stacked delta-off", "replicate"):
+    """Killed where it says so the first time: with its panel complete, and before and after the base has moved."""
+    for moment in ("is about to be sealed", "stacked delta-off", "replicate"):
         with subprocess.Popen(
             command("loop"), cwd=study, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_answer_and_blocks_do_not_show(monkeypatch)
     rule, asked = preset_rule("panel", 4), replace(NULL, campaigns=30)
     assert simulate(rule, asked) == simulate(rule, asked)
     assert simulate(rule, asked) != simulate(rule, replace(asked, seed=1))
-    monkeypatch.setattr("flowlab.verdict.simulate.LEVERS_PER_BLOCK", 70)  # two campaigns at a time
+    monkeypatch.setattr("flowlab.verdict.simulate.LEVERS_PER_BLOCK", 350)  # ten campaigns at a time
     assert simulate(rule, asked).campaigns == 30
 
 
