@@ -10,7 +10,7 @@ import typer
 from flowlab.cli.commands import COMMANDS, GROUPS
 from flowlab.cli.lazy import lazy_group
 from flowlab.cli.screen import first_word, say
-from flowlab.core.errors import FlowlabError, StoppedError
+from flowlab.core.errors import FlowlabError, StoppedError, is_out_of_memory
 from flowlab.core.files import trouble
 
 # Typer carries its own copy of click: its errors are found through the classes that Typer does export.
@@ -64,6 +64,11 @@ def run_command(arguments: list[str]) -> int:
     except OSError as error:
         say(f"error: {trouble(error)}")
         _forget_stdout()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        told = str(error).strip().partition("\n")[0] or type(error).__name__
+        say(f"error: out of memory ({told}). What is done is kept: free some, or ask for less, and give it again")
     return BAD_INPUT
 
 

@@ -169,6 +169,12 @@ def told_by(error: Exception) -> str:
     return first if len(first) <= MOST_TOLD else f"{first[:MOST_TOLD]}..."
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation was refused: by Python, by CUDA, or by torch's allocator on a CPU, which has no class."""
+    refused = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return refused or "can't allocate memory" in str(error)
+
+
 def unknown_name(kind: str, got: str, known: Iterable[str], where: str = "") -> UnknownNameError:
     """The error for `got` not being one of `known`, with the nearest name first and all names after it.
 

@@ -24,7 +24,7 @@ from flowlab.lab.sealing import Show, rule_for, seal_study_rule
 from flowlab.lab.sharing import train_together
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
-from flowlab.policy.build import build_decoder, build_objective, seen_tokens
+from flowlab.policy.build import build_objective, require_decoder, seen_tokens
 from flowlab.policy.objective_check import check_objective
 from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule
@@ -282,7 +282,7 @@ def require_trainable(cache: Cache, recipes: Sequence[Recipe]) -> None:
     for recipe in {shape_signature(recipe): recipe for recipe in recipes}.values():
         spec, _ = seen_tokens(recipe.decoder, cache.spec)
         horizon, channels = recipe.decoder.horizon or cache.horizon, model_channels(recipe.action_space, cache.channels)
-        build_decoder(recipe.decoder, spec, horizon, len(channels), [0, 1], cpu)
+        require_decoder(recipe.decoder, spec, horizon, len(channels))
         objective = build_objective([recipe, recipe], horizon, cpu)
         if recipe.objective.kind not in OWN_OBJECTIVES:
             check_objective(recipe.objective.kind, objective, horizon, len(channels))

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit
-from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeError
+from flowlab.core.errors import DiskError, DivergedError, FlowlabError, ResumeError, is_out_of_memory
 from flowlab.core.files import OF_DISK, trouble
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.vocabulary import FULL_PATH, PURPOSE
@@ -116,11 +116,6 @@ def _run_or_halve(
         for half in halves
         for error in _run_or_halve(study, ground, half, planned, folders, device, progress, clock)
     ]
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation was refused: by CUDA, by Python, or by torch's allocator on a CPU, which has no class."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _of_disk(error: Exception, study: Study, run_ids: list[str]) -> DiskError | None:

@@ -46,6 +46,16 @@ def build_decoder(
     return decoder.to(device)
 
 
+def require_decoder(settings: DecoderSettings, spec: ConditionSpec, horizon: int, num_channels: int) -> None:
+    """Raises as `build_decoder` does. Of decoders of our own only the shapes are made, which takes no memory."""
+    make = resolve("decoders", settings.kind)
+    if make not in (Decoder, SlotQueries):
+        build_decoder(settings, spec, horizon, num_channels, [0, 1], torch.device("cpu"))
+        return
+    with torch.device("meta"):
+        make(2, settings, horizon, num_channels, spec)
+
+
 def seen_tokens(settings: DecoderSettings, spec: ConditionSpec) -> tuple[ConditionSpec, list[int]]:
     """What a decoder sees of a condition, and which of its S tokens: all groups, the image's only if it asks for them.
 

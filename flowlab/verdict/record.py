@@ -10,6 +10,8 @@ from flowlab.verdict.seal import one_at_a_time
 
 RECORDED = "verdicts"
 """The kind of a line of the study's journal that records decisions."""
+IDLE = ["tree", "phase", "note", "tag", "planned", "encoder"]
+"""Kinds that no decision rests on."""
 
 NEWS = """
     select unrecorded_decisions.* exclude (base_id), control_digest, evaluation_id, cache_id
@@ -75,6 +77,8 @@ def _news(ledger_path: Path) -> list[dict[str, Any]]:
 
 
 def _is_settled(ledger_path: Path) -> bool:
-    """Whether nothing came in since the last decision was recorded, or no rule is there to decide anything."""
-    question = "select not exists (select 1 from rules) or coalesce((select arg_max(kind, entry) from chain) = ?, true)"
-    return read(ledger_path, question, [RECORDED]).rows[0][0]
+    """Whether nothing that decides came in since the last decision was recorded, or no rule is there to decide."""
+    question = """
+        select not exists (select 1 from rules)
+            or coalesce((select arg_max(kind, entry) from chain where not list_contains(?, kind)) = ?, true)"""
+    return read(ledger_path, question, [IDLE, RECORDED]).rows[0][0]

@@ -26,7 +26,7 @@ STEERING = CHANNELS.index("steering")
 
 def test_one_small_batch_of_unimodal_actions_is_overfitted():
     """The published control recipe: width 256, 4 layers, lr 1.6e-4, dropout 0.1."""
-    recipe = Recipe(train=TrainSettings(batch=16, steps=500), evaluation=EvaluationSettings(draws=1, solver_steps=16))
+    recipe = Recipe(train=TrainSettings(batch=16, steps=300), evaluation=EvaluationSettings(draws=1, solver_steps=16))
     sample = draw_synthetic(16, numpy_stream(0, "oracle"), unimodal=True)
     frames = Frames(sample.conditions, sample.actions)
     draws = draws_after_training(recipe, frames, frames)
@@ -36,8 +36,8 @@ def test_one_small_batch_of_unimodal_actions_is_overfitted():
 
 def test_draws_fall_into_two_modes_as_often_as_the_truth_does():
     recipe = Recipe(
-        decoder=DecoderSettings(width=128, layers=2),
-        train=TrainSettings(batch=BATCH, steps=800),
+        decoder=DecoderSettings(width=64, layers=2),
+        train=TrainSettings(batch=BATCH, steps=400, lr=1e-3, warmup_steps=30),
         evaluation=EvaluationSettings(draws=64, solver_steps=16),
     )
     sample = draw_synthetic(BATCH, numpy_stream(0, "oracle"), mass=0.7, gap=1.0)
