@@ -335,8 +335,10 @@ def _without_bar(connection: "Connection") -> "Connection":
 
 
 def _config() -> dict[str, str | bool | int | float | list[str]]:
-    # Opening a ledger never goes to the network.
-    return {"threads": min(4, os.cpu_count() or 1), "autoinstall_known_extensions": False}
+    # Opening a ledger never goes to the network. Who gives a process one thread for products means this too.
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(asked) if asked.isdecimal() and int(asked) else 4
+    return {"threads": min(most, 4, os.cpu_count() or 1), "autoinstall_known_extensions": False}
 
 
 def _reading() -> dict[str, str | bool | int | float | list[str]]:

@@ -1,5 +1,6 @@
 """Questions in a row share one opening, see what their thread writes, and let go of the ledger at the end."""
 
+import os
 import subprocess
 import sys
 from datetime import date
@@ -131,3 +132,12 @@ def test_a_question_with_parameters_brings_in_no_pandas(template: Path) -> None:
         "assert read(Path(sys.argv[1]), 'select ? as a', ['x']).rows == [('x',)]; sys.exit('pandas' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(template)]).returncode == 0
+
+
+@pytest.mark.parametrize(("asked", "expected"), [("1", 1), ("0", None), ("", None), ("2,1", None), ("9999", None)])
+def test_a_ledger_takes_no_more_threads_than_the_process_is_given(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch, asked: str, expected: int | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    ((found,),) = read(ledger, "select current_setting('threads')").rows
+    assert found == (expected or min(4, os.cpu_count() or 1))
