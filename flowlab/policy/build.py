@@ -47,13 +47,12 @@ def build_decoder(
 
 
 def require_decoder(settings: DecoderSettings, spec: ConditionSpec, horizon: int, num_channels: int) -> None:
-    """Raises as `build_decoder` does. Of decoders of our own only the shapes are made, which takes no memory."""
+    """Raises as `build_decoder` does. A decoder of our own is made for no runs at all, which takes no memory."""
     make = resolve("decoders", settings.kind)
     if make not in (Decoder, SlotQueries):
         build_decoder(settings, spec, horizon, num_channels, [0, 1], torch.device("cpu"))
         return
-    with torch.device("meta"):
-        make(2, settings, horizon, num_channels, spec)
+    make(0, settings, horizon, num_channels, spec)
 
 
 def seen_tokens(settings: DecoderSettings, spec: ConditionSpec) -> tuple[ConditionSpec, list[int]]:
