@@ -246,8 +246,8 @@ def _duckdb_errors() -> tuple[type[Exception], ...]:
 
 
 @contextmanager
-def open_new(path: Path) -> Iterator["duckdb.DuckDBPyConnection"]:
-    """A connection to a new DuckDB file that no other process knows of yet."""
+def open_new(path: Path | str) -> Iterator["duckdb.DuckDBPyConnection"]:
+    """A connection to a new DuckDB file that no other process knows of yet, or to ":memory:"."""
     import duckdb
 
     connection = _without_bar(duckdb.connect(str(path), config=_config()))
