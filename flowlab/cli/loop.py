@@ -36,7 +36,14 @@ def loop(
     found = open_study(study)
     judge.ingest_all(found)
     if dry_run:
+        from flowlab.lab.tree import why_refused
+
+        if amend is not None:
+            raise StudyError("--amend goes with a loop that begins, and --dry-run writes nothing: leave one out.")
         show_tree(found, as_json)
+        refused = why_refused(found)
+        if refused:
+            say(f"note: flowlab loop would refuse to begin: {refused}")
         return
 
     import time

@@ -151,7 +151,7 @@ def _explore(study: Study, lever: str, seeds: list[int], where: "Where", bars: B
         print_json({"levers": [lever], "runs": result.run_ids, "trained": result.trained, "primary": numbers})
         return
     out().print(table(["exploratory run", primary.shown()], [list(number.values()) for number in numbers]))
-    say(f"recorded, and never judged. Beside another: flowlab compare control-{seeds[0]} {result.run_ids[0]}")
+    say(f"recorded, and never judged. Beside another: flowlab compare OTHER-RUN {result.run_ids[0]}")
 
 
 def _tell_result(study: Study, levers: list[str], result: "Launched", as_json: bool) -> None:

@@ -47,11 +47,16 @@ def find_subject(study: Study, name: str) -> Subject:
 
 
 def add_note(study: Study, subject: Subject, text: str) -> None:
-    """Write a note down, for good. Raises StudyError for one without words, or as long as a report."""
+    """Write a note down, for good, unless it is the subject's last one already.
+
+    Raises StudyError for one without words, or as long as a report.
+    """
     text = text.strip()
     if not text or len(text) > LONGEST:
         got = f"{len(text):,} characters" if text else "no words"
         raise StudyError(f"a note has from 1 to {LONGEST:,} characters, got {got}. Write what you want to remember.")
+    if study.ledger.exists() and any(row["note"] == text for row in read_notes(study, subject)[-1:]):
+        return  # given again, after a Ctrl-C
     with StudyJournal.of(study.runs) as journal:
         journal.note(about=subject.about, subject=subject.name, note=text)
     _bring_in(study)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from flowlab.core.errors import MissingError, RuleChangedError, RuleRefusedError
 from flowlab.journal.lines import StudyJournal
@@ -9,6 +10,7 @@ from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.study import Study
 from flowlab.study.tree import PhaseSettings, TreeSettings
+from flowlab.verdict.history import read_history
 from flowlab.verdict.seal import first_difference, one_at_a_time
 
 EXAMPLE = '[[tree.phases]] name = "loss" levers = ["delta-off", "lds-off"] runs = 20'
@@ -58,16 +60,31 @@ def register_tree(study: Study, reason: str | None = None) -> str:
         if amended == tree.digest():
             return amended
         if amended is not None and reason is None:
-            where, old, new = first_difference(json.loads(told), tree.to_json()) or ("tree", "another", "this one")
-            raise RuleChangedError(
-                f"the tree is registered with {where} = {json.dumps(old)}, experiments.toml now makes it "
-                f"{json.dumps(new)}: restore it there, or change it on the record: flowlab loop --amend REASON"
-            )
+            raise RuleChangedError(_told_change(json.loads(told), tree))
         with StudyJournal.of(study.runs) as journal:
             more = {} if amended is None else {"amended_digest": amended, "reason": (reason or "").strip()}
             journal.tree(digest=tree.digest(), tree=tree.to_json(), **more)
         ingest(study.ledger, study.runs, runs_too=False)
     return tree.digest()
+
+
+def _told_change(registered: dict[str, Any], tree: TreeSettings) -> str:
+    where, old, new = first_difference(registered, tree.to_json()) or ("tree", "another", "this one")
+    return (
+        f"the tree is registered with {where} = {json.dumps(old)}, experiments.toml now makes it {json.dumps(new)}: "
+        f"restore it there, or change it on the record: flowlab loop --amend REASON"
+    )
+
+
+def why_refused(study: Study) -> str:
+    """Why a loop would not begin as experiments.toml is now: another tree or rule is on record; "" where it would."""
+    rows = read(study.ledger, "select tree_digest, tree_json from trees order by entry desc limit 1").rows
+    if rows and rows[0][0] != tree_of(study).digest():
+        return _told_change(json.loads(rows[0][1]), tree_of(study))
+    in_force = [sealed.rule for sealed in read_history(study.ledger) if sealed.is_in_force]
+    if in_force and study.rule.terms() not in [rule.terms() for rule in in_force]:
+        return f"rule {in_force[0].name!r} is in force, and experiments.toml has it otherwise now: flowlab rule amend"
+    return ""
 
 
 def read_phases(study: Study) -> list[PhaseState]:

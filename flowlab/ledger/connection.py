@@ -330,7 +330,13 @@ def _connect(ledger_path: Path, read_only: bool, deadline: float, patience_s: fl
 
 def _without_bar(connection: "Connection") -> "Connection":
     """The connection, whose slow queries would draw a bar on stdout otherwise, amid an answer."""
-    connection.execute("set enable_progress_bar = false")
+    try:
+        connection.execute("set enable_progress_bar = false")
+    except RuntimeError as error:
+        if str(error) != INTERRUPTED:
+            raise
+        connection.close()
+        raise KeyboardInterrupt from None
     return connection
 
 

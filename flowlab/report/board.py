@@ -10,6 +10,7 @@ from flowlab.core.vocabulary import CONTROL
 from flowlab.report.campaign import ORDER, Campaign, Record
 from flowlab.verdict.history import SealedRule
 from flowlab.verdict.judge import Verdict
+from flowlab.verdict.meanings import flattery
 
 Seen = tuple[int, float, bool]
 """A run: its seed, its primary value, and whether the rule looks at it."""
@@ -232,10 +233,8 @@ class _Facts:
     def _of_stacked(self, lever: str) -> str:
         assert self.rule is not None
         rates = (self.rule.simulated or {}).get("rates", {})
-        flattered = rates.get("overestimate")
-        told = "selected, so flattered"
-        if flattered is not None:
-            told = f"selected; flattered by about {figure(flattered)} under this rule"
+        flattered = flattery(rates)
+        told = f"selected; {flattered} under this rule" if flattered else "selected, so flattered"
         fresh = self.fresh.get(lever)
         if fresh is not None and fresh["num_pairs"] and fresh["num_pairs"] >= 2:
             told += (

@@ -1,6 +1,7 @@
 """A card for each lever: what it was thought to do, what it changes, what became of it, and how to do it again."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,12 +178,22 @@ class _Facts:
         if run["run_id"] in self.campaign.screen_of:
             return "flowlab screen"
         if run["purpose"] == "full-path":
-            return f"flowlab confirm {lever if lever != CONTROL else 'stack'}"
-        again = " --again" if run["replicate"] else ""
-        own = self.campaign.settings.get(run["run_id"], {})
-        changes = "".join(f" --set {key}={_shown(own.get(key))}" for key in run["changed_keys"])
-        is_set = run["purpose"] == "exploratory"
-        return f"flowlab run --lever {lever} --seeds {seed}{changes if is_set else ''}{again}"
+            return f"flowlab confirm {lever if lever != CONTROL else 'stack'} --seed {seed}"
+        if run["purpose"] == "exploratory":
+            return self._explored(run)
+        return f"flowlab run --lever {lever} --seeds {seed}{' --again' if run['replicate'] else ''}"
+
+    def _explored(self, run: Record) -> str:
+        """What explores the same change once more: from the lever that it started from, if that is still there."""
+        levers, own = self.campaign.study.file.levers, self.campaign.settings.get(run["run_id"], {})
+        start = next((name for name in levers if run["lever"].startswith(f"{name}-set-")), None)
+        before = dict(flat_keys(levers[start].set)) if start else {}
+        changes = [
+            f" --set {shlex.quote(f'{key}={_shown(own.get(key))}')}"
+            for key in run["changed_keys"]
+            if key not in before or before[key] != own.get(key)
+        ]
+        return f"flowlab run{f' --lever {start}' if start else ''} --seeds {run['seed']}{''.join(changes)}"
 
     def _moved(self, run: Record) -> str:
         """What the file says otherwise now than when the run was registered, as the end of a sentence."""

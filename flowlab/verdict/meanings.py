@@ -39,12 +39,20 @@ def _of_stacks(simulated: dict[str, Any], decisions: Sequence[str]) -> list[str]
     if null is None:
         return []
     judged, stacked = len(decisions), decisions.count("stack")
-    flattered = rates.get("overestimate")
-    told = "" if flattered is None else f"; its effect is selected, and flattered by about {figure(flattered)}"
+    flattered = flattery(rates)
+    told = f"; its effect is selected, and {flattered}" if flattered else ""
     return [
         f"stack: this rule stacks {share(null)} of levers that do nothing: of the {judged} judged here {stacked} "
         f"{'is' if stacked == 1 else 'are'} stacked, and up to {null * judged:.2g} such are expected{told}"
     ]
+
+
+def flattery(rates: dict[str, Any]) -> str:
+    """By how much effects of stacked levers are told too large, by the rule's simulation; "" where it does not say."""
+    too_large = rates.get("overestimate")
+    if too_large is None:
+        return ""
+    return f"flattered by about {figure(too_large)}" if too_large > 0 else "hardly flattered"
 
 
 def _of_effects(ledger: Path, rows: "Sequence[Verdict]") -> list[str]:

@@ -171,6 +171,7 @@ def test_a_phase_ends_with_its_budget(study: Path) -> None:
 def test_a_tree_that_was_changed_is_refused_until_that_is_on_record(looped: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(looped, tmp_path / "study"))
     edit(folder, 'levers = ["diverges", "delta-off"]', 'levers = ["delta-off", "lr-half"]')
+    assert "flowlab loop would refuse to begin: the tree is registered" in flowlab(folder, "loop", "--dry-run").stderr
     told = flowlab(folder, "loop", code=2).stderr
     assert 'the tree is registered with phases[0].levers[0] = "diverges"' in told and "--amend" in told
     assert "an amendment needs a reason" in flowlab(folder, "loop", "--amend", " ", code=2).stderr
@@ -179,6 +180,15 @@ def test_a_tree_that_was_changed_is_refused_until_that_is_on_record(looped: Path
     assert "lr-half@1003" in finished(folder)
     assert "the tree is as it was registered" in flowlab(folder, "loop", "--amend", "again", code=2).stderr
     assert "fit" in flowlab(folder, "ledger", "verify").stdout
+
+
+def test_a_dry_run_says_that_the_rule_was_edited(looped: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(looped, tmp_path / "study"))
+    assert "refuse" not in flowlab(folder, "loop", "--dry-run").stderr
+    edit(folder, "bar = -1.5", "bar = -1.4")
+    told = flowlab(folder, "loop", "--dry-run").stderr
+    assert "flowlab loop would refuse to begin: rule 'easy' is in force, and experiments.toml has it otherwise" in told
+    assert "--amend goes with a loop that begins" in flowlab(folder, "loop", "--dry-run", "--amend", "x", code=2).stderr
 
 
 def test_the_tree_may_leave_stacking_and_crashes_to_a_person(study: Path) -> None:

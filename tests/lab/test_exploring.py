@@ -1,7 +1,9 @@
 """Exploratory runs are recorded and never judged; a dry run changes no byte; an edited recipe is told."""
 
 import json
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 from flowlab.core.errors import StudyError, UnknownNameError
 from flowlab.lab.exploring import name_of_change, parse_changes, with_changes
 from flowlab.ledger.connection import read
-from flowlab.study.study import Study
+from flowlab.report.campaign import read_campaign
+from flowlab.report.cards import _Facts, read_cards
+from flowlab.study.study import Study, load_study
 from tests.cli.tiny_study import ask, flowlab_here
 from tests.lab.small_study import small_text
 
@@ -104,6 +108,20 @@ def test_an_exploratory_run_is_recorded_and_nothing_is_owed_or_judged_for_it(stu
     compared = flowlab_here(study, "compare", "control-1001", "set-train", "--json").stdout
     assert [one["key"] for one in json.loads(compared)["differ"]][:2] == ["train.lr", "lever"]
     flowlab_here(study, "ledger", "verify")
+    (card,) = [card for card in read_cards(read_campaign(load_study(study))) if card.name == "set-train.lr-0.002"]
+    assert card.runs[0].command == "flowlab run --seeds 1001 --set train.lr=0.002"
+    again = flowlab_here(study, *shlex.split(card.runs[0].command)[1:])
+    assert "nothing to train" in again.stderr
+
+
+def test_what_is_explored_from_a_lever_is_given_from_it(finished: Study) -> None:
+    facts = _Facts.__new__(_Facts)
+    settings = {"train.lr": 0.002, "objective.kind": "regression", "train.betas": [0.9, 0.99]}
+    facts.campaign = replace(read_campaign(finished))
+    facts.campaign.__dict__["settings"] = {"r": settings}
+    run = {"run_id": "r", "lever": "regression-set-train.lr-0.002", "seed": 7, "changed_keys": list(settings)}
+    told = facts._explored(run)
+    assert told == "flowlab run --lever regression --seeds 7 --set train.lr=0.002 --set 'train.betas=[0.9,0.99]'"
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from flowlab.lab.ground import open_ground, prepare_stats
 from flowlab.lab.in_loop import load_in_loop
 from flowlab.lab.launch import Where
 from flowlab.ledger.connection import read
+from flowlab.report.campaign import read_campaign
+from flowlab.report.cards import read_cards
 from flowlab.study.study import Study, load_study
 from flowlab.train.cohort import Cohort, Run
 from flowlab.train.data import train_data
@@ -114,6 +116,8 @@ def test_a_full_path_is_recorded_compared_and_no_evidence(study: Study) -> None:
     assert found.loss_difference < 4 * HALF * found.loss_there
     question = "select purpose, status, is_evidence from told_runs where run_id = ?"
     assert read(study.ledger, question, [found.run_id]).rows == [(FULL_PATH, "finished", False)]
+    runs = [run for card in read_cards(read_campaign(study)) for run in card.runs if run.run["run_id"] == found.run_id]
+    assert [run.command for run in runs] == ["flowlab confirm stack --seed 1001"]
     assert read(study.ledger, "select * from verdicts order by all").rows == owed
 
 

@@ -68,6 +68,7 @@ def test_notes_are_kept_in_their_order_and_apart(study: Study) -> None:
     add_note(study, WIDE, "  first ")
     add_note(study, Subject("run", "wide"), "of a run")
     add_note(study, WIDE, "<b>second</b>\nline")
+    add_note(study, WIDE, "<b>second</b>\nline")  # once more, as after a Ctrl-C that came too late
     assert [row["note"] for row in read_notes(study, WIDE)] == ["first", "<b>second</b>\nline"]
     assert len(read_notes(study)) == 3
 

@@ -280,6 +280,19 @@ def test_what_duckdb_does_not_let_go_of_after_ctrl_c_is_left(ledger: Path, monke
     tomorrow.set()
 
 
+def test_ctrl_c_while_a_ledger_is_opened_is_ctrl_c(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        def execute(self, _: str) -> None:
+            raise RuntimeError(connections.INTERRUPTED)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("duckdb.connect", lambda *_, **__: Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        read(ledger, "select 1")
+
+
 def test_the_command_line_then_ends_without_waiting(template: Path) -> None:
     code = """
 import sys, threading
