@@ -29,7 +29,7 @@ def evaluate(
         str | None, typer.Option(help="Instead: runs with commas between them, whose draws are one cloud.")
     ] = None,
     draws: Annotated[int | None, typer.Option(help="Draws per frame; without it, as the study has it.")] = None,
-    solver: Annotated[str | None, typer.Option(help="euler, midpoint or heun.")] = None,
+    solver: Annotated[str | None, typer.Option(help="euler, midpoint, heun or ab2.")] = None,
     solver_steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
     noise_scale: Annotated[float | None, typer.Option(help="The noise that draws start from, times this.")] = None,
     readout: Annotated[

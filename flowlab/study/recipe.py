@@ -176,7 +176,7 @@ class EvaluationSettings(Frozen):
     """
 
     draws: int = Field(32, ge=1, le=10**6)
-    solver: Literal["euler", "midpoint", "heun"] = "heun"
+    solver: Literal["euler", "midpoint", "heun", "ab2"] = "heun"
     solver_steps: int = Field(32, ge=1, le=10**6)
     noise_scale: float = Field(1.0, gt=0, le=1e3)
     bank_seed: int = Field(0, ge=0, le=LARGEST_SEED)

@@ -93,7 +93,7 @@ def order(error, solver: str) -> float:
     return float((step * log_error).sum() / step.square().sum())
 
 
-@pytest.mark.parametrize(("solver", "tolerance"), [("euler", 5e-3), ("midpoint", 1e-5), ("heun", 1e-5)])
+@pytest.mark.parametrize(("solver", "tolerance"), [("euler", 5e-3), ("midpoint", 1e-5), ("heun", 1e-5), ("ab2", 2e-5)])
 def test_noise_is_carried_to_the_same_quantile_of_the_actions(solver, tolerance):
     assert torch.allclose(solve(velocity, X0, solver, 1000), MEAN + STD * X0, rtol=0, atol=tolerance)
 
@@ -104,12 +104,12 @@ def test_the_order_of_the_error_between_two_gaussians(solver, expected):
     assert order(one_mode_error, solver) == pytest.approx(expected, abs=0.1)
 
 
-@pytest.mark.parametrize(("solver", "expected"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
+@pytest.mark.parametrize(("solver", "expected"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("ab2", 2)])
 def test_the_order_of_the_error_from_a_gaussian_to_two_modes(solver, expected):
     assert order(two_modes_error, solver) == pytest.approx(expected, abs=0.1)
 
 
-@pytest.mark.parametrize(("solver", "tolerance"), [("euler", 0.02), ("midpoint", 2e-5), ("heun", 2e-5)])
+@pytest.mark.parametrize(("solver", "tolerance"), [("euler", 0.02), ("midpoint", 2e-5), ("heun", 2e-5), ("ab2", 1e-4)])
 def test_noise_is_carried_to_its_quantile_of_two_modes(solver, tolerance):
     assert two_modes_error(solver, 500) < tolerance
 

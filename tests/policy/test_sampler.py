@@ -95,7 +95,7 @@ def test_with_every_setting_it_gives_what_the_decoder_gives(name):
     assert farthest(decoder_of(1, 2, 3, **SETTINGS[name]), num_frames=3, num_draws=5) < 1e-5
 
 
-@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun"])
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "ab2"])
 @pytest.mark.parametrize("num_steps", [1, 7])
 def test_with_every_solver(solver, num_steps):
     assert farthest(decoder_of(1), 2, 4, solver, num_steps) < 1e-5

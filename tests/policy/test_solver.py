@@ -13,7 +13,7 @@ def end_error(solver: str, num_steps: int) -> float:
     return float((end - x0 * math.exp(math.sin(2.0) / 2)).abs().max())
 
 
-@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2)])
+@pytest.mark.parametrize(("solver", "order"), [("euler", 1), ("midpoint", 2), ("heun", 2), ("ab2", 2)])
 def test_halving_the_step_divides_the_error_by_two_to_the_order(solver, order):
     slopes = [math.log2(end_error(solver, n) / end_error(solver, 2 * n)) for n in (32, 64, 128)]
     assert slopes == pytest.approx([order] * 3, abs=0.1)
@@ -35,7 +35,22 @@ def test_one_step_by_hand():
     assert solve(velocity, x0, "heun", 1).item() == 1 + 0.5 * (1 + (2 + 1))
 
 
-@pytest.mark.parametrize("solver", ["midpoint", "heun"])
+def test_two_steps_of_ab2_by_hand():
+    """dx/dt = x + t from 1: the first step is heun's, of velocities 1 and 1.5 + 0.5; the second adds 1.5 v - 0.5."""
+    first = 1 + 0.25 * (1 + 2)
+    second = first + 0.5 * (1.5 * (first + 0.5) - 0.5 * 1)
+    assert solve(lambda x, t: x + t, torch.tensor([1.0]), "ab2", 1).item() == 1 + 0.5 * (1 + (2 + 1))
+    assert solve(lambda x, t: x + t, torch.tensor([1.0]), "ab2", 2).item() == second
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+def test_ab2_asks_once_a_step_and_once_more(num_steps):
+    asked = []
+    solve(lambda x, t: asked.append(t) or -x, torch.ones(1), "ab2", num_steps)
+    assert asked == pytest.approx([0, 1 / num_steps, *(step / num_steps for step in range(1, num_steps))])
+
+
+@pytest.mark.parametrize("solver", ["midpoint", "heun", "ab2"])
 def test_the_flow_between_two_gaussians_maps_each_quantile_to_its_own(solver):
     mean, std = 1.5, 0.25
 

@@ -19,7 +19,7 @@ def test_with_every_setting_it_gives_what_the_decoder_gives(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "ab2"])
 @pytest.mark.parametrize(("horizon", "channels", "num_draws"), [(1, 1, 1), (5, 3, 2)])
 def test_with_every_solver_and_any_shape(solver: str, horizon: int, channels: int, num_draws: int) -> None:
     decoder = decoder_of(1, horizon=horizon, channels=channels)
