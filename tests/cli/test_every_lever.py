@@ -26,7 +26,7 @@ SMALLER = {
     r"window_steps = 400": "window_steps = 10",
     r"width = 64\nlayers = 3": "width = 16\nlayers = 1",
     r"batch = 128": "batch = 64\nsample_every = 1",
-    r"steps = 600": "steps = 12",
+    r"steps = 600": "steps = 6",
     r"warmup_steps = 50": "warmup_steps = 3",
     r"draws = 16": "draws = 4",
     r"solver_steps = 4": "solver_steps = 1",
