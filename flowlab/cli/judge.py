@@ -38,19 +38,19 @@ def verdict(
     if lever is not None:
         found.require_lever(lever)
     ingest_all(found)
+    tell_clock(found.ledger, Bars())
     levers = [] if lever is None else [lever]
-    with reading(found.ledger):
-        tell_clock(found.ledger, Bars())
-        if as_json:
+    if as_json:
+        with reading(found.ledger):
             worth = {"effects": read_effects(found, levers)} if effects else {}
             verdicts = read_for(found, levers)
-            print_json({"verdicts": verdicts} | worth if effects else verdicts)
-        else:
-            print_verdicts(found, levers)
-            if effects:
-                print_effects(found, levers)
-            if lever is not None:
-                _print_soundness(found, lever)
+        print_json({"verdicts": verdicts} | worth if effects else verdicts)
+    else:
+        print_verdicts(found, levers)
+        if effects:
+            print_effects(found, levers)
+        if lever is not None:
+            _print_soundness(found, lever)
 
 
 def _print_soundness(study: Study, lever: str) -> None:
@@ -94,7 +94,20 @@ def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def print_verdicts(study: Study, levers: Sequence[str]) -> None:
-    """One table per rule and base, then each lever's reason. Which levers: as `read_for`."""
+    """One table per rule and base, then each lever's reason. Which levers: as `read_for`.
+
+    Printed at the end: whoever reads it in a pager does not keep the ledger from others.
+    """
+    from flowlab.ledger.connection import reading
+
+    console = out()
+    with reading(study.ledger), console.capture() as told:
+        _print_verdicts(study, levers, console)
+    console.file.write(told.get())
+    console.file.flush()
+
+
+def _print_verdicts(study: Study, levers: Sequence[str], console: Console) -> None:
     from flowlab.verdict.bases import read_bases
 
     rows = _read(study, levers)
@@ -103,7 +116,6 @@ def print_verdicts(study: Study, levers: Sequence[str]) -> None:
         return
     from flowlab.verdict.meanings import meanings
 
-    console = out()
     rules = _sealed(study)
     bases = read_bases(study)
     groups: dict[tuple[str, str], list[Verdict]] = {}

@@ -2,6 +2,9 @@
 
 import json
 import struct
+import threading
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowlab.cli.ask import told, told_single
-from flowlab.ledger.connection import read
+from flowlab.cli.main import run_command
+from flowlab.ledger.connection import open_ledger, read
 from tests.cli.tiny_study import flowlab_here, write_tiny
 from tests.verdict.campaign import Campaign, panel_rule
 
@@ -136,3 +140,27 @@ def test_the_machine_is_told_both(study: Path, ids: list[str]) -> None:
 def test_ids_may_be_cut_short_as_long_as_one_run_begins_so(study: Path, ids: list[str]) -> None:
     assert f"B: {ids[2]}" in flowlab_here(study, "compare", "control-1001", "wi").stdout
     assert "where several begin so" in flowlab_here(study, "compare", "control", "wide", code=2).stderr
+
+
+def test_who_reads_verdicts_slowly_does_not_keep_the_ledger(
+    study: Path, ids: list[str], ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed into a pager that waits is printed once the ledger has been let go of."""
+    monkeypatch.chdir(study)
+    found: list[str] = []
+
+    def write_meanwhile() -> None:
+        with open_ledger(ledger, read_only=False, patience_s=0.5):
+            found.append("written")
+
+    class Pager(StringIO):
+        def write(self, text: str) -> int:
+            if text:
+                other = threading.Thread(target=write_meanwhile)
+                other.start()
+                other.join()
+            return super().write(text)
+
+    with redirect_stdout(Pager()) as page:
+        assert run_command(["verdict"]) == 0
+    assert "wide" in page.getvalue() and found
