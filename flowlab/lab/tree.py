@@ -10,8 +10,7 @@ from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.study import Study
 from flowlab.study.tree import PhaseSettings, TreeSettings
-from flowlab.verdict.history import read_history
-from flowlab.verdict.seal import first_difference, one_at_a_time
+from flowlab.verdict.seal import first_difference, one_at_a_time, rules_in_force
 
 EXAMPLE = '[[tree.phases]] name = "loss" levers = ["delta-off", "lds-off"] runs = 20'
 
@@ -81,9 +80,11 @@ def why_refused(study: Study) -> str:
     rows = read(study.ledger, "select tree_digest, tree_json from trees order by entry desc limit 1").rows
     if rows and rows[0][0] != tree_of(study).digest():
         return _told_change(json.loads(rows[0][1]), tree_of(study))
-    in_force = [sealed.rule for sealed in read_history(study.ledger) if sealed.is_in_force]
-    if in_force and study.rule.terms() not in [rule.terms() for rule in in_force]:
-        return f"rule {in_force[0].name!r} is in force, and experiments.toml has it otherwise now: flowlab rule amend"
+    in_force = rules_in_force(study.ledger)
+    if in_force and study.rule.terms() not in [sealed.rule.terms() for sealed in in_force]:
+        return (
+            f"rule {in_force[0].rule.name!r} is in force, and experiments.toml has it otherwise now: flowlab rule amend"
+        )
     return ""
 
 

@@ -128,13 +128,14 @@ def open_ledger(
     Raises MissingError, BusyError, NoAccessError, NoLocksError or LedgerError.
     """
     kept = _kept.get()
-    if kept is not None and kept.path == ledger_path and not read_only:
-        kept.close()
-    if kept is not None and kept.path == ledger_path and read_only:
+    if kept is None or kept.path != ledger_path:
+        connection = _open(ledger_path, read_only, patience_s)
+    elif read_only:
         if kept.connection is None:
             kept.connection = _open(ledger_path, read_only, patience_s)
         connection = _without_bar(kept.connection.cursor())
     else:
+        kept.close()
         connection = _open(ledger_path, read_only, patience_s)
     patience: float | None = None
     try:
