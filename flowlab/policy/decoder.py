@@ -27,6 +27,7 @@ from flowlab.policy.layers import (
     keep_all,
     modulate,
     norm,
+    side_by_side,
     stacked_parameter,
 )
 from flowlab.policy.streams import stream
@@ -142,10 +143,10 @@ class Block(nn.Module):
         self.slots = Attention(num_runs, width, settings.heads, width, init, rotary)
         self.mlp = GatedMLP(num_runs, width, settings.mlp_multiplier, settings.gate, init)
 
-    def forward(self, x: Tensor, time: Tensor | None, memory: tuple[Tensor, Tensor], drop: Drop) -> Tensor:
-        """x (R, B, K, H, W); time (R, B, 1, H, W), with 1 in place of B and H where all frames and slots share it."""
+    def forward(self, x: Tensor, modulation: Tensor | None, memory: tuple[Tensor, Tensor], drop: Drop) -> Tensor:
+        """x (R, B, K, H, W); modulation (R, B, 1, H, 6 W), with 1 in place of a shared B or H."""
         num_runs, num_frames, num_draws, horizon, width = x.shape
-        before_cross, before_slots, before_mlp = self._norms(time)
+        before_cross, before_slots, before_mlp = self._norms(modulation)
         name, in_attention = self.name, self.settings.dropout_at == "attention"
         drop_weights = drop if in_attention and drop is not keep_all else None
 
@@ -154,18 +155,17 @@ class Block(nn.Module):
         x = x + drop(f"{name}.cross", crossed)
 
         slots = before_slots(x)
-        mixed = self.slots(slots, self.slots.keys_values(slots), drop_weights, f"{name}.slots.weights")
+        mixed = self.slots.of_itself(slots, drop_weights, f"{name}.slots.weights")
         x = x + drop(f"{name}.slots", mixed)
 
         if in_attention:
             return x + self.mlp(before_mlp(x), drop, f"{name}.mlp.hidden")
         return x + drop(f"{name}.mlp", self.mlp(before_mlp(x)))
 
-    def _norms(self, time: Tensor | None) -> list[Callable[[Tensor], Tensor]]:
+    def _norms(self, modulation: Tensor | None) -> list[Callable[[Tensor], Tensor]]:
         """What stands before each of the three sublayers."""
-        if time is None:
+        if modulation is None:
             return list(self.norms)
-        modulation = self.modulation(in_whole_vectors(F.silu, time) if self.settings.adaln_silu else time)
         parts = modulation.chunk(6, dim=-1)
         shifts, scales = parts[::2], parts[1::2]
         return [partial(modulate, shift=shift, scale=scale) for shift, scale in zip(shifts, scales, strict=True)]
@@ -185,13 +185,27 @@ class Trunk(nn.ModuleList):
 
     def keys_values(self, source: Tensor) -> list[tuple[Tensor, Tensor]]:
         """What each block keeps of what it attends to, (R, B, S, source width)."""
-        return [block.cross.keys_values(source) for block in self._blocks()]
+        blocks = self._blocks()
+        layers = [layer for block in blocks for layer in (block.cross.key, block.cross.value)]
+        parts = side_by_side(source, layers).chunk(len(layers), dim=-1)
+        return [
+            block.cross.split(keys, values) for block, keys, values in zip(blocks, parts[::2], parts[1::2], strict=True)
+        ]
 
     def forward(self, x: Tensor, time: Tensor | None, memory: Memory, drop: Drop) -> Tensor:
-        """x and time as a block takes them."""
-        for block, keys_values in zip(self._blocks(), memory.keys_values, strict=True):
-            x = block(x, time, keys_values, drop)
+        """x (R, B, K, H, W); time (R, B, 1, H, W), with 1 in place of B and H where all frames and slots share it."""
+        modulations = self._modulations(time)
+        for block, modulation, keys_values in zip(self._blocks(), modulations, memory.keys_values, strict=True):
+            x = block(x, modulation, keys_values, drop)
         return x
+
+    def _modulations(self, time: Tensor | None) -> Sequence[Tensor | None]:
+        """What flow time makes of each block's norms."""
+        blocks = self._blocks()
+        if time is None:
+            return [None] * len(blocks)
+        seen = in_whole_vectors(F.silu, time) if blocks[0].settings.adaln_silu else time
+        return side_by_side(seen, [block.modulation for block in blocks]).chunk(len(blocks), dim=-1)
 
     def _blocks(self) -> list[Block]:
         return list(self)  # type: ignore[arg-type]

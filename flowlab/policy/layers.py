@@ -5,7 +5,7 @@ same way.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -55,6 +55,11 @@ class StackedParameter(nn.Parameter):
     initialise: Initialise
     decays: bool
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "StackedParameter":
+        made: StackedParameter = super().__deepcopy__(memo)
+        made.initialise, made.decays = self.initialise, self.decays
+        return made
+
 
 class Stacked(Protocol):
     """R sets of weights of one shape: decoders, rankers."""
@@ -90,15 +95,26 @@ class StackedLinear(nn.Module):
         self.bias = stacked_parameter(num_runs, num_out, init=of_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = x.reshape(x.shape[0], -1, x.shape[-1])
-        num_in, num_out = self.weight.shape[1:]
-        if num_in > 1 and num_out > 1:
-            out = torch.baddbmm(self.bias.unsqueeze(1), rows, self.weight)
-        else:
-            more_in, more_out = int(num_in == 1), int(num_out == 1)
-            bias, weight = F.pad(self.bias, (0, more_out)), F.pad(self.weight, (0, more_out, 0, more_in))
-            out = torch.baddbmm(bias.unsqueeze(1), F.pad(rows, (0, more_in)), weight)[..., :num_out]
-        return out.reshape(*x.shape[:-1], num_out)
+        return _mapped(x, self.weight, self.bias)
+
+
+def side_by_side(x: Tensor, layers: Sequence[StackedLinear]) -> Tensor:
+    """What the layers make of x (R, ..., in), side by side in the last axis, as one product."""
+    weight, bias = torch.cat([layer.weight for layer in layers], 2), torch.cat([layer.bias for layer in layers], 1)
+    return _mapped(x, weight, bias)
+
+
+def _mapped(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x (R, ..., in) through weights (R, in, out) and biases (R, out): (R, ..., out)."""
+    rows = x.reshape(x.shape[0], -1, x.shape[-1])
+    num_in, num_out = weight.shape[1:]
+    if num_in > 1 and num_out > 1:
+        out = torch.baddbmm(bias.unsqueeze(1), rows, weight)
+    else:
+        more_in, more_out = int(num_in == 1), int(num_out == 1)
+        bias, weight = F.pad(bias, (0, more_out)), F.pad(weight, (0, more_out, 0, more_in))
+        out = torch.baddbmm(bias.unsqueeze(1), F.pad(rows, (0, more_in)), weight)[..., :num_out]
+    return out.reshape(*x.shape[:-1], num_out)
 
 
 def keep_all(name: str, x: Tensor) -> Tensor:
@@ -155,22 +171,41 @@ class Attention(nn.Module):
 
     def keys_values(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """(R, B, S, source width) -> two of (R * B, heads, S, W / heads)."""
-        keys = self._split(self.key(source))
-        return keys if self.rotary is None else self.rotary(keys), self._split(self.value(source))
+        return self.split(*side_by_side(source, (self.key, self.value)).chunk(2, dim=-1))
+
+    def split(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What `key` and `value` make of a source, two of (R, B, S, W), in the shape of `keys_values`."""
+        keys = self._by_head(keys, 1)
+        return keys if self.rotary is None else self.rotary(keys), self._by_head(values, 1)
 
     def forward(
         self, x: Tensor, keys_values: tuple[Tensor, Tensor], drop: Drop | None = None, name: str = ""
     ) -> Tensor:
         """x (R, B, L, W) -> the same shape. `drop`, where it is given, is asked about the weights, by `name`."""
-        keys, values = keys_values
-        queries = self._split(self.query(x))
+        queries = self._by_head(self.query(x), 1)
         if self.rotary is not None:
             queries = self.rotary(queries)
+        return self._attend(queries, *keys_values, drop, name, x)
+
+    def of_itself(self, x: Tensor, drop: Drop | None = None, name: str = "") -> Tensor:
+        """Attention of x (R, B, L, W) to itself."""
+        width = x.shape[-1]
+        mixed = side_by_side(x, (self.query, self.key, self.value))
+        queries_keys = self._by_head(mixed[..., : 2 * width], 2)
+        if self.rotary is not None:
+            queries_keys = self.rotary(queries_keys)
+        queries, keys = queries_keys.chunk(2, dim=1)
+        return self._attend(queries, keys, self._by_head(mixed[..., 2 * width :], 1), drop, name, x)
+
+    def _attend(
+        self, queries: Tensor, keys: Tensor, values: Tensor, drop: Drop | None, name: str, like: Tensor
+    ) -> Tensor:
+        """What queries (R * B, heads, L, W / heads) get, of the shape of `like` (R, ..., L, W)."""
         if drop is None:
             out = F.scaled_dot_product_attention(queries, keys, values)
         else:
-            out = self._by_weights(queries / math.sqrt(queries.shape[-1]), keys, values, partial(drop, name), len(x))
-        return self.leave(out.transpose(1, 2).reshape(x.shape))
+            out = self._by_weights(queries / math.sqrt(queries.shape[-1]), keys, values, partial(drop, name), len(like))
+        return self.leave(out.transpose(1, 2).reshape(like.shape))
 
     def _by_weights(
         self, queries: Tensor, keys: Tensor, values: Tensor, drop: Callable[[Tensor], Tensor], num_runs: int
@@ -184,9 +219,11 @@ class Attention(nn.Module):
         weights = scores.softmax(dim=-1).unflatten(1, (-1, self.heads))
         return _ProductOfEachRun.apply(drop(weights).flatten(1, 2), by_run(values)).reshape(queries.shape)
 
-    def _split(self, x: Tensor) -> Tensor:
+    def _by_head(self, x: Tensor, times: int) -> Tensor:
+        """(R, B, L, times * W) -> (R * B, times * heads, L, W / heads)."""
         *batch, length, width = x.shape
-        return x.reshape(math.prod(batch), length, self.heads, width // self.heads).transpose(1, 2)
+        heads = times * self.heads
+        return x.reshape(math.prod(batch), length, heads, width // heads).transpose(1, 2)
 
 
 class _ProductOfEachRun(torch.autograd.Function):
@@ -209,8 +246,13 @@ class _ProductOfEachRun(torch.autograd.Function):
 def _products(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type != "cpu":
         return left @ right
-    each = [torch.bmm(aligned(a), aligned(b)) for a, b in zip(left, right, strict=True)]
-    return torch.stack(each) if len(each) > 1 else each[0].unsqueeze(0)
+    found = left.new_empty(*left.shape[:3], right.shape[3])
+    for a, b, out in zip(left, right, found, strict=True):
+        if out.data_ptr() % ALIGNMENT == 0:
+            torch.bmm(aligned(a), aligned(b), out=out)
+        else:
+            out.copy_(torch.bmm(aligned(a), aligned(b)))
+    return found
 
 
 def aligned(x: Tensor) -> Tensor:

@@ -7,28 +7,27 @@ import torch
 from torch import Tensor
 
 from flowlab.policy.decoder import AnyDecoder, load_run_weights, run_weights
+from flowlab.train.flat import FlatWeights
 
 
 class CohortAverage:
     """A second set of weights that follows the trained ones, each run at its own pace; runs with decay 0 are copied.
 
+    `weights` (R, P): those of the decoder as rows (train/flat.py).
+
     The decay starts low, min(decay, (1 + step) / (10 + step)), so that the initial weights are soon forgotten.
     """
 
-    def __init__(self, decoder: AnyDecoder, decays: Sequence[float]) -> None:
+    def __init__(self, decoder: AnyDecoder, weights: Tensor, decays: Sequence[float]) -> None:
         self.decays = decays
         self.decoder = copy.deepcopy(decoder)
-        pairs = list(zip(decoder.named_stacked(), self.decoder.named_stacked(), strict=True))
-        self.views = [
-            ([average.detach()[run] for _, (_, average) in pairs], [of.detach()[run] for (_, of), _ in pairs])
-            for run in range(len(decays))
-        ]
+        self.weights, self.averages = weights, FlatWeights(self.decoder).weights
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step number `step` (0 is the first)."""
-        for decay, (average, weights) in zip(self.decays, self.views, strict=True):
-            torch._foreach_lerp_(average, weights, 1.0 - min(decay, (1 + step) / (10 + step)))
+        for decay, average, weights in zip(self.decays, self.averages, self.weights, strict=True):
+            average.lerp_(weights, 1.0 - min(decay, (1 + step) / (10 + step)))
 
     def run_state(self, run: int) -> dict[str, Tensor]:
         """One run's average without the run axis; empty for a run that has none of its own."""

@@ -16,6 +16,8 @@ from flowlab.policy.weights import LabelDensity
 from flowlab.study.recipe import ManeuverWeights
 from flowlab.train.cohort import Cohort
 
+LEVELS = 2**16  # that a dropout rate is rounded to
+
 
 class Conditions(Protocol):
     """Conditions (N, S, D) by row: a tensor, or what computes them as they are asked for (the full path)."""
@@ -142,15 +144,18 @@ class Batches:
 
     def _condition(self, step: int, rows: Tensor) -> Tensor:
         """(R, B, S, D) float32 of the rows (U, B), with the history dropped from each run's share of them."""
-        condition = _rows_of(self.data.condition, rows).float()[self.seed_index]
+        condition = self._of_runs(_rows_of(self.data.condition, rows).float())
         if not self.drops_history:
             return condition
         assert self.data.no_history is not None, "history dropout needs the variant no-history"
         streams = [self._stream(seed, "variant", step) for seed in self.cohort.seeds]
         uniform = torch.stack([torch.rand(self.size, generator=own, device=self.device) for own in streams])
         dropped = uniform[self.seed_index] < self.history_dropout[:, None]
-        without = _rows_of(self.data.no_history, rows).float()[self.seed_index]
+        without = self._of_runs(_rows_of(self.data.no_history, rows).float())
         return torch.where(dropped[:, :, None, None], without, condition)
+
+    def _of_runs(self, of_seeds: Tensor) -> Tensor:
+        return of_runs(of_seeds, self.cohort, self.seed_index)
 
     def _stream(self, seed: int, name: str, step: int) -> torch.Generator:
         return stream(seed, name, step, device=self.device)
@@ -177,27 +182,37 @@ def _rows_of(table: Conditions, rows: Tensor) -> Tensor:
 
 
 class Dropout:
-    """Masks by place and step: runs of one seed share the uniform draws, each run has its own rate."""
+    """Masks by place and step: runs of one seed share the random numbers, each run has its own rate.
+
+    An entry is dropped when its 16 random bits are below the rate's share of 65,536, to which the rate is rounded.
+    """
 
     def __init__(self, cohort: Cohort, device: torch.device) -> None:
-        self.seeds = cohort.seeds
-        self.device = device
+        self.cohort, self.device = cohort, device
         self.seed_index = torch.tensor(cohort.seed_index, device=device)
-        rates = [run.recipe.decoder.dropout for run in cohort.runs]
-        self.rates = torch.tensor(rates, device=device)
-        self.active = any(rates)
+        rates = torch.tensor([run.recipe.decoder.dropout for run in cohort.runs], dtype=torch.float64)
+        dropped = (rates * LEVELS).round().clamp_max(LEVELS - 1)
+        self.active = bool(rates.any())
+        self.first_kept = (dropped - LEVELS // 2).to(torch.int16).to(device)
+        self.scale = (1 / (1 - dropped / LEVELS)).float().to(device)
         self.step = 0
 
     def __call__(self, name: str, x: Tensor) -> Tensor:
         """x (R, ...) with each entry zeroed at its run's rate, and the rest scaled by 1 / (1 - rate)."""
         if not self.active:
             return x
-        uniform = torch.empty(len(self.seeds), *x.shape[1:], dtype=x.dtype, device=self.device)
-        for own, seed in zip(uniform, self.seeds, strict=True):
-            own.uniform_(generator=self._stream(seed, name))
-        mask = uniform[self.seed_index] if len(self.seeds) < len(x) else uniform
-        rates = self.rates.reshape(-1, *[1] * (x.ndim - 1))
-        return x * mask.ge_(rates).div_(1 - rates)
+        per_run = x[0].numel()
+        words = torch.empty(len(self.cohort.seeds), -(-per_run // 4), dtype=torch.int64, device=self.device)
+        for own, seed in zip(words, self.cohort.seeds, strict=True):  # 64 random bits are four entries'
+            own.random_(-(2**63), None, generator=stream(seed, "dropout", name, self.step, device=self.device))
+        bits = words.view(torch.int16)[:, :per_run].unflatten(1, x.shape[1:])
+        each = (-1, *[1] * (x.ndim - 1))
+        kept = of_runs(bits, self.cohort, self.seed_index) >= self.first_kept.reshape(each)
+        return x * kept.to(x.dtype).mul_(self.scale.reshape(each))
 
-    def _stream(self, seed: int, name: str) -> torch.Generator:
-        return stream(seed, "dropout", name, self.step, device=self.device)
+
+def of_runs(of_seeds: Tensor, cohort: Cohort, seed_index: Tensor) -> Tensor:
+    """(U, ...) by seed -> (R, ...) by run, without a copy where the runs have one seed or each its own."""
+    if len(of_seeds) == cohort.size:
+        return of_seeds
+    return of_seeds.expand(cohort.size, *of_seeds.shape[1:]) if len(of_seeds) == 1 else of_seeds[seed_index]

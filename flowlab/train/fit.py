@@ -102,8 +102,9 @@ class _Training:
         self.slot_at_start = _slot_embedding(self.decoder)
         self.objective = build_objective(recipes, horizon, device)
         decays = [recipe.train.ema_decay for recipe in recipes]
-        self.average = CohortAverage(self.decoder, decays) if any(decays) else None
         self.optimiser = CohortAdamW(self.decoder, [recipe.train for recipe in recipes])
+        weights = self.optimiser.flat.weights
+        self.average = CohortAverage(self.decoder, weights, decays) if any(decays) else None
         self.batches = Batches(cohort, data)
         self.dropout = Dropout(cohort, device)
         self.watch = CrashWatch(cohort.size, device)
@@ -146,9 +147,8 @@ class _Training:
         """One step of every run. What is to be reported of it, each (R,) and still on the device."""
         condition, batch = self.batches.at(step)
         self.dropout.step = step
-        self.optimiser.clear()
         losses = self.objective.losses(self.decoder, self.decoder.remember(condition), batch, self.dropout)
-        losses["loss"].sum().backward()
+        self.optimiser.differentiate(losses["loss"])
         report = {name: value.detach() for name, value in losses.items()}
         report["lds_weight"] = batch.weight.mean(dim=(1, 2))
         report["gradient_norm"] = self.optimiser.update(step)

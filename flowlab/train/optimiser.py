@@ -1,7 +1,7 @@
-"""AdamW over a cohort: one set of parameter groups per run, whose tensors are views into the stacked parameters."""
+"""AdamW over a cohort: each run's parameters are one row of memory, stepped on its own."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from flowlab.encoder.adamw import AdamWGroup
 from flowlab.policy.layers import Stacked
 from flowlab.study.recipe import TrainSettings
+from flowlab.train.flat import FlatWeights
 
 
 def schedule(step: int, settings: TrainSettings) -> float:
@@ -27,64 +28,58 @@ class CohortAdamW:
 
     def __init__(self, decoder: Stacked, settings: Sequence[TrainSettings]) -> None:
         self.settings = settings
-        self.parameters = decoder.named_stacked()
-        self.gradients = [torch.zeros_like(parameter) for _, parameter in self.parameters]
-        for (_, parameter), gradient in zip(self.parameters, self.gradients, strict=True):
-            parameter.grad = gradient
-        self.run_gradients = [[gradient[run] for gradient in self.gradients] for run in range(len(settings))]
-        self.views = [self._run_views(run) for run in range(len(settings))]
-        self.groups = [self._run_groups(run) for run in range(len(settings))]
+        self.flat = FlatWeights(decoder)
+        self.gradients = torch.zeros_like(self.flat.weights)
+        self.parameters = [parameter for _, parameter in decoder.named_stacked()]
+        views = self.flat.by_name(self.gradients)
+        self.views = [views[name] for name, _ in decoder.named_stacked()]  # of the gradients, by parameter
+        self.groups = [self._groups(run, own) for run, own in enumerate(settings)]
 
-    def _run_views(self, run: int) -> list[Tensor]:
-        views = []
-        for (_, parameter), gradient in zip(self.parameters, self.run_gradients[run], strict=True):
-            view = parameter.detach()[run].requires_grad_()
-            view.grad = gradient
-            views.append(view)
-        return views
-
-    def _run_groups(self, run: int) -> dict[bool, AdamWGroup]:
-        """One run's parameters by whether they decay."""
-        own, groups = self.settings[run], {}
-        for decays in (True, False):
-            views = [view for view, (_, p) in zip(self.views[run], self.parameters, strict=True) if p.decays == decays]
-            groups[decays] = AdamWGroup(views, own.betas, own.weight_decay if decays else 0.0, fused=True)
+    def _groups(self, run: int, own: TrainSettings) -> list[AdamWGroup]:
+        """One run's parameters: those that decay, and the others."""
+        cut, groups = self.flat.num_decaying, []
+        for part, decay in ((slice(cut), own.weight_decay), (slice(cut, None), 0.0)):
+            weights = self.flat.weights[run, part].requires_grad_()
+            weights.grad = self.gradients[run, part]
+            groups.append(AdamWGroup([weights], own.betas, decay, fused=True))
         return groups
 
-    def clear(self) -> None:
-        """Zero the gradients in place: the views share their memory."""
-        torch._foreach_zero_(self.gradients)
+    def differentiate(self, loss: Tensor) -> None:
+        """Take in the gradients of a loss (R,), in place of the last; zero for a parameter that it does not know."""
+        found = torch.autograd.grad(loss.sum(), self.parameters, materialize_grads=True)
+        torch._foreach_copy_(self.views, found)
 
     def update(self, step: int) -> Tensor:
         """Clip each run's gradient to its norm, take one step, return the norms before clipping (R,)."""
-        norms = torch.stack([self._clip(run) for run in range(len(self.settings))])
+        norms = [self._clip(run) for run in range(len(self.settings))]
         for own, groups in zip(self.settings, self.groups, strict=True):
-            for group in groups.values():
+            for group in groups:
                 group.update(own.lr * schedule(step, own))
-        return norms
+        return torch.stack(norms)
 
     def _clip(self, run: int) -> Tensor:
-        gradients = self.run_gradients[run]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        torch._foreach_mul_(gradients, (self.settings[run].clip_norm / (norm + 1e-6)).clamp_max(1.0))
+        gradient = self.gradients[run]
+        norm = torch.linalg.vector_norm(gradient)
+        gradient.mul_((self.settings[run].clip_norm / (norm + 1e-6)).clamp_max(1.0))
         return norm
 
     def run_state(self, run: int) -> dict[str, Tensor]:
         """One run's moments, by name, without the run axis."""
-        state: dict[str, Tensor] = {}
-        for name, exp_avg, exp_avg_sq, _ in self._moments(run):
-            state |= {f"exp_avg.{name}": exp_avg, f"exp_avg_sq.{name}": exp_avg_sq}
-        return state
+        exp_avg, exp_avg_sq = (torch.cat(rows) for rows in self._moments(run))
+        named = {"exp_avg": self.flat.by_name(exp_avg), "exp_avg_sq": self.flat.by_name(exp_avg_sq)}
+        return {f"{kind}.{name}": moment for kind, of in named.items() for name, moment in of.items()}
 
     def load_run_state(self, run: int, state: dict[str, Tensor], step: int) -> None:
         """Put one run's moments back, as they were after `step` steps."""
-        for name, exp_avg, exp_avg_sq, steps in self._moments(run):
-            exp_avg.copy_(state[f"exp_avg.{name}"])
-            exp_avg_sq.copy_(state[f"exp_avg_sq.{name}"])
-            steps.fill_(step)
+        for kind, parts in zip(("exp_avg", "exp_avg_sq"), self._moments(run), strict=True):
+            row = torch.cat(parts)
+            for name, moment in self.flat.by_name(row).items():
+                moment.copy_(state[f"{kind}.{name}"])
+            torch._foreach_copy_(parts, row.split([len(part) for part in parts]))
+        for group in self.groups[run]:
+            group.steps[0].fill_(step)
 
-    def _moments(self, run: int) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-        """Name, both moments and number of steps of each of one run's parameters, in the decoder's order."""
-        rows = {d: zip(g.exp_avg, g.exp_avg_sq, g.steps, strict=True) for d, g in self.groups[run].items()}
-        for name, parameter in self.parameters:
-            yield name, *next(rows[parameter.decays])
+    def _moments(self, run: int) -> tuple[list[Tensor], list[Tensor]]:
+        """Both moments of one run, each in the two parts of its row."""
+        groups = self.groups[run]
+        return [group.exp_avg[0] for group in groups], [group.exp_avg_sq[0] for group in groups]

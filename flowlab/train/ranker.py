@@ -103,7 +103,6 @@ class _Training:
         runs = torch.arange(len(self.seeds), device=rows.device)[:, None]
         condition = self.data.condition.index_select(0, rows.flatten()).float()
         condition = condition.reshape(*rows.shape, *self.data.condition.shape[1:])
-        self.optimiser.clear()
         scores = self.ranker(self.data.draws[runs, rows], self.ranker.remember(condition))
         aim = self.aim[runs, rows]
         of_frames = (
@@ -112,7 +111,7 @@ class _Training:
             else pointwise_loss(scores, aim, self.settings.tau)
         )
         loss = (self.weight[runs, rows] * of_frames).mean(dim=1)
-        loss.sum().backward()
+        self.optimiser.differentiate(loss)
         self.optimiser.update(step)
         return loss.detach()
 

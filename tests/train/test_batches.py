@@ -103,11 +103,22 @@ def masks(*runs, name="blocks.0.mlp", step=3, shape=(4, 500)):
     return drop(name, torch.ones(len(runs), *shape))
 
 
-def test_dropout_zeroes_where_the_named_stream_is_below_the_rate(run_of):
+def test_dropout_zeroes_where_the_bits_of_the_named_stream_are_below_the_rate(run_of):
     low, high = masks(run_of(dropout=0.25), run_of(dropout=0.5))
-    uniform = torch.rand(4, 500, generator=stream(1, "dropout", "blocks.0.mlp", 3))
-    assert torch.equal(low, (uniform >= 0.25) * torch.tensor(4 / 3))
-    assert torch.equal(high, (uniform >= 0.5) * torch.tensor(2.0))
+    words = torch.empty(500, dtype=torch.int64)  # of four entries each
+    words.random_(-(2**63), None, generator=stream(1, "dropout", "blocks.0.mlp", 3))
+    share = (words.view(torch.int16).double() / 2**16 + 0.5).reshape(4, 500)
+    assert torch.equal(low, (share >= 0.25) * torch.tensor(4 / 3))
+    assert torch.equal(high, (share >= 0.5) * torch.tensor(2.0))
+
+
+@pytest.mark.parametrize("rate", [0.0, 1e-6, 0.1, 0.5, 0.9999999])
+def test_what_is_kept_makes_up_for_what_is_dropped(run_of, rate):
+    """The rate is rounded to 65,536 levels, and what is kept is scaled by what is then kept on average."""
+    found = masks(run_of(dropout=rate), shape=(4, 501))
+    dropped = min(round(rate * 2**16), 2**16 - 1) / 2**16
+    assert set(found.unique().tolist()) <= {0.0, torch.tensor(1 / (1 - dropped)).item()}
+    assert (found == 0).float().mean().item() == pytest.approx(dropped, abs=0.03)
 
 
 def test_what_a_low_rate_drops_a_high_rate_drops_too(run_of):

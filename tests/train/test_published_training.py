@@ -41,7 +41,7 @@ def test_each_step_has_the_learning_rate_of_torchs_scheduler():
     for step in range(TRAIN.steps):
         ours.update(step)
         expected = adamw.param_groups[0]["lr"]
-        assert [group.lr for group in ours.groups[0].values()] == pytest.approx([expected] * 2, rel=1e-12)
+        assert [group.lr for group in ours.groups[0]] == pytest.approx([expected] * 2, rel=1e-12)
         adamw.step()
         scheduler.step()
     assert schedule(TRAIN.steps, TRAIN) == pytest.approx(0)
@@ -52,8 +52,7 @@ def test_the_first_step_changes_nothing_and_the_peak_comes_after_the_warm_up():
     decoder = untrained(SMALL)
     before = {name: weight.clone() for name, weight in run_weights(decoder, 0).items()}
     optimiser = CohortAdamW(decoder, [TRAIN])
-    for gradient in optimiser.gradients:
-        gradient.fill_(1.0)
+    optimiser.gradients.fill_(1.0)
     optimiser.update(0)
     assert all(torch.equal(weight, before[name]) for name, weight in run_weights(decoder, 0).items())
 
