@@ -11,7 +11,7 @@ One command, 10 to 15 minutes on one core, nearly all of it the published size: 
 from collections.abc import Callable
 
 import torch
-from made import SIZES, Made, Size, cohort_of, make
+from made import SIZES, Made, Size, cohort_of, ignore, make
 from plain import PlainRun
 from turns import Laps, Row, Times, Told, device, in_turns, options, turns_of
 
@@ -76,11 +76,6 @@ def flowlab_steps(size: Size, made: Made, steps: int, num_runs: int) -> Callable
         return laps.times(1 / num_runs)
 
     return train
-
-
-def ignore(run: int, reported: object) -> None:
-    """Nobody reads what is reported here."""
-    del run, reported
 
 
 if __name__ == "__main__":
