@@ -4,14 +4,15 @@ A panel is K = 32 draws of a frame. The plain way carries each draw as a row of 
 beside it and projected anew at each of heun/32's 64 evaluations of the decoder; flowlab does as a run's evaluation
 does. The draws are the same but for rounding: the largest |difference| in model space is told.
 
-`ab2` asks the decoder once a step. Its steps are searched for: the fewest whose draws are, in the mean, as near to those
-of heun/128 as those of heun/32 are, on frames that were not trained on. Both need weights that were trained, as random
-ones have other paths: a decoder of the demo's size is trained first, for `--steps` steps on made chunks of two modes.
-The published decoder gets a few steps, so only its times count.
+`ab2` asks the decoder once a step. Its steps are searched for: the fewest whose draws are, in the mean, as near to
+those of heun/128 as those of heun/32 are, on frames that were not trained on. That needs weights that were trained, as
+random ones have other paths: a decoder of the demo's size is trained first, for `--steps` steps (a fifth with --quick)
+on made chunks of two modes. The published decoder gets a few steps, so only its times count.
 
 One command, some 6 minutes on one core; `--sizes demo` some 2. One thread.
 """
 
+import argparse
 from collections.abc import Callable
 from functools import partial
 
@@ -40,8 +41,15 @@ def main() -> None:
     told = Told("panel", asked, f"s for {NUM_FRAMES} frames x {DRAWS} draws", 1)
     found = None
     for name in asked.sizes:
-        found = measure(told, name, asked.steps if name == "demo" else PUBLISHED_TRAIN_STEPS, turns_of(asked), found)
+        found = measure(
+            told, name, steps_of(asked) if name == "demo" else PUBLISHED_TRAIN_STEPS, turns_of(asked), found
+        )
     told.end()
+
+
+def steps_of(asked: argparse.Namespace) -> int:
+    """That the decoder of the demo's size is trained."""
+    return max(1, asked.steps // 5) if asked.quick else int(asked.steps)
 
 
 def measure(told: Told, name: str, train_steps: int, turns: int, searched: tuple[int, str] | None) -> tuple[int, str]:

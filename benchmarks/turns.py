@@ -1,8 +1,8 @@
 """How the benchmarks that have a plain way measure and tell: ways to do one thing, timed in turns.
 
 A benchmark of this kind is one command. It prints a table of at most 100 columns and writes
-benchmarks/results/NAME.json; `--quick` takes fewer turns, `--json` prints the JSON alone, `--out FILE` puts it there.
-`flowlab bench` runs them and gathers the rows: one row is one question at one size.
+benchmarks/results/NAME.json; `--quick` takes fewer turns, `--out FILE` puts the JSON elsewhere, `--json` prints no
+table but each row as a line of JSON, as soon as it is there. `flowlab bench` runs them so and gathers the rows.
 """
 
 import argparse
@@ -133,7 +133,7 @@ def options(what: str, sizes: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--repeats", type=int, help=f"turns of each way, {TURNS} unless --quick, then {QUICK_TURNS}")
     parser.add_argument("--quick", action="store_true", help="fewer turns")
-    parser.add_argument("--json", action="store_true", help="print the JSON alone")
+    parser.add_argument("--json", action="store_true", help="print each row as a line of JSON instead of a table")
     parser.add_argument("--out", type=Path, help="where the JSON goes, instead of benchmarks/results")
     if sizes:
         parser.add_argument("--sizes", nargs="+", choices=sizes, default=list(sizes))
@@ -163,15 +163,17 @@ class Told:
 
     def row(self, row: Row) -> None:
         """Take in one row, and print it."""
-        self.rows.append(row_json(row))
-        told = self.rows[-1]
+        told = row_json(row) | {"unit": self.unit, "scale": self.scale}
+        self.rows.append(told)
+        if self.asked.json:
+            print(json.dumps({"device": device_name(), **told}), flush=True)
 
         def cell(times: Times | None, width: int) -> str:
-            return f"{times.wall * self.scale:>{width}.3g}" if times else " " * width
+            return f"{three_digits(times.wall * self.scale):>{width}}" if times else " " * width
 
         def ratios(kind: str) -> str:
             both = [told[f"{key}_{kind}"] for key in ("ratio_checkpoints", "ratio")]
-            return " / ".join("-" if ratio is None else f"{ratio:.2f}" for ratio in both)
+            return " / ".join("-" if ratio is None else ratio_text(ratio) for ratio in both)
 
         self.say(
             f"{row.question:<24} {row.size:<16} {cell(row.plain_checkpoints, 10)} {cell(row.plain, 9)}"
@@ -195,8 +197,16 @@ class Told:
         path = self.asked.out or Path(__file__).parent / "results" / f"{self.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(told, indent=2) + "\n")
-        if self.asked.json:
-            print(json.dumps(told))
+
+
+def three_digits(value: float) -> str:
+    """Three digits, and all of them of a larger number."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def ratio_text(ratio: float) -> str:
+    """Two decimals, none of a large one."""
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def row_json(row: Row) -> dict[str, Any]:
