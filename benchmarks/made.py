@@ -64,7 +64,8 @@ def make(size: Size, num_windows: int, device: torch.device, num_validation: int
     density = fit_label_density(space.to_physical(raw))
     data = train_data(condition, raw, space, density)
     validation = validation_data(condition[:num_validation], raw[:num_validation], space, 0)
-    return Made(data, validation, Windows(condition, data.action, maneuver_weights(size.recipe, data)), space, raw)
+    windows = Windows(condition.cpu(), data.action.cpu(), maneuver_weights(size.recipe, data))
+    return Made(data, validation, windows, space, raw)
 
 
 def chunks(seen: Tensor, generator: torch.Generator) -> Tensor:

@@ -58,7 +58,7 @@ def plain_steps(size: Size, made: Made, steps: int, checkpoints: bool) -> Callab
     run = PlainRun(size.recipe, made.windows, 0, device(), checkpoints)
 
     def go_on() -> Times:
-        laps = Laps(skip=1)
+        laps = Laps(first=1, last=steps + 1)
         for _ in range(steps + 1):
             run.step()
             laps.lap()
@@ -72,7 +72,7 @@ def flowlab_steps(size: Size, made: Made, steps: int, num_runs: int) -> Callable
     cohort = cohort_of(size.recipe, range(num_runs), steps + 1)
 
     def train() -> Times:
-        laps = Laps(skip=1)
+        laps = Laps(first=1, last=steps + 1)
         fit(cohort, made.data, made.validation, Listener(ignore, ignore, ignore, stepped=laps.lap))
         return laps.times(1 / num_runs)
 

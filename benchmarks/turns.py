@@ -77,21 +77,26 @@ def timed(way: Callable[[], Any]) -> Times:
 
 
 class Laps:
-    """Times between the moments at which `lap` is called; the first interval begins at `skip` calls."""
+    """Times between moments of a program that goes on: from the call of `lap` number `first` to number `last`.
 
-    def __init__(self, skip: int) -> None:
-        self.skip = skip
-        self.at: list[tuple[float, float]] = []
+    Only there a GPU is waited for: in between it may lag behind, as it does when nobody measures.
+    """
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last, self.num = first, last, 0
+        self.at: dict[int, tuple[float, float]] = {}
 
     def lap(self, *_: object) -> None:
-        wait_for_device()
-        self.at.append((time.perf_counter(), time.process_time()))
+        self.num += 1
+        if self.num in (self.first, self.last):
+            wait_for_device()
+            self.at[self.num] = (time.perf_counter(), time.process_time())
 
     def times(self, share: float = 1.0) -> Times:
-        """The mean interval, times `share`."""
-        (wall, busy), (wall_end, busy_end) = self.at[self.skip - 1], self.at[-1]
-        num = len(self.at) - self.skip
-        return Times([share * (wall_end - wall) / num], [share * (busy_end - busy) / num])
+        """The mean interval between two calls, times `share`."""
+        (wall, busy), (wall_end, busy_end) = self.at[self.first], self.at[self.last]
+        share /= self.last - self.first
+        return Times([share * (wall_end - wall)], [share * (busy_end - busy)])
 
 
 def wait_for_device() -> None:

@@ -20,9 +20,12 @@ def test_a_way_may_measure_itself():
     assert len(taken["a"].wall_s) == 3
 
 
-def test_the_first_laps_are_not_counted():
-    laps = Laps(skip=1)
-    laps.at = [(10.0, 1.0), (12.0, 2.0), (16.0, 4.0)]
+def test_the_first_lap_is_not_counted():
+    laps = Laps(first=1, last=3)
+    for _ in range(4):
+        laps.lap()
+    assert list(laps.at) == [1, 3]
+    laps.at = {1: (10.0, 1.0), 3: (16.0, 4.0)}
     assert laps.times() == Times([3.0], [1.5])
     assert laps.times(1 / 4) == Times([0.75], [0.375])
 
