@@ -2,12 +2,11 @@
 
 The same random conditions, 20,000 x 12 x 384 in fp16, are laid down three ways and read whole four ways; then batches
 of random rows are taken from memory, through a DataLoader, and from the Zarr store. Files are in the page cache: this
-is the cost of the reader, not of the disk. Prints two tables and writes benchmarks/results/cache_load.json.
+is the cost of the reader, not of the disk. The plain way is torch.load of a .pt file, and a DataLoader over the tensor
+in memory; the other ways are told below. In turns; one command, a minute or two.
 """
 
-import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,14 +14,16 @@ import numpy as np
 import torch
 import zarr
 from torch.utils.data import DataLoader, Dataset, TensorDataset
+from turns import Row, Times, Told, in_turns, options, turns_of
 
 from flowlab.cache.cache import READ_THREADS, read_array
 from flowlab.cache.layout import ArrayLayout, ArrayWriter
 
 SHAPE = (20_000, 12, 384)
+QUICK_ROWS = 4_000
 BATCH = 1024
 ZARR_ROWS = 64  # random rows straight from the store are too slow for a whole batch
-REPEATS = 3
+OTHERS = ("zarr-python, the same store", "zarr-python, default chunks + codec")
 
 
 class ZarrRows(Dataset):
@@ -39,27 +40,19 @@ class ZarrRows(Dataset):
 
 
 def main() -> None:
-    rows = np.random.default_rng(0).standard_normal(SHAPE, dtype=np.float32).astype(np.float16)
+    asked = options(__doc__.partition("\n")[0]).parse_args()
+    shape = (QUICK_ROWS, *SHAPE[1:]) if asked.quick else SHAPE
+    rows = np.random.default_rng(0).standard_normal(shape, dtype=np.float32).astype(np.float16)
+    told = Told("cache_load", asked, "ms", 1000)
     with tempfile.TemporaryDirectory() as folder:
-        load = load_table(Path(folder), rows)
-        serve = serve_table(Path(folder), rows)
-    megabytes = rows.nbytes / 1e6
-    print(f"loading {SHAPE[0]:,} x {SHAPE[1]} x {SHAPE[2]} fp16 ({megabytes:.0f} MB), {READ_THREADS} reading threads")
-    print(f"{'way':<36} {'seconds':>8} {'MB/s':>7} {'times flowlab':>14}")
-    for way, seconds in load.items():
-        print(f"{way:<36} {seconds:>8.3f} {megabytes / seconds:>7.0f} {seconds / load['flowlab']:>14.1f}")
-    print("\nserving random rows as float32, one thread")
-    print(f"{'way':<36} {'rows/s':>10} {'times slower':>14}")
-    for way, speed in serve.items():
-        print(f"{way:<36} {speed:>10,.0f} {serve['resident, index_select'] / speed:>14.1f}")
-    path = Path(__file__).parent / "results" / "cache_load.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"shape": SHAPE, "load_s": load, "serve_rows_per_s": serve}, indent=2) + "\n")
+        told.row(loading(Path(folder), rows, turns_of(asked)))
+        told.row(serving(Path(folder), rows, turns_of(asked)))
+    told.end()
 
 
-def load_table(folder: Path, rows: np.ndarray) -> dict[str, float]:
-    """Seconds until the whole array is in memory, the best of a few repeats, by way."""
-    layout = ArrayLayout("train/condition/normal", SHAPE)
+def loading(folder: Path, rows: np.ndarray, turns: int) -> Row:
+    """The whole array into memory."""
+    layout = ArrayLayout("train/condition/normal", rows.shape)
     writer = ArrayWriter(folder / "plain", layout)
     writer.append(rows)
     digests = writer.finish()
@@ -68,16 +61,19 @@ def load_table(folder: Path, rows: np.ndarray) -> dict[str, float]:
     torch.save(torch.from_numpy(rows), folder / "condition.pt")
     ways: dict[str, Callable[[], object]] = {
         "flowlab": lambda: torch.from_numpy(read_array(folder / "plain", layout, digests)),
-        "torch.load of a .pt": lambda: torch.load(folder / "condition.pt", weights_only=True),
-        "zarr-python, the same store": lambda: torch.from_numpy(np.asarray(plain[:])),
-        "zarr-python, default chunks + codec": lambda: torch.from_numpy(np.asarray(default[:])),
+        "torch.load": lambda: torch.load(folder / "condition.pt", weights_only=True),
+        OTHERS[0]: lambda: torch.from_numpy(np.asarray(plain[:])),
+        OTHERS[1]: lambda: torch.from_numpy(np.asarray(default[:])),
     }
     assert np.array_equal(read_array(folder / "plain", layout, digests), rows)
-    return {way: best(read) for way, read in ways.items()}
+    taken = in_turns(ways, turns)
+    size = f"{rows.nbytes / 1e6:.0f} MB"
+    note = f"flowlab proves each chunk's digest, {READ_THREADS} threads; {beside(taken, OTHERS)}"
+    return Row("load a cache", size, taken["flowlab"], taken["torch.load"], note=note)
 
 
-def serve_table(folder: Path, rows: np.ndarray) -> dict[str, float]:
-    """Random rows per second on one thread, as a worker has it, by way."""
+def serving(folder: Path, rows: np.ndarray, turns: int) -> Row:
+    """Random rows as float32 on one thread, as a worker has them, in batches of 1,024."""
     torch.set_num_threads(1)
     resident = torch.from_numpy(rows)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))
@@ -92,29 +88,30 @@ def serve_table(folder: Path, rows: np.ndarray) -> dict[str, float]:
         for batch in batches:
             resident.index_select(0, batch).float()
 
-    def loader(data: Dataset, picked: torch.Tensor) -> Callable[[], None]:
+    def loaded(data: Dataset, picked: torch.Tensor) -> Callable[[], None]:
         def read() -> None:
             for batch in DataLoader(data, batch_size=BATCH, sampler=picked.tolist()):
                 (batch if isinstance(batch, torch.Tensor) else batch[0]).float()
 
         return read
 
-    return {
-        "resident, index_select": len(order) / best(selected),
-        "resident, indexed": len(order) / best(indexed),
-        "DataLoader over the resident tensor": len(order) / best(loader(TensorDataset(resident), order)),
-        "DataLoader over the Zarr store": ZARR_ROWS / best(loader(store, order[:ZARR_ROWS])),
-    }
+    taken = in_turns(
+        {
+            "flowlab": selected,
+            "plain": loaded(TensorDataset(resident), order),
+            "indexed": indexed,
+            "from Zarr": loaded(store, order[:ZARR_ROWS]),
+        },
+        turns,
+    )
+    slower = len(rows) / ZARR_ROWS * taken["from Zarr"].wall / taken["flowlab"].wall
+    note = f"{beside(taken, ['indexed'])}, DataLoader over the Zarr store {slower:,.0f}"
+    return Row("random rows, one run", f"{len(rows):,} rows", taken["flowlab"], taken["plain"], note=note)
 
 
-def best(work: Callable[[], object]) -> float:
-    """The least seconds that `work` took."""
-    times = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return min(times)
+def beside(taken: dict[str, Times], ways: list[str] | tuple[str, ...]) -> str:
+    """How many times longer other ways take than flowlab's."""
+    return "times longer: " + ", ".join(f"{way} {taken[way].wall / taken['flowlab'].wall:.1f}" for way in ways)
 
 
 if __name__ == "__main__":

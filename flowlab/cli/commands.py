@@ -70,6 +70,10 @@ COMMANDS: Commands = {
         "flowlab.cli.report:report",
         "The whole campaign as one HTML file that needs nothing else: verdicts, metrics, runs, predictions, the rule.",
     ),
+    "bench": (
+        "flowlab.cli.bench:bench",
+        "Measure flowlab against the same in ordinary PyTorch, with and without activation checkpointing, here.",
+    ),
     "drives record": ("flowlab.cli.prepare:drives_record", "Record the simulator's drives that are not there yet."),
     "drives show": (
         "flowlab.cli.prepare:drives_show",
