@@ -59,12 +59,11 @@ def test_one_training_step_has_the_same_gradients(checkpoints):
     objective = FlowMatching([settings], True, CPU)
     batch = Batch(action[None], noise[None], time_normal[None], weight[None])
     optimiser = CohortAdamW(ours, [train])
-    optimiser.clear()
-    objective.losses(ours, ours.remember(condition.float()[None]), batch)["loss"].sum().backward()
+    optimiser.differentiate(objective.losses(ours, ours.remember(condition.float()[None]), batch)["loss"])
     found = flow_loss(plain.train(), (condition, action, weight), noise, time_normal.sigmoid(), settings.delta_weight)
     found.backward()
 
-    gradients = {name: parameter.grad[0] for name, parameter in ours.named_stacked()}
+    gradients = optimiser.flat.by_name(optimiser.gradients[0])
     for name, parameter in plain.named_parameters():
         expected = plain_tensor(name, gradients)
         assert expected.abs().max() > 1e-6, name
