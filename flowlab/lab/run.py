@@ -21,6 +21,7 @@ from flowlab.evaluate.frames import cover, read_frames
 from flowlab.evaluate.scorer import Scorer
 from flowlab.lab.banks import tell_draws
 from flowlab.lab.clock import Clock
+from flowlab.lab.conditions import train_conditions
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.in_loop import load_in_loop
@@ -194,7 +195,7 @@ def load(
         inputs = study.setup(cohort.runs[0].lever).inputs
         train, conditions, val = load_in_loop(study, supply.cache, inputs, tokens, device, progress)
     else:
-        train, conditions, val = load_splits(cohort, supply.cache, tokens, device)
+        train, conditions, val = load_splits(cohort, supply.cache, tokens, device, progress)
     rows = validation_rows(ground, supply.cache)
     stats = prepare_stats(study, supply.stats_cache, recipe)
     horizon = recipe.decoder.horizon
@@ -212,15 +213,15 @@ def load(
 
 
 def load_splits(
-    cohort: Cohort, cache: Cache, tokens: list[int], device: torch.device
+    cohort: Cohort, cache: Cache, tokens: list[int], device: torch.device, progress: Progress
 ) -> tuple[ResidentSplit, Mapping[str, Conditions], ResidentSplit]:
     """Both sides of the cohort's cache on `device`; between them, in the variants that it trains on, the conditions of
-    the train side with the `tokens` that its decoders see.
+    the train side with the `tokens` that its decoders see, wherever they fit.
     """
     drops_history = any(run.recipe.train.history_dropout for run in cohort.runs)
     variants = ("normal", "no-history") if drops_history else ("normal",)
-    train, val = cache.split("train", device, variants), cache.split("val", device, ("normal",))
-    return train, {variant: _take(condition, tokens) for variant, condition in train.condition.items()}, val
+    train, val = cache.split("train", device, ()), cache.split("val", device, ("normal",))
+    return train, train_conditions(cache, variants, tokens, cohort, device, progress), val
 
 
 def validation_rows(ground: Ground, cache: Cache) -> NDArray[np.int64] | None:
@@ -228,11 +229,6 @@ def validation_rows(ground: Ground, cache: Cache) -> NDArray[np.int64] | None:
     if cache.cache_id == ground.frames_cache.cache_id:
         return None
     return cover(validation_frames(ground.frames_cache), validation_frames(cache))
-
-
-def _take(condition: torch.Tensor, tokens: list[int]) -> torch.Tensor:
-    """The tokens of a condition (N, S, D) that a decoder sees; the condition itself if it sees all."""
-    return condition if len(tokens) == condition.shape[1] else condition[:, tokens]
 
 
 def register(study: Study, ground: Ground, item: PlannedRun, out: RunDir) -> None:
