@@ -6,8 +6,9 @@ else. Rows are gathered on the host, into pinned memory if they go to a GPU, and
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -55,19 +56,32 @@ class Streamed:
     device: torch.device
     tokens: Sequence[int]  # which of the S tokens are asked for
     most_chunks: int
+    rows: NDArray[np.int64] | None = None  # which rows of the array they are, in which order; all of them without it
     _kept: OrderedDict[int, NDArray] = field(default_factory=OrderedDict)  # the last one used comes last
 
     @property
     def shape(self) -> torch.Size:
-        return torch.Size((self.layout.shape[0], len(self.tokens), self.layout.shape[2]))
+        return torch.Size((len(self), len(self.tokens), self.layout.shape[2]))
 
     def __len__(self) -> int:
-        return self.layout.shape[0]
+        return self.layout.shape[0] if self.rows is None else len(self.rows)
+
+    @overload
+    def __getitem__(self, rows: slice) -> Tensor: ...
+
+    @overload
+    def __getitem__(self, rows: NDArray[np.int64]) -> "Streamed": ...
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> "Tensor | Streamed":
+        """A stretch of rows, on the device; or those at `rows`, in that order, which are not read yet."""
+        if isinstance(rows, slice):
+            return self.index_select(0, torch.arange(*rows.indices(len(self))))
+        return replace(self, rows=rows if self.rows is None else self.rows[rows], _kept=OrderedDict())
 
     def index_select(self, dim: int, index: Tensor, /) -> Tensor:
         """The rows at `index` (B,), on the device."""
         assert dim == 0, "windows are the first axis"
-        rows = index.cpu().numpy()
+        rows = index.cpu().numpy() if self.rows is None else self.rows[index.cpu().numpy()]
         out = _on_the_way((len(rows), *self.layout.shape[1:]), self.device)
         values = out.numpy()
         for chunk, places in self._by_chunk(rows):

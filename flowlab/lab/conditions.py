@@ -5,7 +5,7 @@ It follows from how large they are and what is free. It is no setting of a recip
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import torch
 
@@ -21,8 +21,17 @@ from flowlab.train.order import WINDOW_BLOCKS
 VARIABLE = "FLOWLAB_CONDITIONS_GB"
 """How many GB of main memory conditions may take, in each process; on a GPU, of its memory too."""
 
+VAL_CHUNKS = 2
+"""Chunk files of a streamed validation side that are in memory."""
+
 SHARE = 0.75
 """Of what is free, where the variable does not say otherwise."""
+
+
+ROW_BY_ROW = (
+    'row by row, which is slow. train.shuffle = "blocks" reads them in large pieces; it is another order of batches, '
+    "so another recipe"
+)
 
 
 class Place(NamedTuple):
@@ -50,7 +59,8 @@ def train_conditions(
     place = choose_place(needed, device)
     if place.way == "streamed":
         in_blocks = cohort.shape.train.shuffle == "blocks"
-        progress.say(_told(cache, needed, place, in_blocks))
+        how = "in shuffled blocks" if in_blocks else ROW_BY_ROW
+        progress.say(_told(cache, needed, place, how))
         most_chunks = 2 * WINDOW_BLOCKS * len(cohort.seeds) if in_blocks else 0  # the window, and the one before it
         digests = cache.attributes["digests"]
         streamed = {
@@ -66,6 +76,20 @@ def train_conditions(
         return read
     progress.say(f"conditions of {needed / 1e9:.1f} GB do not fit on the GPU: kept in main memory")
     return {variant: Pinned(condition, device) for variant, condition in read.items()}
+
+
+def val_condition(cache: Cache, tokens: Sequence[int], device: torch.device, progress: Progress) -> torch.Tensor:
+    """The validation side's conditions with those `tokens`; where they do not fit, `Streamed` in a tensor's place.
+
+    Frames are validated and drawn for in their order, stretch by stretch, and that is all that is done with them.
+    """
+    array = cache.condition_layout("val", "normal")
+    place = choose_place(array.num_bytes, device)
+    if place.way == "resident":
+        return take_tokens(cache.condition("val", "normal", device), tokens)
+    progress.say(_told(cache, array.num_bytes, place, "of the validation side, in their order"))
+    found = Streamed(cache.path, array, cache.attributes["digests"], device, tuple(tokens), VAL_CHUNKS)
+    return cast(torch.Tensor, found)
 
 
 def choose_place(needed: int, device: torch.device) -> Place:
@@ -102,14 +126,9 @@ def take_tokens(condition: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
     return condition if len(tokens) == condition.shape[1] else condition[:, list(tokens)]
 
 
-def _told(cache: Cache, needed: int, place: Place, in_blocks: bool) -> str:
+def _told(cache: Cache, needed: int, place: Place, how: str) -> str:
     size = f"conditions of {needed / 1e9:.1f} GB do not fit into the {place.allowed / 1e9:.1f} GB that they may take"
-    if in_blocks:
-        return f"{size}: streamed from cache {cache.cache_id}, in shuffled blocks"
-    return (
-        f'{size}: read from cache {cache.cache_id} row by row, which is slow. train.shuffle = "blocks" reads them in '
-        f"large pieces; it is another order of batches, so another recipe"
-    )
+    return f"{size}: streamed from cache {cache.cache_id}, {how}"
 
 
 def _prove(streamed: Sequence[Streamed], progress: Progress) -> None:

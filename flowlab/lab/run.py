@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from flowlab.evaluate.frames import cover, read_frames
 from flowlab.evaluate.scorer import Scorer
 from flowlab.lab.banks import tell_draws
 from flowlab.lab.clock import Clock
-from flowlab.lab.conditions import train_conditions
+from flowlab.lab.conditions import train_conditions, val_condition
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.in_loop import load_in_loop
@@ -216,11 +217,12 @@ def load_splits(
     cohort: Cohort, cache: Cache, tokens: list[int], device: torch.device, progress: Progress
 ) -> tuple[ResidentSplit, Mapping[str, Conditions], ResidentSplit]:
     """Both sides of the cohort's cache on `device`; between them, in the variants that it trains on, the conditions of
-    the train side with the `tokens` that its decoders see, wherever they fit.
+    the train side. All conditions are those of the `tokens` that its decoders see, wherever they fit.
     """
     drops_history = any(run.recipe.train.history_dropout for run in cohort.runs)
     variants = ("normal", "no-history") if drops_history else ("normal",)
-    train, val = cache.split("train", device, ()), cache.split("val", device, ("normal",))
+    val = replace(cache.split("val", device, ()), condition={"normal": val_condition(cache, tokens, device, progress)})
+    train = cache.split("train", device, ())
     return train, train_conditions(cache, variants, tokens, cohort, device, progress), val
 
 

@@ -58,6 +58,24 @@ def test_any_rows_are_those_of_the_resident_tensor(
     assert torch.equal(Pinned(resident, CPU).index_select(0, rows)[:, list(tokens)], expected)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    chosen=st.lists(st.integers(0, 2191), max_size=30),
+    start=st.integers(0, 30),
+    length=st.integers(0, 30),
+    most_chunks=st.integers(0, 2),
+)
+def test_chosen_rows_are_read_once_they_are_asked_for(
+    cache: Cache, chosen: list[int], start: int, length: int, most_chunks: int
+) -> None:
+    rows = np.array(chosen, np.int64)
+    found = streamed(cache, most_chunks, (1,))[rows]
+    expected = cache.condition("train", "normal")[rows][:, [1]]
+    assert found.shape == expected.shape
+    assert torch.equal(found[start : start + length], expected[start : start + length])
+    assert torch.equal(found[np.arange(len(rows))[::-1]][:], expected.flip(0))
+
+
 def test_a_chunk_file_stays_in_memory_until_others_take_its_place(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
