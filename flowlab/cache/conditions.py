@@ -5,7 +5,7 @@ else. Rows are gathered on the host, into pinned memory if they go to a GPU, and
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
@@ -46,8 +46,8 @@ class Streamed:
     """Conditions (N, S, D) in a cache's files, of which the rows of a batch go to `device` (train.data.Conditions).
 
     Chunk files are read whole, proved by their digests, and up to `most_chunks` of them stay in memory: for an order
-    that goes through the cache block by block. With 0 each row is read by itself: for any order, and slow; `prove` the
-    files first then. Raises CacheCorruptError for a file that is not what was written.
+    that goes through the cache block by block. With 0 each row is read by itself: for any order, slow, and from files
+    that were proved before (cache/verify.py). Raises CacheCorruptError for a file that is not what was written.
     """
 
     store: Path
@@ -91,13 +91,6 @@ class Streamed:
                 self._read_rows(chunk, rows[places] % CHUNK_ROWS, places, values)
         chosen = out if len(self.tokens) == out.shape[1] else out[:, list(self.tokens)]
         return chosen.to(self.device, non_blocking=True)
-
-    def prove(self) -> Iterator[int]:
-        """Reads every file once and compares it with its digest; yields how many rows it holds."""
-        buffer = self._buffer()
-        for chunk in self.layout.chunks():
-            read_chunk(self.store, chunk, self.digests, buffer[: chunk.num])
-            yield chunk.num
 
     def _by_chunk(self, rows: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
         """The chunk files that hold `rows`, and which of the rows each holds; those in memory come first."""

@@ -11,6 +11,7 @@ import torch
 
 from flowlab.cache.cache import Cache
 from flowlab.cache.conditions import Pinned, Streamed
+from flowlab.cache.verify import prove_cache
 from flowlab.core.errors import StudyError
 from flowlab.core.progress import Progress
 from flowlab.lab.in_loop import free_memory
@@ -62,14 +63,13 @@ def train_conditions(
         how = "in shuffled blocks" if in_blocks else ROW_BY_ROW
         progress.say(_told(cache, needed, place, how))
         most_chunks = 2 * WINDOW_BLOCKS * len(cohort.seeds) if in_blocks else 0  # the window, and the one before it
+        if not in_blocks:
+            prove_cache(cache.path, progress)  # a row that is read by itself has no digest
         digests = cache.attributes["digests"]
-        streamed = {
+        return {
             variant: Streamed(cache.path, array, digests, device, tuple(tokens), most_chunks)
             for variant, array in arrays.items()
         }
-        if not in_blocks:
-            _prove(list(streamed.values()), progress)
-        return streamed
     where = device if place.way == "resident" else torch.device("cpu")
     read = {variant: take_tokens(cache.condition("train", variant, where), tokens) for variant in variants}
     if place.way == "resident":
@@ -129,11 +129,3 @@ def take_tokens(condition: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
 def _told(cache: Cache, needed: int, place: Place, how: str) -> str:
     size = f"conditions of {needed / 1e9:.1f} GB do not fit into the {place.allowed / 1e9:.1f} GB that they may take"
     return f"{size}: streamed from cache {cache.cache_id}, {how}"
-
-
-def _prove(streamed: Sequence[Streamed], progress: Progress) -> None:
-    """Every row is proved once, as it would be on being read into memory."""
-    with progress.task("prove conditions", sum(map(len, streamed)), "windows") as task:
-        for one in streamed:
-            for num in one.prove():
-                task.advance(num)

