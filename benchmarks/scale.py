@@ -69,29 +69,30 @@ TOKENS, WIDTH, BATCH = 12, 384, 1000
 NUM_RUNS = 8
 SETTINGS = EvaluationSettings(draws=32, solver="euler", solver_steps=1)
 CPU = torch.device("cpu")
-TRIES = 5
-FEWEST_FRAMES = 50_000  # that a try goes over, again and again if there are fewer
+FEWEST_FRAMES = 20_000  # that a try goes over, again and again if there are fewer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[10_000, 50_000, 200_000])
-    parser.add_argument("--stage", choices=STAGES)
+    parser.add_argument("--tries", type=int, default=5)
+    parser.add_argument("--stage", choices=STAGES, help="this one alone, in this process, at the first of --frames")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.stage:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(STAGES[given.stage](given.frames[0], Path(folder)) | {"peak_mb": peak_mb()}))
+            found_here = STAGES[given.stage](given.frames[0], Path(folder), given.tries)
+        print(json.dumps(found_here | {"peak_mb": peak_mb()}))
         return
-    found = {stage: [measured(stage, num) for num in given.frames] for stage in STAGES}
+    found = {stage: [measured(stage, num, given.tries) for num in given.frames] for stage in STAGES}
     print_table(given.frames, found)
     path = Path(__file__).parent / "results" / "scale.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"frames": given.frames, "stages": found}, indent=2) + "\n")
 
 
-def measured(stage: str, num_frames: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--stage", stage, "--frames", str(num_frames)]
+def measured(stage: str, num_frames: int, tries: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--stage", stage, "--frames", str(num_frames), "--tries", str(tries)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -115,7 +116,7 @@ def peak_mb() -> float:
     return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
 
 
-def timed(num_frames: int, work: Callable[[], Any], tries: int = TRIES) -> dict[str, float]:
+def timed(num_frames: int, work: Callable[[], Any], tries: int) -> dict[str, float]:
     """The median over tries of a frame's processor and wall time, in microseconds."""
     repeats = max(1, FEWEST_FRAMES // num_frames) if tries > 1 else 1
     busy, wall = [], []
@@ -184,18 +185,18 @@ def batches(condition: Conditions, shuffle: str) -> Callable[[], None]:
     return epoch
 
 
-def gather(num_frames: int, folder: Path) -> dict[str, float]:
+def gather(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     del folder
-    return timed(num_frames, batches(torch.ones(num_frames, TOKENS, WIDTH, dtype=torch.float16), "rows"))
+    return timed(num_frames, batches(torch.ones(num_frames, TOKENS, WIDTH, dtype=torch.float16), "rows"), tries)
 
 
-def streamed(num_frames: int, folder: Path) -> dict[str, float]:
+def streamed(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     layout = ArrayLayout("train/condition/normal", (num_frames, TOKENS, WIDTH))
     writer = ArrayWriter(folder, layout)
     for first in range(0, num_frames, BATCH):
         writer.append(np.ones((min(BATCH, num_frames - first), TOKENS, WIDTH), np.float16))
     condition = Streamed(folder, layout, writer.finish(), CPU, tuple(range(TOKENS)), 2 * WINDOW_BLOCKS)
-    return timed(num_frames, batches(condition, "blocks"))
+    return timed(num_frames, batches(condition, "blocks"), tries)
 
 
 class OwnNoise:
@@ -215,7 +216,7 @@ def decoder_of(num_runs: int) -> tuple[Any, Decoder]:
     return OwnNoise(), decoder
 
 
-def draw(num_frames: int, folder: Path) -> dict[str, float]:
+def draw(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     scorer, (objective, decoder) = scorer_of(made(num_frames)), decoder_of(1)
 
     def work() -> None:
@@ -224,28 +225,28 @@ def draw(num_frames: int, folder: Path) -> dict[str, float]:
             scorer.draw(objective, decoder, {0: bank})
             bank.finish({})
 
-    return timed(num_frames, work, 1)
+    return timed(num_frames, work, tries)
 
 
-def read_draws(num_frames: int, folder: Path) -> dict[str, float]:
+def read_draws(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     scorer = scorer_of(made(num_frames))
     model = np.random.default_rng(0).standard_normal((num_frames, SETTINGS.draws, HORIZON, 2), dtype=np.float32)
     write_bank(folder / "draws.zarr", bank_of(model, scorer.frames, {}), scorer.frames)
-    return timed(num_frames, lambda: scorer.raw(read_bank(folder / "draws.zarr").model))
+    return timed(num_frames, lambda: scorer.raw(read_bank(folder / "draws.zarr").model), tries)
 
 
-def readouts(num_frames: int, folder: Path) -> dict[str, float]:
+def readouts(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     del folder
     frames = made(num_frames)
     draws, own = drawn(frames), own_readouts(selection_for(None, CHANNELS), SETTINGS.draws)
-    return timed(num_frames, lambda: [readout(draws, frames) for readout in own], 3)
+    return timed(num_frames, lambda: [readout(draws, frames) for readout in own], tries)
 
 
-def scoring(num_frames: int, folder: Path) -> dict[str, float]:
+def scoring(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     del folder
     frames = made(num_frames)
     chunk, definitions = drawn(frames)[:, 0].copy(), scorer_of(frames).definitions
-    found = timed(num_frames, lambda: score(chunk, frames, definitions, readout="single"))
+    found = timed(num_frames, lambda: score(chunk, frames, definitions, readout="single"), tries)
     tracemalloc.start()
     num_rows = len(score(chunk, frames, definitions, readout="single"))
     peak = tracemalloc.get_traced_memory()[1]
@@ -255,14 +256,14 @@ def scoring(num_frames: int, folder: Path) -> dict[str, float]:
     return found | {"times_arrays": peak / arrays, "num_rows": num_rows}
 
 
-def all_rows(num_frames: int, folder: Path) -> dict[str, float]:
+def all_rows(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     del folder
     frames = made(num_frames)
     draws = drawn(frames)
-    return timed(num_frames, lambda: scorer_of(frames).rows(draws), 3)
+    return timed(num_frames, lambda: scorer_of(frames).rows(draws), tries)
 
 
-def ingested(num_frames: int, folder: Path) -> dict[str, float]:
+def ingested(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     frames = made(num_frames)
     definitions = scorer_of(frames).definitions
     rows = score(frames.truth, frames, definitions, readout="single")
@@ -274,10 +275,11 @@ def ingested(num_frames: int, folder: Path) -> dict[str, float]:
         journal.close()
         ingest(folder / "ledger.duckdb", folder)
 
-    return timed(num_frames, work)
+    return timed(num_frames, work, tries)
 
 
-def evaluation(num_frames: int, folder: Path) -> dict[str, float]:
+def evaluation(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
+    del tries  # it is long, and its time is that of the parts
     scorer, (objective, decoder) = scorer_of(made(num_frames)), decoder_of(NUM_RUNS)
     cohort = Cohort(tuple(Run(f"r{seed}", "control", seed, Recipe()) for seed in range(NUM_RUNS)))
     train = SimpleNamespace(action=torch.from_numpy(scorer.frames.truth[:10_000]))
@@ -294,7 +296,7 @@ def evaluation(num_frames: int, folder: Path) -> dict[str, float]:
     return timed(num_frames, work, 1)
 
 
-STAGES: dict[str, Callable[[int, Path], dict[str, float]]] = {
+STAGES: dict[str, Callable[[int, Path, int], dict[str, float]]] = {
     "gather": gather,
     "streamed": streamed,
     "draw": draw,
