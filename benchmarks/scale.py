@@ -5,7 +5,7 @@ Each stage runs in a process of its own for each number of frames; drives of 1,0
 - gather: a batch's conditions, actions, noise and weights, from memory, one seed, conditions of 12 x 384;
 - streamed: the same from a cache's files, in the order of shuffled blocks;
 - draw: K draws into a bank on disk, of a solver that takes no step: noise, keys and values of a tiny decoder, writing;
-- read bank: the bank brought back as raw chunks;
+- read-bank: the bank brought back as raw chunks;
 - readouts: the chunks of all of flowlab's own readouts;
 - score: all metrics of one chunk a frame, its slices and drives told anew each time;
 - rows: readouts and metrics together, as a run is scored;
@@ -245,7 +245,8 @@ def readouts(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
 def scoring(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     del folder
     frames = made(num_frames)
-    chunk, definitions = drawn(frames)[:, 0].copy(), scorer_of(frames).definitions
+    chunk = frames.truth + np.random.default_rng(1).normal(0, 0.1, frames.truth.shape).astype(np.float32)
+    definitions = scorer_of(frames).definitions
     found = timed(num_frames, lambda: score(chunk, frames, definitions, readout="single"), tries)
     tracemalloc.start()
     num_rows = len(score(chunk, frames, definitions, readout="single"))
@@ -300,7 +301,7 @@ STAGES: dict[str, Callable[[int, Path, int], dict[str, float]]] = {
     "gather": gather,
     "streamed": streamed,
     "draw": draw,
-    "read bank": read_draws,
+    "read-bank": read_draws,
     "readouts": readouts,
     "score": scoring,
     "rows": all_rows,

@@ -208,11 +208,19 @@ def read_bank(path: Path) -> DrawBank:
         group = zarr.open_group(str(path), mode="r")
         told: dict[str, Any] = dict(group.attrs)
         if told.get("layout") == LAYOUT:
-            model, drive, now = (np.asarray(group[name][:]) for name in ("draws", "drive", "frame_index"))  # type: ignore[index]
+            model, drive, now = (_read(group[name]) for name in ("draws", "drive", "frame_index"))
             return DrawBank(model, tuple(told["drive_ids"]), drive, now, told)
     except Exception as error:  # whatever zarr makes of a file that is not as it was written
         raise DrawBankError(f"{path} cannot be read: {type(error).__name__}. Draw anew: remove it") from None
     raise DrawBankError(f"{path} is not a bank of layout {LAYOUT}: an earlier flowlab wrote it. Draw anew: remove it")
+
+
+def _read(array: Any) -> NDArray:
+    """A whole array of a store, read chunk by chunk: Zarr holds all that it reads at once twice."""
+    found = np.empty(array.shape, array.dtype)
+    for start in range(0, len(found), CHUNK_FRAMES):
+        found[start : start + CHUNK_FRAMES] = array[start : start + CHUNK_FRAMES]
+    return found
 
 
 def digest_bank(path: Path) -> str:
