@@ -85,11 +85,6 @@ class Cache:
         """
         if side not in SIDES:
             raise unknown_name("side of the split", side, SIDES)
-        for variant in variants or ():
-            if variant not in self.variants:
-                raise MissingError(
-                    f"cache {self.cache_id} holds no variant {variant!r}. Add it to cache.variants: flowlab cache build"
-                )
         chosen = self.variants if variants is None else variants
         layouts = self.layouts
 
@@ -98,7 +93,7 @@ class Cache:
             return torch.from_numpy(read_array(self.path, layout, self.attributes["digests"])).to(device)
 
         return ResidentSplit(
-            condition={variant: load(f"condition/{variant}") for variant in chosen},
+            condition={variant: self.condition(side, variant, device) for variant in chosen},
             action=load("action"),
             history_action=load("history_action"),
             speed_mps=load("speed_mps"),
@@ -108,6 +103,19 @@ class Cache:
             waypoints=load("waypoints") if f"{side}/waypoints" in layouts else None,
             drive_ids=tuple(self.attributes["identity"]["split"][side]),
         )
+
+    def condition(self, side: str, variant: str, device: torch.device | str = "cpu") -> Tensor:
+        """The conditions (N, S, D) of one variant on `device`, float16. Raises MissingError for one it has not."""
+        layout = self.condition_layout(side, variant)
+        return torch.from_numpy(read_array(self.path, layout, self.attributes["digests"])).to(device)
+
+    def condition_layout(self, side: str, variant: str) -> ArrayLayout:
+        """How those conditions lie on disk. Raises MissingError for a variant that the cache has not."""
+        if variant not in self.variants:
+            raise MissingError(
+                f"cache {self.cache_id} holds no variant {variant!r}. Add it to cache.variants: flowlab cache build"
+            )
+        return self.layouts[f"{side}/condition/{variant}"]
 
 
 def read_array(store: Path, layout: ArrayLayout, digests: Mapping[str, str]) -> NDArray:
@@ -119,19 +127,24 @@ def read_array(store: Path, layout: ArrayLayout, digests: Mapping[str, str]) -> 
     out = np.empty(layout.shape, layout.dtype)
 
     def read(chunk: Chunk) -> None:
-        view = out[chunk.first : chunk.first + chunk.num].reshape(-1).view(np.uint8).data
-        try:
-            with (store / chunk.key).open("rb", buffering=0) as file:
-                num = file.readinto(view)
-                padding = file.read()
-        except OSError as error:
-            raise corrupt(store, f"{chunk.key} cannot be read: {error.strerror}") from None
-        if num != view.nbytes or digest_bytes(view, padding) != digests.get(chunk.key):
-            raise corrupt(store, f"{chunk.key} is not what was written")
+        read_chunk(store, chunk, digests, out[chunk.first : chunk.first + chunk.num])
 
     with ThreadPoolExecutor(READ_THREADS) as pool:
         list(pool.map(read, layout.chunks()))
     return out
+
+
+def read_chunk(store: Path, chunk: Chunk, digests: Mapping[str, str], out: NDArray) -> None:
+    """Read a chunk file's rows into `out`, and compare its bytes with its digest as they come in."""
+    view = out.reshape(-1).view(np.uint8).data
+    try:
+        with (store / chunk.key).open("rb", buffering=0) as file:
+            num = file.readinto(view)
+            padding = file.read()
+    except OSError as error:
+        raise corrupt(store, f"{chunk.key} cannot be read: {error.strerror}") from None
+    if num != view.nbytes or digest_bytes(view, padding) != digests.get(chunk.key):
+        raise corrupt(store, f"{chunk.key} is not what was written")
 
 
 def corrupt(store: Path, what: str) -> CacheCorruptError:

@@ -79,9 +79,12 @@ class ArrayLayout:
 
     def chunks(self) -> Iterator[Chunk]:
         """The chunk files, in the order of their rows."""
-        for index in range(self.num_chunks):
-            first = index * CHUNK_ROWS
-            yield Chunk(self.key(index), first, min(CHUNK_ROWS, self.shape[0] - first))
+        return map(self.chunk, range(self.num_chunks))
+
+    def chunk(self, index: int) -> Chunk:
+        """The chunk file at that place in the order of their rows."""
+        first = index * CHUNK_ROWS
+        return Chunk(self.key(index), first, min(CHUNK_ROWS, self.shape[0] - first))
 
     def key(self, index: int) -> str:
         """The path of a chunk file in the store: only the first axis is cut."""

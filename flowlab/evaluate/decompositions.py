@@ -70,9 +70,9 @@ def lag_profile(chunk: NDArray[np.float32], places: Places, *, readout: str, cli
     frames, horizon = places.frames, places.frames.horizon
     if not len(frames):
         return []
-    last = action_at(places, chunk, readout, clip)[:, -1]
-    line = np.concatenate([frames.history_action[:, -1:].astype(np.float64), places.truth], axis=1)  # from now on
-    errors = (np.abs(last - line[:, horizon - lag]).mean(axis=0).tolist() for lag in range(horizon + 1))
+    last = action_at(places, chunk, readout, clip)[:, -1].copy()
+    line = (frames.history_action[:, -1], *np.moveaxis(frames.truth, 1, 0))  # slot by slot, from now on
+    errors = (np.abs(last - line[horizon - lag]).mean(axis=0).tolist() for lag in range(horizon + 1))
     found = (
         ("lag_l1", name, (f"lag:{lag}", ""), value)
         for lag, error in enumerate(errors)
@@ -112,4 +112,4 @@ def _channel_error(chunk: NDArray[np.float32], cloud: Cloud, places: Places) -> 
     """Each frame's error (N,) on the channel of the settings, as it is scored."""
     action = chunk.astype(np.float64)
     action = clipped(action, places.frames.channels) if cloud.clip else action
-    return np.abs(action[..., cloud.channel] - places.truth[..., cloud.channel]).mean(axis=1)
+    return np.abs(action[..., cloud.channel] - places.frames.truth[..., cloud.channel]).mean(axis=1)

@@ -5,10 +5,11 @@ precision that the evaluation names: what is scored is what is kept, so that a b
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from flowlab.core.digest import digest_files
 from flowlab.core.errors import DrawBankError
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.policy.action_space import ActionSpace
+
+if TYPE_CHECKING:
+    import zarr
 
 BANK_FILE = "draws.zarr"
 LAYOUT = 2
@@ -65,6 +69,8 @@ class DrawBank:
 
     def take(self, rows: NDArray[np.int64]) -> "DrawBank":
         """The draws of the frames at `rows`, in that order."""
+        if np.array_equal(rows, np.arange(len(self.model))):
+            return self  # not copied: they may be many
         return replace(self, model=self.model[rows], drive=self.drive[rows], now=self.now[rows])
 
 
@@ -79,8 +85,8 @@ def bank_of(model: NDArray[np.floating], frames: ValidationFrames, told: Mapping
     return DrawBank(model, frames.drive_ids, frames.drive, frames.now, told)
 
 
-def to_raw(model: NDArray[np.floating], space: ActionSpace, horizon: int) -> NDArray[np.float32]:
-    """Draws of model space (N, K, h, M) as raw chunks (N, K, H, A).
+def to_raw(model: "NDArray[np.floating] | zarr.Array", space: ActionSpace, horizon: int) -> NDArray[np.float32]:
+    """Draws of model space (N, K, h, M) as raw chunks (N, K, H, A). Those on disk are read block by block.
 
     A policy of fewer slots than H holds its last one, as it would on the road. Always computed on the CPU, so that what
     is read back gives the bits of what was drawn.
@@ -89,7 +95,8 @@ def to_raw(model: NDArray[np.floating], space: ActionSpace, horizon: int) -> NDA
     raw = np.empty((num_frames, num_draws, horizon, len(space.raw_channels)), np.float32)
     for start in range(0, num_frames, BLOCK_FRAMES):
         rows = slice(start, start + BLOCK_FRAMES)
-        raw[rows] = hold_last(space.to_raw(torch.from_numpy(model[rows].astype(np.float32))), horizon).numpy()
+        block = torch.from_numpy(np.asarray(model[rows]).astype(np.float32))
+        raw[rows] = hold_last(space.to_raw(block), horizon).numpy()
     return raw
 
 
@@ -99,40 +106,98 @@ def hold_last(chunk: Tensor, horizon: int) -> Tensor:
     return torch.cat([chunk, chunk[..., -1:, :].expand(*chunk.shape[:-2], missing, -1)], dim=-2) if missing else chunk
 
 
-def write_bank(path: Path, bank: DrawBank, frames: ValidationFrames) -> None:
-    """Write a bank with the frames that it is for, whole or not at all; one that is there makes way."""
-    import zarr  # here: who has nothing to keep does not wait for it
+class BankWriter:
+    """A bank that is written block by block. It lies beside its place until `finish`: it is there whole or not at all.
 
-    partial = path.with_name(f"{path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    attributes: dict[str, Any] = {
-        "title": "draws of a flowlab policy",
-        "layout": LAYOUT,
-        "channels": list(frames.channels),
-        "drive_ids": list(bank.drive_ids),
-        **bank.told,
-    }
-    group = zarr.create_group(store=str(partial), attributes=attributes)
-    arrays = {
-        "draws": bank.model,
-        "truth": frames.truth,
-        "drive": bank.drive,
-        "frame_index": bank.now,
-        "time_us": frames.time_us[:, -1],
-    }
-    for name, values in arrays.items():
-        array = group.create_array(
+    Use it in a with statement: what is not finished at its end is thrown away.
+    """
+
+    def __init__(
+        self, path: Path, frames: ValidationFrames, shape: tuple[int, ...], dtype: np.dtype | str = "float32"
+    ) -> None:
+        """Begin the bank of draws of that `shape` (K, h, M) for these N frames."""
+        import zarr  # here: who has nothing to keep does not wait for it
+
+        self.path, self.frames = path, frames
+        self.partial = path.with_name(f"{path.name}.partial")
+        shutil.rmtree(self.partial, ignore_errors=True)
+        with self._naming():
+            self._group = zarr.create_group(store=str(self.partial))
+            self.draws: zarr.Array = self._create("draws", (len(frames), *shape), np.dtype(dtype))
+        self._block = np.empty((self.draws.chunks[0], *shape), dtype)
+        self._written = self._waiting = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def append(self, model: NDArray[np.floating]) -> None:
+        """The draws (n, K, h, M) of the next n frames, as they are kept. Whole chunks go to disk as they fill up."""
+        while len(model):
+            taken = min(len(self._block) - self._waiting, len(model))
+            self._block[self._waiting : self._waiting + taken] = model[:taken]
+            self._waiting += taken
+            model = model[taken:]
+            if self._waiting == len(self._block):
+                self.flush()
+
+    def flush(self) -> None:
+        """What was appended is on disk once this returns, and can be read from `draws`."""
+        if self._waiting:
+            rows = slice(self._written, self._written + self._waiting)
+            with self._naming():
+                self.draws[rows] = self._block[: self._waiting]
+            self._written, self._waiting = rows.stop, 0
+
+    def finish(self, told: Mapping[str, Any]) -> None:
+        """Put the bank in its place, with its frames and what it is of; one that is there makes way."""
+        self.flush()
+        frames = self.frames
+        assert self._written == len(frames), "a bank has the draws of all of its frames"
+        arrays: dict[str, NDArray] = {"truth": frames.truth, "drive": frames.drive, "frame_index": frames.now}
+        arrays["time_us"] = frames.time_us[:, -1]
+        attributes: dict[str, Any] = {
+            "title": "draws of a flowlab policy",
+            "layout": LAYOUT,
+            "channels": list(frames.channels),
+            "drive_ids": list(frames.drive_ids),
+            **told,
+        }
+        with self._naming():
+            for name, values in arrays.items():
+                self._create(name, values.shape, values.dtype)[:] = values
+            self._group.update_attributes(attributes)
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.partial.rename(self.path)
+
+    def _create(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> "zarr.Array":
+        return self._group.create_array(
             name,
-            shape=values.shape,
-            dtype=values.dtype,
-            chunks=(min(CHUNK_FRAMES, len(values)), *values.shape[1:]),
+            shape=shape,
+            dtype=dtype,
+            chunks=(min(CHUNK_FRAMES, shape[0]), *shape[1:]),
             compressors=None,
             dimension_names=AXES[name],
             attributes=dict(TOLD[name]),
         )
-        array[:] = values
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Names the bank where the file system refuses something: Zarr's writers do not say which file it was."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
+
+
+def write_bank(path: Path, bank: DrawBank, frames: ValidationFrames) -> None:
+    """Write a bank with the frames that it is for, whole or not at all; one that is there makes way."""
+    with BankWriter(path, frames, bank.model.shape[1:], bank.model.dtype) as writer:
+        writer.append(bank.model)
+        writer.finish(bank.told)
 
 
 def read_bank(path: Path) -> DrawBank:
@@ -143,11 +208,19 @@ def read_bank(path: Path) -> DrawBank:
         group = zarr.open_group(str(path), mode="r")
         told: dict[str, Any] = dict(group.attrs)
         if told.get("layout") == LAYOUT:
-            model, drive, now = (np.asarray(group[name][:]) for name in ("draws", "drive", "frame_index"))  # type: ignore[index]
+            model, drive, now = (_read(group[name]) for name in ("draws", "drive", "frame_index"))
             return DrawBank(model, tuple(told["drive_ids"]), drive, now, told)
     except Exception as error:  # whatever zarr makes of a file that is not as it was written
         raise DrawBankError(f"{path} cannot be read: {type(error).__name__}. Draw anew: remove it") from None
     raise DrawBankError(f"{path} is not a bank of layout {LAYOUT}: an earlier flowlab wrote it. Draw anew: remove it")
+
+
+def _read(array: Any) -> NDArray:
+    """A whole array of a store, read chunk by chunk: Zarr holds all that it reads at once twice."""
+    found = np.empty(array.shape, array.dtype)
+    for start in range(0, len(found), CHUNK_FRAMES):
+        found[start : start + CHUNK_FRAMES] = array[start : start + CHUNK_FRAMES]
+    return found
 
 
 def digest_bank(path: Path) -> str:

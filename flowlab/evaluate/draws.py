@@ -1,5 +1,7 @@
 """Samples K chunks per validation frame from trained decoders."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -42,20 +44,38 @@ def draw_model(
     settings: EvaluationSettings,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
-    """Draws in model space (R, N, K, h, M) of R decoders for N frames, h the decoder's own slots.
+    """All draws of `draw_blocks` at once (R, N, K, h, M)."""
+    shape = draw_shape(objective, decoder, settings)
+    draws = np.empty((decoder.num_runs, len(frames), *shape), dtype=np.float32)
+    for rows, block in draw_blocks(objective, decoder, frames, settings, progress):
+        draws[:, rows] = block
+    return draws
+
+
+def draw_shape(objective: Objective, decoder: AnyDecoder, settings: EvaluationSettings) -> tuple[int, int, int]:
+    """(K, h, M) of a frame's draws: h the decoder's own slots. A deterministic policy has one draw."""
+    return 1 if objective.deterministic else settings.draws, decoder.horizon, decoder.num_channels
+
+
+def draw_blocks(
+    objective: Objective,
+    decoder: AnyDecoder,
+    frames: ValidationFrames,
+    settings: EvaluationSettings,
+    progress: Progress = SILENT,
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Draws in model space of R decoders, in blocks of frames: which of the N frames, and their draws (R, n, K, h, M).
 
     Noise comes from the bank, so every run sees the same; the condition's keys and values are computed once per frame,
-    and the draws ride in the query axis. A deterministic policy has one draw.
+    and the draws ride in the query axis.
     """
-    num_draws = 1 if objective.deterministic else settings.draws
-    shape = (decoder.num_runs, len(frames), num_draws, decoder.horizon, decoder.num_channels)
-    draws = np.empty(shape, dtype=np.float32)
+    num_draws, _, num_channels = draw_shape(objective, decoder, settings)
     blocks = noise_blocks(
         frames.frame_drives,
         frames.now,
         num_draws=num_draws,
         horizon=frames.horizon,
-        num_channels=decoder.num_channels,
+        num_channels=num_channels,
         bank_seed=settings.bank_seed,
         block_frames=max(1, CHUNKS_PER_BLOCK // num_draws),
     )
@@ -63,9 +83,8 @@ def draw_model(
         for rows, bank in blocks:
             noise = settings.noise_scale * torch.from_numpy(bank[:, :, : decoder.horizon]).to(frames.condition.device)
             model = sample_frames(objective, decoder, frames.condition[rows], noise, settings)
-            draws[:, rows] = model.cpu().numpy()
+            yield rows, model.cpu().numpy()
             task.advance(len(bank))
-    return draws
 
 
 @torch.no_grad()

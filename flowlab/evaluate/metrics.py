@@ -10,7 +10,7 @@ from flowlab.core.types import MetricRow
 from flowlab.core.vocabulary import CHANNEL_RANGES, ERROR_METRICS, MODE_READOUTS, OVERALL, SINGLE_MEAN
 from flowlab.evaluate.definitions import MetricDefinitions
 from flowlab.evaluate.frames import ValidationFrames
-from flowlab.evaluate.places import Places, Rows, unit
+from flowlab.evaluate.places import Places, Rows, frame_blocks, unit
 from flowlab.study.selection import SelectionSettings, no_modes
 from flowlab.study.settings import MetricKey
 
@@ -46,20 +46,23 @@ def score_at(
     places: Places, prediction: NDArray, *, readout: str, crossed: bool = True, clip: bool = False
 ) -> list[MetricRow]:
     """What `score` gives, of frames whose places are known."""
-    action = action_at(places, prediction, readout, clip)
-    chunk_means = action.mean(axis=1)
-    errors = np.abs(action - places.truth), np.abs(chunk_means - places.truth_means)
+    error, chunk_means = np.empty(prediction.shape), np.empty(places.truth_means.shape)
+    for rows, action in _actions(places, prediction, readout, clip):
+        error[rows] = np.abs(action - places.frames.truth[rows])
+        chunk_means[rows] = action.mean(axis=1)
     found = [
-        *_over_places(*errors, places, crossed),
+        *_over_places(error, np.abs(chunk_means - places.truth_means), places, crossed),
         *_correlations(chunk_means, places),
-        *_maneuvers(errors[0], places),
+        *_maneuvers(error, places),
     ]
     return named(found, readout)
 
 
 def score_l1_at(places: Places, prediction: NDArray, *, readout: str, clip: bool = False) -> list[MetricRow]:
     """The l1 alone that `score` gives, over the frame slices and over each drive."""
-    error = np.abs(action_at(places, prediction, readout, clip) - places.truth).mean(axis=1)
+    error = np.empty((len(prediction), len(places.frames.channels)))
+    for rows, action in _actions(places, prediction, readout, clip):
+        error[rows] = np.abs(action - places.frames.truth[rows]).mean(axis=1)
     return named(mean_errors("l1", error, places.whole, places.frames.channels), readout)
 
 
@@ -79,17 +82,36 @@ def score_each_draw_at(places: Places, draws: NDArray[np.float32], *, clip: bool
     channels = places.frames.channels
     _require_shape(draws[:, 0], places)
     _require_finite(draws, SINGLE_MEAN)
-    truth, num_draws = np.ascontiguousarray(places.frames.truth.T, np.float64), draws.shape[1]
-    truth_means = truth.mean(axis=1)
-    error, mean_error = np.zeros_like(truth), np.zeros_like(truth_means)
-    for draw in np.moveaxis(draws, 1, 0):
-        action = np.ascontiguousarray(draw.T, np.float64)  # (A, H, N): means over slots are 15 times as fast so
-        action = clipped(action.T, channels).T if clip else action
-        error += np.abs(action - truth)
-        mean_error += np.abs(action.mean(axis=1) - truth_means)
-    error, mean_error = (np.ascontiguousarray(total.T) / num_draws for total in (error, mean_error))
+    error, mean_error = np.empty(places.frames.truth.shape), np.empty(places.truth_means.shape)
+    for rows in frame_blocks(len(draws)):
+        _mean_over_draws(
+            draws[rows], places.frames.truth[rows], channels if clip else (), error[rows], mean_error[rows]
+        )
     found = [*_over_places(error, mean_error, places, crossed=True), *_maneuvers(error, places)]
     return [row for row in named(found, SINGLE_MEAN) if row.metric in (*ERROR_METRICS, "num_frames")]
+
+
+def _mean_over_draws(
+    draws: NDArray[np.float32],
+    truth: NDArray[np.float32],
+    held: Sequence[str],
+    error: NDArray[np.float64],
+    mean_error: NDArray[np.float64],
+) -> None:
+    """Fill in the mean errors over draws (n, K, H, A), of slots (n, H, A) and of chunk means (n, A).
+
+    `held`: the channels, if each draw is held within their ranges.
+    """
+    wanted = np.ascontiguousarray(truth.T, np.float64)  # (A, H, n): means over slots are 15 times as fast so
+    wanted_means = wanted.mean(axis=1)
+    total, mean_total = np.zeros_like(wanted), np.zeros_like(wanted_means)
+    for draw in np.moveaxis(draws, 1, 0):
+        action = np.ascontiguousarray(draw.T, np.float64)
+        action = clipped(action.T, held).T if held else action
+        total += np.abs(action - wanted)
+        mean_total += np.abs(action.mean(axis=1) - wanted_means)
+    np.divide(total.T, draws.shape[1], out=error)
+    np.divide(mean_total.T, draws.shape[1], out=mean_error)
 
 
 def require_slices(
@@ -136,10 +158,21 @@ def named(found: Iterable[Found], readout: str) -> list[MetricRow]:
 
 def action_at(places: Places, prediction: NDArray, readout: str, clip: bool) -> NDArray[np.float64]:
     """`prediction` (N, H, A) as it is scored. Raises DivergedError where it is not finite."""
+    action = np.empty(prediction.shape)
+    for rows, block in _actions(places, prediction, readout, clip):
+        action[rows] = block
+    return action
+
+
+def _actions(
+    places: Places, prediction: NDArray, readout: str, clip: bool
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """The same block by block, with the frames of each."""
     _require_shape(prediction, places)
     _require_finite(prediction, readout)
-    action = prediction.astype(np.float64)
-    return clipped(action, places.frames.channels) if clip else action
+    for rows in frame_blocks(len(prediction)):
+        action = prediction[rows].astype(np.float64)
+        yield rows, clipped(action, places.frames.channels) if clip else action
 
 
 def clipped(action: NDArray, channels: Sequence[str]) -> NDArray:
@@ -151,9 +184,27 @@ def clipped(action: NDArray, channels: Sequence[str]) -> NDArray:
 def mean_errors(metric: str, error: NDArray, rows: Rows, channels: Sequence[str]) -> Iterator[Found]:
     """The mean of `error` (N, A) over the rows of each place, per channel and over all channels."""
     for where, there in rows.items():
-        means = error.take(there, axis=0).mean(axis=0)
-        yield metric, "", where, float(means.mean())
-        yield from ((metric, name, where, value) for name, value in zip(channels, means.tolist(), strict=True))
+        yield from _per_channel(metric, where, error.take(there, axis=0).mean(axis=0), channels)
+
+
+def _per_channel(
+    metric: str, where: tuple[str, str], means: NDArray[np.float64], channels: Sequence[str]
+) -> Iterator[Found]:
+    yield metric, "", where, float(means.mean())
+    yield from ((metric, name, where, value) for name, value in zip(channels, means.tolist(), strict=True))
+
+
+def _mean_of_slots(error: NDArray[np.float64], mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The mean (A,) of the errors (N, H, A) of those slots, to the bit what numpy makes of all of them at once."""
+    if error.shape[2] == 1:  # which numpy adds pairwise; of several channels it adds slot after slot
+        return error[mask].mean(axis=0)
+    total = np.zeros(error.shape[2])
+    for rows in frame_blocks(len(error)):
+        own = error[rows].reshape(-1, len(total)).take(np.flatnonzero(mask[rows]), axis=0)
+        if len(own):
+            own[0] += total
+            total = own.sum(axis=0)
+    return total / np.count_nonzero(mask)
 
 
 def _over_places(error: NDArray, mean_error: NDArray, places: Places, crossed: bool) -> Iterator[Found]:
@@ -161,7 +212,8 @@ def _over_places(error: NDArray, mean_error: NDArray, places: Places, crossed: b
     channels, rows = places.frames.channels, places.on_drives if crossed else places.whole
     yield from (("num_frames", "", where, float(len(there))) for where, there in rows.items())
     yield from mean_errors("l1", error.mean(axis=1), rows, channels)
-    yield from mean_errors("l1", error.reshape(-1, len(channels)), places.slots, channels)
+    for where, mask in places.slots.items():
+        yield from _per_channel("l1", where, _mean_of_slots(error, mask), channels)
     yield from mean_errors("chunk_mean_l1", mean_error, places.whole, channels)
 
 
@@ -194,10 +246,15 @@ def _require_shape(prediction: NDArray, places: Places) -> None:
 
 
 def _require_finite(prediction: NDArray, readout: str) -> None:
-    if np.isfinite(prediction).all():
+    bad = sum(_num_not_finite(prediction[rows]) for rows in frame_blocks(len(prediction)))
+    if not bad:
         return
-    bad = int((~np.isfinite(prediction)).any(axis=tuple(range(1, prediction.ndim))).sum())
     raise DivergedError(
         f"readout {readout!r} is not finite on {bad} of {len(prediction)} frames: the run has diverged. "
         f"Lower train.lr, or look at its flow_mse."
     )
+
+
+def _num_not_finite(prediction: NDArray) -> int:
+    finite = np.isfinite(prediction)
+    return 0 if finite.all() else int((~finite).any(axis=tuple(range(1, prediction.ndim))).sum())

@@ -1,7 +1,9 @@
 """Draws from decoders for the validation frames, and the metric rows of what is read out of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +16,8 @@ from flowlab.evaluate.baselines import baseline_chunks
 from flowlab.evaluate.cloud import Cloud
 from flowlab.evaluate.decompositions import census, conflicts, lag_profile, residuals, variance_tax
 from flowlab.evaluate.definitions import MetricDefinitions
-from flowlab.evaluate.draw_bank import as_kept, to_raw
-from flowlab.evaluate.draws import draw, draw_model
+from flowlab.evaluate.draw_bank import BankWriter, as_kept, to_raw
+from flowlab.evaluate.draws import draw, draw_blocks
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.metrics import score_at, score_each_draw_at, score_l1_at
 from flowlab.evaluate.places import Places
@@ -26,6 +28,9 @@ from flowlab.policy.decoder import AnyDecoder
 from flowlab.policy.objectives import Objective
 from flowlab.study.recipe import EvaluationSettings
 from flowlab.study.selection import SelectionSettings
+
+if TYPE_CHECKING:
+    import zarr
 
 LOOKED_AT = ("l1", "maneuver_l1", "maneuver_fraction", "maneuver_slot_l1", "maneuver_slot_fraction")
 """What of one draw per frame is reported while training goes on."""
@@ -41,12 +46,22 @@ class Scorer:
     settings: EvaluationSettings
     selection: SelectionSettings | None = None  # the study's, where the drives have its channel
 
-    def draw(self, objective: Objective, decoder: AnyDecoder, progress: Progress = SILENT) -> NDArray[np.floating]:
-        """Draws in model space (R, N, K, h, M), as they are kept."""
-        return as_kept(draw_model(objective, decoder, self.frames, self.settings, progress), self.settings.precision)
+    def draw(
+        self,
+        objective: Objective,
+        decoder: AnyDecoder,
+        banks: Mapping[int, BankWriter],
+        progress: Progress = SILENT,
+    ) -> None:
+        """Draw block by block, and write the draws of each run that has a bank (its position among the R) into it."""
+        for _, block in draw_blocks(objective, decoder, self.frames, self.settings, progress):
+            for run, bank in banks.items():
+                bank.append(as_kept(block[run], self.settings.precision))
+        for bank in banks.values():
+            bank.flush()
 
-    def raw(self, kept: NDArray[np.floating]) -> NDArray[np.float32]:
-        """One run's kept draws (N, K, h, M) as raw chunks (N, K, H, A): what readouts see."""
+    def raw(self, kept: "NDArray[np.floating] | zarr.Array") -> NDArray[np.float32]:
+        """One run's kept draws (N, K, h, M), in memory or on disk, as raw chunks (N, K, H, A): what readouts see."""
         return to_raw(kept, self.space, self.frames.horizon)
 
     @cached_property

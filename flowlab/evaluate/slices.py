@@ -40,11 +40,6 @@ def slot_masks(
     return masks | {name: _slots(truth, channels, settings) for name, settings in each.items()}
 
 
-def drive_masks(drive: NDArray, drive_ids: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """One mask (N,) per drive, by its id. `drive` (N,) holds positions in `drive_ids`."""
-    return {drive_id: drive == index for index, drive_id in enumerate(drive_ids)}
-
-
 def maneuver_slots(truth: NDArray, threshold: float) -> NDArray[np.bool_]:
     """Where the |action| of one channel (N, H) reaches `threshold`, at rest never: (N, H).
 

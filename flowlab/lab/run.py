@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from flowlab.core.files import OF_DISK, trouble
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.vocabulary import FULL_PATH, PURPOSE
 from flowlab.evaluate.definitions import define_metrics
-from flowlab.evaluate.draw_bank import bank_of
+from flowlab.evaluate.draw_bank import BankWriter
+from flowlab.evaluate.draws import draw_shape
 from flowlab.evaluate.frames import cover, read_frames
 from flowlab.evaluate.scorer import Scorer
 from flowlab.lab.banks import tell_draws
 from flowlab.lab.clock import Clock
+from flowlab.lab.conditions import train_conditions, val_condition
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Ground, prepare_stats, validation_frames
 from flowlab.lab.in_loop import load_in_loop
@@ -172,10 +175,11 @@ def run_cohort(
             sample=scorer.sample,
             progress=pulse,
         )
-        pulse.begin("evaluate", steps)
-        draws = evaluate(cohort, trained, scorer, ground, outs, pulse)
-        pulse.begin("save")
-        finish(study.name, cohort, facts, trained, draws, scorer, outs, clock)
+        with ExitStack() as unfinished:  # of banks: what is not kept at its end is thrown away
+            pulse.begin("evaluate", steps)
+            banks = evaluate(cohort, trained, scorer, ground, outs, unfinished, pulse)
+            pulse.begin("save")
+            finish(study.name, cohort, facts, trained, banks, scorer, outs, clock)
     except BaseException:  # Ctrl-C among it: what was spent counts
         clock.tell_last(outs, pulse.phase)
         pulse.stop()
@@ -192,7 +196,7 @@ def load(
         inputs = study.setup(cohort.runs[0].lever).inputs
         train, conditions, val = load_in_loop(study, supply.cache, inputs, tokens, device, progress)
     else:
-        train, conditions, val = load_splits(cohort, supply.cache, tokens, device)
+        train, conditions, val = load_splits(cohort, supply.cache, tokens, device, progress)
     rows = validation_rows(ground, supply.cache)
     stats = prepare_stats(study, supply.stats_cache, recipe)
     horizon = recipe.decoder.horizon
@@ -210,15 +214,16 @@ def load(
 
 
 def load_splits(
-    cohort: Cohort, cache: Cache, tokens: list[int], device: torch.device
+    cohort: Cohort, cache: Cache, tokens: list[int], device: torch.device, progress: Progress
 ) -> tuple[ResidentSplit, Mapping[str, Conditions], ResidentSplit]:
     """Both sides of the cohort's cache on `device`; between them, in the variants that it trains on, the conditions of
-    the train side with the `tokens` that its decoders see.
+    the train side. All conditions are those of the `tokens` that its decoders see, wherever they fit.
     """
     drops_history = any(run.recipe.train.history_dropout for run in cohort.runs)
     variants = ("normal", "no-history") if drops_history else ("normal",)
-    train, val = cache.split("train", device, variants), cache.split("val", device, ("normal",))
-    return train, {variant: _take(condition, tokens) for variant, condition in train.condition.items()}, val
+    val = replace(cache.split("val", device, ()), condition={"normal": val_condition(cache, tokens, device, progress)})
+    train = cache.split("train", device, ())
+    return train, train_conditions(cache, variants, tokens, cohort, device, progress), val
 
 
 def validation_rows(ground: Ground, cache: Cache) -> NDArray[np.int64] | None:
@@ -226,11 +231,6 @@ def validation_rows(ground: Ground, cache: Cache) -> NDArray[np.int64] | None:
     if cache.cache_id == ground.frames_cache.cache_id:
         return None
     return cover(validation_frames(ground.frames_cache), validation_frames(cache))
-
-
-def _take(condition: torch.Tensor, tokens: list[int]) -> torch.Tensor:
-    """The tokens of a condition (N, S, D) that a decoder sees; the condition itself if it sees all."""
-    return condition if len(tokens) == condition.shape[1] else condition[:, tokens]
 
 
 def register(study: Study, ground: Ground, item: PlannedRun, out: RunDir) -> None:
@@ -299,27 +299,41 @@ def start(
 
 
 def evaluate(
-    cohort: Cohort, trained: Trained, scorer: Scorer, ground: Ground, outs: list[RunDir], progress: Progress
-) -> dict[int, NDArray[np.floating]]:
-    """The metric rows of each readout and baseline, of every decoder that is still whole; by run the draws, as kept."""
-    if len(trained.crashed) == len(outs):
+    cohort: Cohort,
+    trained: Trained,
+    scorer: Scorer,
+    ground: Ground,
+    outs: list[RunDir],
+    unfinished: ExitStack,
+    progress: Progress,
+) -> dict[int, BankWriter]:
+    """The metric rows of each readout and baseline, of every decoder that is still whole; by run its bank of draws.
+
+    The draws of all runs are made block by block and go to disk; one run's at a time are brought back and scored. Banks
+    wait in `unfinished` until they are kept.
+    """
+    whole = [run for run in range(len(outs)) if run not in trained.crashed]
+    if not whole:
         return {}
-    draws = scorer.draw(trained.objective, trained.decoder, progress)
+    shape = draw_shape(trained.objective, trained.decoder, scorer.settings)
+    banks = {
+        run: unfinished.enter_context(outs[run].begin_draws(scorer.frames, shape, scorer.settings.precision))
+        for run in whole
+    }
+    scorer.draw(trained.objective, trained.decoder, banks, progress)
     train_action = ground.frames_cache.split("train", variants=()).action  # a baseline is the same for all runs
     baseline_rows = scorer.baseline_rows(train_action.numpy())
-    with progress.task("score", len(outs), "runs") as task:
-        for run, out in enumerate(outs):
+    with progress.task("score", len(whole), "runs") as task:
+        for run in whole:
             task.advance()
-            if run in trained.crashed:
-                continue
             try:
-                out.metrics(scorer.rows(scorer.raw(draws[run])))
+                outs[run].metrics(scorer.rows(scorer.raw(banks[run].draws)))
             except DivergedError:
                 trained.crashed[run] = Crash(cohort.shape.train.steps, "draws")
-                out.crashed(trained.crashed[run])
+                outs[run].crashed(trained.crashed[run])
                 continue
-            out.metrics(baseline_rows)
-    return {run: draws[run] for run in range(len(outs)) if run not in trained.crashed}
+            outs[run].metrics(baseline_rows)
+    return banks
 
 
 def finish(
@@ -327,7 +341,7 @@ def finish(
     cohort: Cohort,
     facts: list[Facts],
     trained: Trained,
-    draws: dict[int, NDArray[np.floating]],
+    banks: dict[int, BankWriter],
     scorer: Scorer,
     outs: list[RunDir],
     clock: Clock,
@@ -341,7 +355,7 @@ def finish(
             digest = out.save_policy(policy_of(trained.decoder, position), own.to_metadata(step))
             whose = {"study": study_name, "run_id": run.run_id, "lever": run.lever, "seed": run.seed, "step": step}
             told = tell_draws(whose | {"policy_digest": digest}, scorer.settings, scorer.space)
-            out.save_draws(bank_of(draws[position], scorer.frames, told), scorer.frames)
+            out.keep_draws(banks[position], told)
             clock.lap("save")
             clock.tell([out])
             out.journal.finished()

@@ -1,7 +1,8 @@
 """runs/<run_id>: the journal of one run, its files, and the lock that keeps two processes from training it at once."""
 
+import shutil
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +15,7 @@ from flowlab.core.errors import BusyError, FlowlabError, ResumeError, RunFailedE
 from flowlab.core.files import trouble, write_json_atomic
 from flowlab.core.locks import no_access, take
 from flowlab.core.types import MetricRow
-from flowlab.evaluate.draw_bank import BANK_FILE, DrawBank, bank_files, digest_bank, write_bank
+from flowlab.evaluate.draw_bank import BANK_FILE, BankWriter, DrawBank, bank_files, digest_bank, write_bank
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.journal.journal import read_lines
 from flowlab.journal.lines import RunJournal
@@ -61,8 +62,7 @@ class RunDir:
             raise
         self._lock = lock
         for left in self.path.glob("*.*.partial"):  # of a process that was killed while it wrote
-            if left.is_file():
-                left.unlink(missing_ok=True)
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         self._journal = RunJournal.of(self.path.parent, self.path.name)
         return self
 
@@ -153,12 +153,19 @@ class RunDir:
 
     def save_draws(self, bank: DrawBank, frames: ValidationFrames, name: str = BANK_FILE) -> None:
         """The draws for these frames, whole or not at all."""
-        path = self.path / name
-        try:
-            write_bank(path, bank, frames)
-        except OSError as error:
-            error.filename = error.filename or str(path)  # Zarr's writers do not say which file was refused
-            raise
+        write_bank(self.path / name, bank, frames)
+        self._bank_artifact(self.path / name)
+
+    def begin_draws(self, frames: ValidationFrames, shape: tuple[int, ...], precision: str) -> BankWriter:
+        """A bank for draws of that shape (K, h, M), to be written block by block and then given to `keep_draws`."""
+        return BankWriter(self.path / BANK_FILE, frames, shape, precision)
+
+    def keep_draws(self, bank: BankWriter, told: Mapping[str, Any]) -> None:
+        """Put a bank that was begun in its place, with what it is of, and on record."""
+        bank.finish(told)
+        self._bank_artifact(bank.path)
+
+    def _bank_artifact(self, path: Path) -> None:
         self._artifact(path.name, digest_bank(path), sum(file.stat().st_size for file in bank_files(path)))
 
     def trained_from(self, cache: Cache) -> None:

@@ -146,15 +146,18 @@ class DecoderSettings(Frozen):
 class TrainSettings(Frozen):
     """AdamW with warm-up and a cosine to zero at the last step. An epoch is the whole batches that the split holds.
 
-    `warmup_from_zero`: the first step has learning rate 0, or that of the warm-up's second. `history_dropout`: the
-    share of samples that get the condition of the variant `no-history`. `ema_decay`: the policy is the moving average
-    of its weights (0 turns it off). `sample_every`: how many epochs lie between two looks at one draw per validation
-    frame, which costs as much as a few epochs' flow_mse (0: only at the end of the run). `keep_every`: how many epochs
-    lie between two policies that are kept on the way (0: the last one alone).
+    `shuffle`: an epoch's order is one of single rows, or of blocks of 1024, whose rows are shuffled eight blocks at a
+    time: a cache larger than the memory is streamed so. `warmup_from_zero`: the first step has learning rate 0, or that
+    of the warm-up's second. `history_dropout`: the share of samples that get the condition of the variant `no-history`.
+    `ema_decay`: the policy is the moving average of its weights (0 turns it off). `sample_every`: how many epochs lie
+    between two looks at one draw per validation frame, which costs as much as a few epochs' flow_mse (0: only at the
+    end of the run). `keep_every`: how many epochs lie between two policies that are kept on the way (0: the last one
+    alone).
     """
 
     batch: int = Field(1024, ge=1, le=10**7)
     steps: int = Field(3500, ge=1, le=10**9)
+    shuffle: Literal["rows", "blocks"] = "rows"
     lr: float = Field(1.6e-4, gt=0, le=1e38)
     warmup_steps: int = Field(200, ge=0, le=10**9)
     warmup_from_zero: bool = True

@@ -39,6 +39,9 @@ ADDED: dict[str, Any] = {key: value for key, value in BEFORE.items() if key != "
 }
 """The keys that version 1 did not have, with the value that is the same as having none."""
 
+ADDED_SINCE: dict[str, Any] = {"train.shuffle": "rows"}
+"""Keys that recipes of version 2 did not always have, with the value that is the same as having none."""
+
 ADDED_TO_INPUTS: dict[str, Any] = {
     "drives.max_fault_share": 0.02,
     "split.blocks": None,
@@ -137,12 +140,12 @@ def _counted_as_before(lever: Any, num_train: int) -> Any:
 
 
 def spell(settings: dict[str, Any]) -> dict[str, Any]:
-    """The tables of a recipe or of inputs, without those keys of version 2 that say what version 1 did without them.
+    """The tables of a recipe or of inputs, without those keys that say what was done before there were such.
 
     It is what digests are taken of, so that a recipe, and a cache, keep their names whichever version has written them.
     """
     spelled = copy.deepcopy(settings)
-    for key, value in (ADDED | ADDED_TO_INPUTS).items():
+    for key, value in (ADDED | ADDED_SINCE | ADDED_TO_INPUTS).items():
         *path, last = key.split(".")
         place: Any = spelled
         for name in path:

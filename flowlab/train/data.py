@@ -15,12 +15,14 @@ from flowlab.policy.streams import stream
 from flowlab.policy.weights import LabelDensity
 from flowlab.study.recipe import ManeuverWeights
 from flowlab.train.cohort import Cohort
+from flowlab.train.order import row_order
 
 LEVELS = 2**16  # that a dropout rate is rounded to
 
 
 class Conditions(Protocol):
-    """Conditions (N, S, D) by row: a tensor, or what computes them as they are asked for (the full path)."""
+    """Conditions (N, S, D) by row: a tensor, what reads them as they are asked for (cache/conditions.py), or what
+    computes them (the full path)."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -108,7 +110,8 @@ class Batches:
     def order(self, epoch: int) -> Tensor:
         """(U, N): the order in which each of the U distinct seeds goes through the train split in that epoch."""
         if epoch != self._epoch:
-            orders = [torch.randperm(len(self.data), generator=stream(s, "order", epoch)) for s in self.cohort.seeds]
+            shuffle, streams = self.cohort.shape.train.shuffle, [stream(s, "order", epoch) for s in self.cohort.seeds]
+            orders = [row_order(shuffle, len(self.data), own) for own in streams]
             self._epoch, self._order = epoch, torch.stack(orders).to(self.device)
         return self._order
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flowlab.evaluate import slices
-from flowlab.evaluate.slices import drive_masks, fit_thresholds, maneuver_slots
+from flowlab.evaluate.slices import fit_thresholds, maneuver_slots
 from flowlab.study.slices import SliceSettings, slices_for
 
 CHANNELS = ("gas", "steering")
@@ -99,12 +99,6 @@ def test_bounds_are_compared_in_the_precision_of_the_actions():
     truth = np.full((1, 1, 1), 0.3, np.float32)
     assert frame_masks(truth, ("x",), given)["mine"].tolist() == [False]
     assert frame_masks(truth.astype(np.float64), ("x",), given)["mine"].tolist() == [True]
-
-
-def test_drives_partition_the_frames():
-    masks = drive_masks(np.array([0, 1, 1, 0]), ("a", "b"))
-    assert masks["a"].tolist() == [True, False, False, True]
-    assert masks["b"].tolist() == [False, True, True, False]
 
 
 def channel(*values):

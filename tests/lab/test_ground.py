@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from flowlab.core.errors import CacheMismatchError
+from flowlab.core.progress import SILENT
 from flowlab.evaluate.frames import read_frames
 from flowlab.lab.caches import prepare_caches
 from flowlab.lab.ground import open_ground, validation_frames
@@ -56,7 +57,7 @@ def test_a_shorter_history_is_scored_on_the_controls_frames_and_no_more(whole: S
     own = ground.supplies["short"].cache
     assert own.num_windows("val") == ground.frames_cache.num_windows("val") + 2
     (item, *_) = plan_runs(whole, ground, ["short"], [1], {}, again=False)
-    _, _, val = load_splits(Cohort((item.run,)), own, list(range(own.spec.num_tokens)), CPU)
+    _, _, val = load_splits(Cohort((item.run,)), own, list(range(own.spec.num_tokens)), CPU, SILENT)
     frames = read_frames(val, own.channels, validation_rows(ground, own))
     control = validation_frames(ground.frames_cache)
     assert np.array_equal(frames.truth, control.truth)

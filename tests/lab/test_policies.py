@@ -13,6 +13,8 @@ from flowlab.core.digest import digest_files
 from flowlab.core.errors import MissingError, PolicyError
 from flowlab.core.types import MetricRow
 from flowlab.evaluate.definitions import define_metrics
+from flowlab.evaluate.draw_bank import as_kept
+from flowlab.evaluate.draws import draw_model
 from flowlab.evaluate.frames import read_frames
 from flowlab.evaluate.scorer import Scorer
 from flowlab.journal.lines import RunJournal
@@ -92,7 +94,8 @@ def scored(study: Study, lever: str, step: int | None) -> list[MetricRow]:
     space = prepare_stats(study, supply.stats_cache, recipe).space
     definitions = define_metrics(study.file.slices, frames.channels, ground.thresholds)
     scorer = Scorer(frames, definitions, space, recipe.evaluation)
-    return scorer.rows(scorer.raw(scorer.draw(policy.objective, policy.decoder)[0]))
+    (model,) = draw_model(policy.objective, policy.decoder, frames, recipe.evaluation)
+    return scorer.rows(scorer.raw(as_kept(model, recipe.evaluation.precision)))
 
 
 @pytest.mark.parametrize("lever", ["control", "averaged", "waves"])

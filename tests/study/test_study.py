@@ -160,6 +160,7 @@ OTHER = {
     "objective.lds.edges": "mirror",
     "objective.lds.channel_alpha": {"steering": 1.0},
     "objective.options": {"depth": 2},
+    "train.shuffle": "blocks",
 }
 # What the control must have for a key to count.
 NEEDED = {

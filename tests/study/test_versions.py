@@ -13,7 +13,7 @@ from flowlab.study.lever import flat_keys
 from flowlab.study.recipe import Recipe
 from flowlab.study.settings import Inputs
 from flowlab.study.study import Study, build_study
-from flowlab.study.versions import ADDED, BEFORE, fill_in, is_before, read_recorded, spell, write_out
+from flowlab.study.versions import ADDED, ADDED_SINCE, BEFORE, fill_in, is_before, read_recorded, spell, write_out
 from tests.lab.small_study import small_text
 
 CACHE = "0123456789abcdef"
@@ -70,6 +70,18 @@ def test_a_new_key_with_another_value_is_another_recipe(key):
     value = dict(flat_keys(Recipe().to_json()))[key] if other is None else other
     assert value != ADDED[key]
     assert Recipe.model_validate(fill_in({}, BEFORE | {key: value})).digest(CACHE) != DIGESTS[0][1]
+
+
+@pytest.mark.parametrize("key", sorted(ADDED_SINCE))
+def test_a_key_of_later_names_no_recipe_anew_until_it_is_used(key):
+    """A recipe of version 2 that was recorded before there was the key is of version 2 still, and the same recipe."""
+    now = Recipe().to_json()
+    table, name = key.split(".")
+    tables = now | {table: {own: value for own, value in now[table].items() if own != name}}
+    assert not is_before(tables)
+    assert Recipe.model_validate(read_recorded(tables)) == Recipe()
+    other = Recipe.model_validate({"train": {"shuffle": "blocks"}})
+    assert other.digest(CACHE) != Recipe().digest(CACHE) == digest_json({"recipe": spell(tables), "cache_id": CACHE})
 
 
 def test_version_1_is_all_of_its_keys_written_out(study_of, tmp_path, good_text):
