@@ -21,7 +21,7 @@ def ignored_interrupt() -> Iterator[None]:
 
 
 def die_with(parent: int) -> None:
-    """End this process when its parent is gone, kill -9 included: no orphan keeps a run's lock."""
+    """End this process when that parent of it is gone, kill -9 included: no orphan keeps a run's lock."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -56,10 +56,11 @@ class Ray:
         with connected(self.device, self.address, progress) as cluster, held_token(study.runs) as token:
             shares = share_out(runs, min(len(runs), cluster.slots))
             versions = tuple((name, version(name)) for name in PACKAGES)
-            payloads = [pickle.dumps((study, ground, share, self.device)) for share in shares]
-            cluster.pipe.send(
-                [Job(slot, payload, str(study.root), str(token), versions) for slot, payload in enumerate(payloads)]
-            )
+            jobs = []
+            for slot, share in enumerate(shares):
+                payload = pickle.dumps((study, ground, share, self.device))
+                jobs.append(Job(slot, payload, str(study.root), str(token), _caches(ground, share), versions))
+            cluster.pipe.send(jobs)
             _follow(cluster, len(shares), progress)
 
 
@@ -125,6 +126,13 @@ def held_token(runs: Path) -> Iterator[Path]:
             yield token
     finally:
         token.unlink(missing_ok=True)
+
+
+def _caches(ground: Ground, share: list[PlannedRun]) -> tuple[str, ...]:
+    """The folders that a share's runs are trained from. A node reads them where they lie: nothing is copied."""
+    supplies = [ground.supplies[item.run.lever] for item in share]
+    caches = [ground.frames_cache, *(cache for supply in supplies for cache in (supply.cache, supply.stats_cache))]
+    return tuple(sorted({str(cache.path) for cache in caches if Path(cache.path).is_dir()}))
 
 
 def _where(address: str) -> str:

@@ -54,7 +54,7 @@ def drive(pipe: Connection, ask: Ask) -> None:
     try:
         connect(ray, ask)
     except Exception as error:
-        pipe.send((0, " ".join(str(error).split())[:MOST_TOLD]))
+        pipe.send((0, why_not(error)))
         return
     try:
         pipe.send((int(ray.cluster_resources().get(ask.kind, 0)), ""))
@@ -71,6 +71,13 @@ def connect(ray: Any, ask: Ask) -> None:
     if ask.address == LOCAL:
         options |= {"num_cpus": ask.num_cpus, "include_dashboard": False, "object_store_memory": STORE_BYTES}
     ray.init(address=ask.address, **options)
+
+
+def why_not(error: Exception) -> str:
+    """What Ray says, in one line: of a traceback that it quotes, the end."""
+    text = str(error.__cause__ or error).strip() or type(error).__name__
+    told = text.splitlines()[-1] if "Traceback" in text else " ".join(text.split())
+    return told[:MOST_TOLD]
 
 
 def _be_quiet() -> None:

@@ -5,6 +5,7 @@ imported before it was looked for.
 """
 
 import importlib.metadata
+import os
 import pickle
 import platform
 import queue
@@ -26,6 +27,7 @@ class Job:
     payload: bytes  # pickled: study, ground, runs, device
     plugins: str  # the folder where modules beside experiments.toml are found
     token: str  # a file in the folder of runs that the command holds the lock of
+    caches: tuple[str, ...]  # folders that the runs are trained from
     versions: tuple[tuple[str, str], ...]  # of PACKAGES, where the command runs
 
 
@@ -51,7 +53,10 @@ class Worker:
                 self._put("refused", refusal)
                 return
             sys.path.append(job.plugins)
+            from flowlab.lab.children import die_with
             from flowlab.lab.reported import train_reported
+
+            die_with(os.getppid())  # without its node's Ray it would go on, and keep its runs from whoever takes over
 
             study, ground, runs, device = pickle.loads(job.payload)
             import_s = time.monotonic() - began
@@ -87,4 +92,7 @@ def refuse(job: Job) -> str:
             f"{node} sees {token.parent}, but not this machine's locks on it, which keep two workers from one run. "
             f"Have the file system mounted with locks (Lustre: -o flock; NFS: with its lock service)."
         )
+    for cache in job.caches:
+        if not Path(cache).is_dir():
+            return f"{node} does not see the cache {cache}. Put it on the file system that all nodes share."
     return ""

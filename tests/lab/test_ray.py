@@ -22,6 +22,7 @@ from flowlab.core.locks import hold, is_held
 from flowlab.lab import ray_cluster
 from flowlab.lab.exploring import explore
 from flowlab.lab.ray_cluster import Ray, held_token
+from flowlab.lab.ray_driver import why_not
 from flowlab.lab.ray_worker import PACKAGES, Job, Worker, refuse
 from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
@@ -165,7 +166,12 @@ def test_a_node_that_does_not_share_the_study_is_refused_in_one_sentence(
 
 def job(token: Path, **changes: Any) -> Job:
     versions = tuple((name, version(name)) for name in PACKAGES)
-    return Job(**({"slot": 0, "payload": b"", "plugins": "", "token": str(token), "versions": versions} | changes))
+    return Job(
+        **(
+            {"slot": 0, "payload": b"", "plugins": "", "token": str(token), "caches": (), "versions": versions}
+            | changes
+        )
+    )
 
 
 def test_a_node_must_see_the_token_and_its_lock_and_have_the_same_packages(tmp_path: Path) -> None:
@@ -173,6 +179,7 @@ def test_a_node_must_see_the_token_and_its_lock_and_have_the_same_packages(tmp_p
         assert refuse(job(token)) == ""
         assert "and this machine 0.0.1. Install there" in refuse(job(token, versions=(("numpy", "0.0.1"),)))
         assert "has no flowlab-of-mars in" in refuse(job(token, versions=(("flowlab-of-mars", "1"),)))
+        assert "does not see the cache /nowhere/a.zarr" in refuse(job(token, caches=(str(tmp_path), "/nowhere/a.zarr")))
     assert "does not see" in refuse(job(token))
     token.touch()
     assert "but not this machine's locks on it" in refuse(job(token))
@@ -210,6 +217,22 @@ def test_what_answers_and_is_no_ray_is_refused_once_patience_ends(monkeypatch: p
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(MissingError, match=f"at {address} did not answer within 0 s. Look whether"):
             Where.chosen("cpu", "ray", address)
+
+
+def test_auto_without_a_cluster_here_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        alone(monkeypatch),
+        pytest.raises(MissingError, match=r"Could not find any running Ray .* ray start --head, or"),
+    ):
+        Where.chosen("cpu", "ray", "auto")
+
+
+def test_of_what_ray_says_the_cause_is_told_in_one_line() -> None:
+    error = ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
+    assert why_not(error) == "Failed to connect to Ray cluster at 10.0.0.1:6379"
+    error.__cause__ = RuntimeError("Last error: Traceback (most recent call last):\n  File 1\nray.Error: no token\n")
+    assert why_not(error) == "ray.Error: no token"
+    assert why_not(RuntimeError("Version mismatch:\n    Ray: 2.1\n")) == "Version mismatch: Ray: 2.1"
 
 
 def test_an_address_is_refused_where_there_is_no_cluster_to_have_one() -> None:
