@@ -25,6 +25,7 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
 }
 STOP_S = 10.0
+LOOK_S = 10.0  # of silence, after which it is asked whether this machine is still a node
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,11 @@ class _Workers:
             for job in jobs:
                 self._begin(job)
             while self.asked:
-                (answer,), _ = self.ray.wait(list(self.asked), num_returns=1)
+                ready, _ = self.ray.wait(list(self.asked), num_returns=1, timeout=LOOK_S)
+                if not ready:
+                    self._require_own_node()
+                    continue
+                answer = ready[0]
                 slot = self.asked.pop(answer)
                 try:
                     events = self.ray.get(answer)
@@ -127,6 +132,12 @@ class _Workers:
                     self._listen(slot)
         finally:
             self._stop()
+
+    def _require_own_node(self) -> None:
+        """End this process where this machine is no node of the cluster any more: it would hear of nothing again."""
+        own = self.ray.get_runtime_context().get_node_id()
+        if not any(node["Alive"] and node["NodeID"] == own for node in self.ray.nodes()):
+            sys.exit(1)
 
     def _begin(self, job: Job) -> None:
         self.actors[job.slot] = self.kind.remote(job)

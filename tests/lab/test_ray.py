@@ -28,7 +28,7 @@ from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
 from flowlab.study.study import Study, load_study
 from flowlab.train.checkpoint import RESUME_FILE
-from tests.cli.tiny_study import command
+from tests.cli.tiny_study import command, flowlab_here
 from tests.lab.local_cluster import alone, running
 from tests.lab.small_study import CPU, Said, edited
 
@@ -219,14 +219,6 @@ def test_what_answers_and_is_no_ray_is_refused_once_patience_ends(monkeypatch: p
             Where.chosen("cpu", "ray", address)
 
 
-def test_auto_without_a_cluster_here_says_how_to_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        alone(monkeypatch),
-        pytest.raises(MissingError, match=r"Could not find any running Ray .* ray start --head, or"),
-    ):
-        Where.chosen("cpu", "ray", "auto")
-
-
 def test_of_what_ray_says_the_cause_is_told_in_one_line() -> None:
     error = ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
     assert why_not(error) == "Failed to connect to Ray cluster at 10.0.0.1:6379"
@@ -235,9 +227,14 @@ def test_of_what_ray_says_the_cause_is_told_in_one_line() -> None:
     assert why_not(RuntimeError("Version mismatch:\n    Ray: 2.1\n")) == "Version mismatch: Ray: 2.1"
 
 
-def test_an_address_is_refused_where_there_is_no_cluster_to_have_one() -> None:
-    with pytest.raises(StudyError, match="and --executor inline uses none: add --executor ray, or leave --address out"):
-        Where.chosen("cpu", "inline", "10.0.0.1:6379")
+@pytest.mark.parametrize("asked", [("run", "--lever", "placebo", "--seeds", "1001"), ("loop",), ("screen",)])
+def test_an_address_is_refused_by_executors_that_have_none(whole: Study, asked: tuple[str, ...]) -> None:
+    address = ("--executor", "inline", "--address", "10.0.0.1:6379")
+    told = flowlab_here(whole.root, *asked, "--device", "cpu", *address, code=2).stderr
+    assert told.splitlines()[-1] == (
+        "error: --address names a Ray cluster, and --executor inline uses none: add --executor ray, or leave --address "
+        "out."
+    )
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
