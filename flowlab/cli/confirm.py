@@ -30,7 +30,7 @@ def confirm(
     found = open_study(study)
 
     from flowlab.lab.full_path import confirm as confirm_path
-    from flowlab.lab.launch import Where
+    from flowlab.lab.where import Where
     from flowlab.ledger.ingest import require_writable
 
     require_writable(found.ledger, found.runs)

@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 from flowlab.cli import judge
-from flowlab.cli.options import Device, DeviceOption, Executor, ExecutorOption, JsonOption, StudyOption, open_study
+from flowlab.cli.options import (
+    AddressOption,
+    Device,
+    DeviceOption,
+    Executor,
+    ExecutorOption,
+    JsonOption,
+    StudyOption,
+    open_study,
+)
 from flowlab.cli.runs import announce
 from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.errors import StudyError
@@ -29,6 +38,7 @@ def loop(
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     executor: ExecutorOption = Executor.auto,
+    address: AddressOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Go through the study's tree, phase by phase: run what the rule owes, judge, stack, go on. Killed, it resumes."""
@@ -49,14 +59,14 @@ def loop(
     import time
 
     from flowlab.cli.rule_screen import show_foretold
-    from flowlab.lab.launch import Where
     from flowlab.lab.loop import Limits, run_loop
+    from flowlab.lab.where import Where
     from flowlab.study.study import load_study
 
     until = None if budget_s is None else time.monotonic() + budget_s
     why = run_loop(
         found.root,
-        Where.chosen(device.value, executor.value),
+        Where.chosen(device.value, executor.value, address),
         Limits(until, max_runs),
         progress=Bars(),
         show=show_foretold,

@@ -23,6 +23,7 @@ class Executor(StrEnum):
     auto = "auto"
     inline = "inline"
     processes = "processes"
+    ray = "ray"
 
 
 StudyOption = Annotated[
@@ -36,7 +37,16 @@ DeviceOption = Annotated[Device, typer.Option("--device", help="Where to compute
 
 ExecutorOption = Annotated[
     Executor,
-    typer.Option("--executor", help="Who trains: processes (one a core), inline (this one); auto: processes on a CPU."),
+    typer.Option(
+        "--executor",
+        help="Who trains: processes (one a core), inline (this one), ray (a cluster); auto: processes on a CPU.",
+    ),
+]
+AddressOption = Annotated[
+    str,
+    typer.Option(
+        "--address", metavar="HOST:PORT", help="With --executor ray: the cluster, or auto; else this machine alone."
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ import typer
 
 from flowlab.cli import judge
 from flowlab.cli.options import (
+    AddressOption,
     Device,
     DeviceOption,
     Executor,
@@ -24,7 +25,8 @@ from flowlab.study.study import CONTROL, Study
 
 if TYPE_CHECKING:
     from flowlab.lab.dry_run import Asked
-    from flowlab.lab.launch import Launched, Where
+    from flowlab.lab.launch import Launched
+    from flowlab.lab.where import Where
 
 
 def run(
@@ -39,6 +41,7 @@ def run(
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     executor: ExecutorOption = Executor.auto,
+    address: AddressOption = "",
     again: Annotated[
         bool, typer.Option("--again", help="Train the lever once more where the ledger has it already.")
     ] = False,
@@ -62,9 +65,10 @@ def run(
     levers = parse_levers(lever, found) if lever is not None else []
 
     from flowlab.cli.rule_screen import show_foretold
-    from flowlab.lab.launch import Where, launch, launch_optional, launch_owed
+    from flowlab.lab.launch import launch, launch_optional, launch_owed
+    from flowlab.lab.where import Where
 
-    bars, where = Bars(), Where.chosen(device.value, executor.value)
+    bars, where = Bars(), Where.chosen(device.value, executor.value, address)
     if changes:
         found, levers = _with_changes(found, changes, levers)
         chosen_seeds = chosen_seeds or [(found.rule.panel_seeds or found.rule.judged_seeds)[0]]

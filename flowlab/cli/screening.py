@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from flowlab.cli.options import Device, DeviceOption, Executor, JsonOption, StudyOption, open_study, parse_levers
+from flowlab.cli.options import (
+    AddressOption,
+    Device,
+    DeviceOption,
+    Executor,
+    ExecutorOption,
+    JsonOption,
+    StudyOption,
+    open_study,
+    parse_levers,
+)
 from flowlab.cli.runs import announce
 from flowlab.cli.screen import Bars, figure, out, print_json, say, table
 from flowlab.study.combining import solo_faults
@@ -35,9 +45,8 @@ def screen(
     new: Annotated[bool, typer.Option("--new", help="Begin another screen, of levers that none has told yet.")] = False,
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
-    executor: Annotated[
-        Executor, typer.Option("--executor", help="Who trains: processes (one a core), inline (this one).")
-    ] = Executor.auto,
+    executor: ExecutorOption = Executor.auto,
+    address: AddressOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Try many levers at once, in rows that have about half of them on; what shows is confirmed alone."""
@@ -45,8 +54,8 @@ def screen(
     asked = None if levers is None else parse_levers(levers, found, "--levers")
 
     from flowlab.cli.rule_screen import show_foretold
-    from flowlab.lab.launch import Where
     from flowlab.lab.screening import run_screen
+    from flowlab.lab.where import Where
     from flowlab.verdict.record import record_decisions
 
     if dry_run:
@@ -56,7 +65,7 @@ def screen(
         found,
         asked,
         rows,
-        Where.chosen(device.value, executor.value),
+        Where.chosen(device.value, executor.value, address),
         same_shape=same_shape,
         new=new,
         progress=Bars(),

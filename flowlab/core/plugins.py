@@ -34,7 +34,11 @@ TABLE: dict[str, dict[str, str]] = {
         "flow": "flowlab.policy.objectives:FlowMatching",
         "regression": "flowlab.policy.objectives:Regression",
     },
-    "executors": {"inline": "flowlab.lab.inline:Inline", "processes": "flowlab.lab.processes:Processes"},
+    "executors": {
+        "inline": "flowlab.lab.inline:Inline",
+        "processes": "flowlab.lab.processes:Processes",
+        "ray": "flowlab.lab.ray_cluster:Ray",
+    },
     "decoders": {
         "transformer": "flowlab.policy.decoder:Decoder",
         "slot-queries": "flowlab.policy.slot_queries:SlotQueries",
@@ -97,7 +101,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Executor(Protocol):
-    """Where planned runs are trained. Built as `Executor(device)`, a torch.device."""
+    """Where planned runs are trained. Built as `Executor(device)`, a torch.device; `ray` takes an address too."""
 
     def execute(self, study: Any, ground: Any, runs: list, progress: "Progress") -> None:
         """Train and evaluate every run (lab.plan.PlannedRun) of the study on its ground (lab.ground.Ground).

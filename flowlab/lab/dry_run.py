@@ -10,11 +10,12 @@ from flowlab.lab.caches import find_cache, frames_wanted, val_drives, wanted_cac
 from flowlab.lab.edits import edited_recipes
 from flowlab.lab.exploring import WHY, plan_explored
 from flowlab.lab.ground import Ground, open_ground, stats_file
-from flowlab.lab.launch import Where, read_statuses
+from flowlab.lab.launch import read_statuses
 from flowlab.lab.loop import median_run_s
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
 from flowlab.lab.processes import share_out
 from flowlab.lab.sealing import rule_for
+from flowlab.lab.where import Where
 from flowlab.ledger.unread import count_unread
 from flowlab.study.study import Study
 from flowlab.train.cohort import Run, group_into_cohorts
@@ -93,7 +94,7 @@ def foresee(study: Study, question: Question, where: Where) -> Foreseen:
         notes = [f"{num_unread:,} lines of journals are unread: the run would read them first", *notes]
     if ground is not None and has_ledger:
         notes = [*edited_recipes(study, ground, waiting), *notes]
-    shares = share_out(waiting, where.slots) if where.executor == "processes" else [waiting]
+    shares = share_out(waiting, where.slots) if where.executor != "inline" else [waiting]
     cohorts = [cohort for slot, share in enumerate(shares) for cohort in _cohorts(slot, share, ground)]
     run_s = median_run_s(study) if has_ledger else None
     seconds = None if run_s is None else run_s * max(map(len, shares), default=0)

@@ -14,9 +14,10 @@ from flowlab.core.errors import FlowlabError, StudyError
 from flowlab.core.progress import Progress
 from flowlab.core.vocabulary import CONTROL, EXPLORATORY
 from flowlab.lab.ground import Ground, open_ground
-from flowlab.lab.launch import Launched, Where, carry_out, note_caches, read_statuses
+from flowlab.lab.launch import Launched, carry_out, note_caches, read_statuses
 from flowlab.lab.plan import PlannedRun, identify
 from flowlab.lab.sealing import rule_for
+from flowlab.lab.where import Where
 from flowlab.ledger.ingest import ingest
 from flowlab.study.lever import flat_keys
 from flowlab.study.settings import LeverSettings

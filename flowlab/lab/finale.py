@@ -6,11 +6,11 @@ from flowlab.core.progress import Progress
 from flowlab.lab.bench import open_bench
 from flowlab.lab.full_path import confirm
 from flowlab.lab.ground import open_ground
-from flowlab.lab.launch import Where
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.rankers import train_rankers
 from flowlab.lab.rankings import evaluate_rankers
 from flowlab.lab.scoring import score_runs
+from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.study import Study

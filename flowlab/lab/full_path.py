@@ -14,8 +14,9 @@ from flowlab.core.progress import Progress
 from flowlab.core.vocabulary import CONTROL, FULL_PATH
 from flowlab.lab.ground import Ground, open_ground
 from flowlab.lab.in_loop import open_recordings
-from flowlab.lab.launch import Where, carry_out, read_statuses
+from flowlab.lab.launch import carry_out, read_statuses
 from flowlab.lab.plan import PlannedRun, identify
+from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.settings import MetricKey

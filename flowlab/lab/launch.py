@@ -1,6 +1,5 @@
 """`flowlab run` as a function: build the caches it lacks, plan, say, seal, train, ingest."""
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ import torch
 
 from flowlab.cache.cache import Cache
 from flowlab.core.errors import FlowlabError, MissingError, NotStackedError, RuleRefusedError
-from flowlab.core.plugins import resolve
 from flowlab.core.progress import Progress
 from flowlab.core.vocabulary import CONTROL
 from flowlab.evaluate.definitions import define_metrics
@@ -17,11 +15,11 @@ from flowlab.evaluate.metrics import require_slices
 from flowlab.journal.lines import StudyJournal
 from flowlab.lab.contents import require_known_contents
 from flowlab.lab.edits import edited_recipes
-from flowlab.lab.environment import choose_device, choose_executor
 from flowlab.lab.ground import Ground, open_ground, val_digest, validation_frames
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
 from flowlab.lab.sealing import Show, rule_for, seal_study_rule
 from flowlab.lab.sharing import train_together
+from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
 from flowlab.policy.build import build_objective, require_decoder, seen_tokens
@@ -44,25 +42,6 @@ class Launched:
     run_ids: list[str]
     trained: list[str]
     problems: list[str]
-
-
-@dataclass(frozen=True)
-class Where:
-    """On which device runs are trained, and by which executor."""
-
-    device: torch.device
-    executor: str
-
-    @property
-    def slots(self) -> int:
-        """How many workers train at once."""
-        return 1 if self.executor == "inline" else len(os.sched_getaffinity(0))
-
-    @classmethod
-    def chosen(cls, device: str, executor: str) -> "Where":
-        """From what the command line says, "auto" among it. Raises MissingError for a device that is not there."""
-        found = choose_device(device)
-        return cls(found, choose_executor(executor, found))
 
 
 def launch(
@@ -255,7 +234,7 @@ def carry_out(
         return Launched(run_ids, [], [])
     with StudyJournal.of(study.runs) as journal:
         journal.planned(item.run.run_id for item in missing)
-    executor = resolve("executors", where.executor)(where.device)
+    executor = where.make_executor()
     try:
         trained = train_together(
             study.runs, missing, lambda runs: executor.execute(study, ground, runs, progress), progress

@@ -22,7 +22,6 @@ from flowlab.core.vocabulary import CONTROL
 from flowlab.lab.finale import confirm_base, select_draws
 from flowlab.lab.ground import Ground
 from flowlab.lab.launch import (
-    Where,
     begin_calibration,
     carry_out,
     end_calibration,
@@ -36,6 +35,7 @@ from flowlab.lab.sealing import Show, rule_for
 from flowlab.lab.sharing import has_ended
 from flowlab.lab.stacking import finish_stack, stack
 from flowlab.lab.tree import PhaseState, read_phases, register_tree, tell_phase, tree_of
+from flowlab.lab.where import Where
 from flowlab.ledger.connection import read, reading
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import Rule

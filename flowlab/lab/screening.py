@@ -14,7 +14,6 @@ from flowlab.journal.lines import StudyJournal
 from flowlab.lab.ground import Ground, open_ground
 from flowlab.lab.launch import (
     Launched,
-    Where,
     carry_out,
     note_caches,
     read_statuses,
@@ -37,6 +36,7 @@ from flowlab.lab.screens import (
     screened_levers,
 )
 from flowlab.lab.sealing import Show
+from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import ingest
 from flowlab.study.combining import with_rows
