@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from flowlab.core.errors import DiskError, FlowlabError, RunFailedError
 from flowlab.core.files import trouble
+from flowlab.core.memory import keep_freed_memory
 from flowlab.core.progress import Progress, Task
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def train_reported(
     from flowlab.lab.run import run_all
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         run_all(study, ground, runs, device, Reported(put), import_s)
         put("done")
