@@ -16,7 +16,7 @@ import torch
 import zarr
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from flowlab.cache.cache import READ_THREADS, read_array
+from flowlab.cache.cache import read_array
 from flowlab.cache.layout import ArrayLayout, ArrayWriter
 
 SHAPE = (20_000, 12, 384)
@@ -44,7 +44,7 @@ def main() -> None:
         load = load_table(Path(folder), rows)
         serve = serve_table(Path(folder), rows)
     megabytes = rows.nbytes / 1e6
-    print(f"loading {SHAPE[0]:,} x {SHAPE[1]} x {SHAPE[2]} fp16 ({megabytes:.0f} MB), {READ_THREADS} reading threads")
+    print(f"loading {SHAPE[0]:,} x {SHAPE[1]} x {SHAPE[2]} fp16 ({megabytes:.0f} MB), 2 reading threads")
     print(f"{'way':<36} {'seconds':>8} {'MB/s':>7} {'times flowlab':>14}")
     for way, seconds in load.items():
         print(f"{way:<36} {seconds:>8.3f} {megabytes / seconds:>7.0f} {seconds / load['flowlab']:>14.1f}")

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit, open_cache
+from flowlab.cache.places import find_caches
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, unknown_name
+from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, StoreError, unknown_name
 from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
 from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path
 from flowlab.journal.journal import RUN_JOURNAL, last_word
@@ -131,7 +132,7 @@ class Checkpoint:
             if frames.digest() == wanted:
                 return frames
         raise MissingError(
-            f"no cache in {self.study.caches} has the validation frames that run {self.run_id} was scored on "
+            f"no cache in {self.study.cache_home} has the validation frames that run {self.run_id} was scored on "
             f"({wanted}). Build it anew: flowlab cache build"
         )
 
@@ -198,7 +199,7 @@ def open_checkpoint(
     if trained is None:
         raise MissingError(f"run {run_id} is a scoring of {trained_id}, which is not in {study.runs}. Restore it")
     policy = load_policy_of(study.runs / trained_id, step, device or torch.device("cpu"))
-    cache = open_cache(study.caches / f"{record['cache_id']}.zarr", expect_id=record["cache_id"])
+    cache = open_cache(study.cache_home / f"{record['cache_id']}.zarr", expect_id=record["cache_id"])
     stats = proved_stats(study, policy.facts.recipe, trained)
     return Checkpoint(study, record, policy, cache, stats, device or torch.device("cpu"))
 
@@ -223,8 +224,10 @@ def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Stats:
 
 def _caches(study: Study) -> Iterator[Cache]:
     """The caches in the study's folder that can be opened."""
-    for path in sorted(study.caches.glob("*.zarr")):
+    for path in find_caches(study.cache_home):
         try:
             yield open_cache(path, path.stem)
+        except StoreError:
+            raise
         except FlowlabError:
             continue  # `flowlab cache verify` tells

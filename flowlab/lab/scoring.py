@@ -155,7 +155,7 @@ def _source(bench: Bench, run_id: str) -> Source:
 def _require_unseen(bench: Bench, run_id: str, cache_id: str) -> None:
     """Raises unless the policy was trained on none of the drives that validate here, by their content."""
     ours = bench.ground.frames_cache.attributes["identity"]
-    theirs = read_attributes(bench.study.caches / f"{cache_id}.zarr")["identity"]
+    theirs = read_attributes(bench.study.cache_home / f"{cache_id}.zarr")["identity"]
     validating = {ours["manifest"][drive]: drive for drive in ours["split"]["val"]}
     for drive in theirs["split"]["train"]:
         if theirs["manifest"][drive] in validating:
