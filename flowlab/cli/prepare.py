@@ -13,7 +13,7 @@ from flowlab.study.settings import CarRacingDrives
 
 DownloadOption = Annotated[
     bool,
-    typer.Option("--download", help="Fetch a Hugging Face model that is not here. Nothing else uses the network."),
+    typer.Option("--download", help="Fetch a Hugging Face model that is not here. Nothing else uses the network, but for [stores]."),
 ]
 MOST_NAMED = 3
 """Levers that a line names; the others are counted."""

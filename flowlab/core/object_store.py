@@ -92,7 +92,6 @@ class ObjectStore:
         return sorted(key for key, _ in self._listed())
 
     def folders(self) -> list[str]:
-        """The names of what lies right below, as far as there is anything in it, sorted."""
         with self._told("list"):
             import obstore
 

@@ -46,6 +46,9 @@ class Store(Protocol):
     def all_keys(self) -> list[str]:
         """Every key there is, sorted."""
 
+    def folders(self) -> list[str]:
+        """The names of the folders right below, sorted."""
+
     def remove(self, keys: Iterable[str]) -> None:
         """Remove these, whether they are there or not."""
 
@@ -88,6 +91,9 @@ class LocalStore:
 
     def all_keys(self) -> list[str]:
         return sorted(file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file())
+
+    def folders(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("*/"))
 
     def remove(self, keys: Iterable[str]) -> None:
         for key in keys:

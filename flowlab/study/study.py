@@ -192,6 +192,12 @@ class Study:
         return self.root / "runs"
 
     @property
+    def run_copies(self) -> Place | None:
+        """The folder in which runs have a second copy, if they have one."""
+        url = self.file.stores.runs
+        return None if url is None else place_of(url)
+
+    @property
     def ledger(self) -> Path:
         return self.root / "ledger.duckdb"
 

@@ -10,40 +10,12 @@ from flowlab.cache.attributes import content_of, read_attributes
 from flowlab.cache.places import find_caches
 from flowlab.core.errors import MissingError, StoreError
 from flowlab.core.object_store import ObjectStore
-from flowlab.core.vocabulary import CONTROL
-from flowlab.journal.journal import RUN_JOURNAL, read_journal
 from flowlab.lab.caches import frames_wanted, prepare_caches, require_cache
-from flowlab.lab.exploring import explore, parse_changes, with_changes
-from flowlab.lab.launch import Launched, Where
 from flowlab.lab.proofs import prove_all
 from flowlab.study.study import Study, load_study
-from flowlab.train.checkpoint import POLICY_FILE
 from tests.cli.tiny_study import flowlab_here
 from tests.lab.small_study import CPU, Said
-
-
-def stored_at(study: Study, **places: object) -> Study:
-    """The study with a table [stores]."""
-    path = study.root / "experiments.toml"
-    table = "\n".join(f'{name} = "{place}"' for name, place in places.items())
-    path.write_text(f"{path.read_text()}\n[stores]\n{table}\n")
-    return load_study(study.root)
-
-
-def explore_one(study: Study) -> Launched:
-    """Train a run that no rule asks for: the cheapest one there is."""
-    changed, name = with_changes(study, parse_changes(["train.lr=2e-3"]), CONTROL)
-    return explore(changed, name, [7], Where(CPU, "inline"), Said(), lambda _: None)
-
-
-def numbers_of(study: Study) -> dict[str, list[dict[str, object]]]:
-    """The metric rows of each run, by its id, and the bytes of its policy."""
-    found = {}
-    for path in study.runs.glob(f"*/{RUN_JOURNAL}"):
-        lines = read_journal(path)[0]
-        rows = [line["rows"] for line in lines if line["kind"] == "metrics"]
-        found[path.parent.name] = [*rows, (path.parent / POLICY_FILE).read_bytes()]
-    return found
+from tests.lab.stored import explore_one, numbers_of, stored_at
 
 
 @pytest.fixture
