@@ -13,7 +13,10 @@ from flowlab.study.settings import CarRacingDrives
 
 DownloadOption = Annotated[
     bool,
-    typer.Option("--download", help="Fetch a Hugging Face model that is not here. Nothing else uses the network, but for [stores]."),
+    typer.Option(
+        "--download",
+        help="Fetch a Hugging Face model that is not here. Nothing else uses the network, but for buckets.",
+    ),
 ]
 MOST_NAMED = 3
 """Levers that a line names; the others are counted."""
