@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 THREADS = 16
 """How many requests are under way at once: each waits for the network most of its time."""
 
-FOR_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "metadata.google.internal", "Missing AccessKeyId")
+FOR_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "/computeMetadata/", "Missing AccessKeyId")
 """What is in the error of a client that found no credentials, and asked the machine that it might be running on."""
 
 RETRIES, PATIENCE_S, REQUEST_S = 4, 60, 600
@@ -189,15 +189,15 @@ def _sentence(store: ObjectStore, act: str, error: Exception) -> StoreError:
         return StoreError(f"{store} needs a library that is not installed: pip install 'flowlab[stores]'")
     if "NoSuchBucket" in text:
         return StoreError(f"{store}: there is no such bucket. Create it, or correct the URL in [stores].")
-    if isinstance(error, PermissionError) or any(code in text for code in ("403 Forbidden", "401 Unauthorized")):
-        return StoreError(
-            f"you may not {act} {store}: the object store refuses these credentials. Give ones that may "
-            f"(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, GOOGLE_SERVICE_ACCOUNT for gs)."
-        )
     if any(asked in text for asked in FOR_CREDENTIALS):
         return StoreError(
             f"{store} needs credentials, and the environment has none. Set AWS_ACCESS_KEY_ID and "
             f"AWS_SECRET_ACCESS_KEY for s3, GOOGLE_SERVICE_ACCOUNT for gs."
+        )
+    if isinstance(error, PermissionError) or any(code in text for code in ("403 Forbidden", "401 Unauthorized")):
+        return StoreError(
+            f"you may not {act} {store}: the object store refuses these credentials. Give ones that may "
+            f"(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3, GOOGLE_SERVICE_ACCOUNT for gs)."
         )
     if "error sending request" in text or "operation timed out" in text:
         return StoreError(

@@ -167,7 +167,7 @@ def test_without_credentials_that_is_what_is_told(monkeypatch: pytest.MonkeyPatc
         monkeypatch.delenv(name)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")  # what AWS runs
         with pytest.raises(StoreError, match=r"needs credentials, and the environment has none. Set AWS_ACCESS_KEY_ID"):
             ObjectStore("s3://nobody/a").read("x")
 
