@@ -57,6 +57,8 @@ def copy_ended(study: Study, progress: Progress = SILENT) -> list[str]:
         return []
     waiting = [path.parent for path in sorted(study.runs.glob(f"*/{RUN_JOURNAL}")) if _is_new(path.parent, copies)]
     waiting = [folder for folder in waiting if last_word(folder / RUN_JOURNAL) in LAST_WORDS]
+    if not waiting:
+        return []
     try:
         with progress.task("copy runs", len(waiting), "runs") as task:
             for folder in waiting:
