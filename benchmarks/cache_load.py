@@ -16,7 +16,7 @@ import zarr
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from turns import Row, Times, Told, in_turns, options, turns_of
 
-from flowlab.cache.cache import READ_THREADS, read_array
+from flowlab.cache.cache import read_array
 from flowlab.cache.layout import ArrayLayout, ArrayWriter
 
 SHAPE = (20_000, 12, 384)
@@ -68,7 +68,7 @@ def loading(folder: Path, rows: np.ndarray, turns: int) -> Row:
     assert np.array_equal(read_array(folder / "plain", layout, digests), rows)
     taken = in_turns(ways, turns)
     size = f"{rows.nbytes / 1e6:.0f} MB"
-    note = f"flowlab proves each chunk's digest, {READ_THREADS} threads; {beside(taken, OTHERS)}"
+    note = f"flowlab proves each chunk's digest, 2 threads; {beside(taken, OTHERS)}"
     return Row("load a cache", size, taken["flowlab"], taken["torch.load"], note=note)
 
 

@@ -1,5 +1,6 @@
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 from flowlab.ledger.migrate import migrate
 
 if TYPE_CHECKING:
+    from flowlab.core.object_store import ObjectStore
     from flowlab.study.study import Study
 
 
@@ -45,6 +47,30 @@ def finished(tmp_path_factory: pytest.TempPathFactory, template: Path) -> "Study
     folder.mkdir()
     shutil.copy(template, folder / "ledger.duckdb")  # which spares it the migrations
     return finish(folder, ["regression", "rungs"])
+
+
+@pytest.fixture(scope="session")
+def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of an S3 server's buckets, to which this process and those that it starts are pointed."""
+    from tests.core.s3_server import ENVIRONMENT, serve
+
+    folder = tmp_path_factory.mktemp("buckets")
+    before = dict(os.environ)
+    with serve(folder) as endpoint:
+        os.environ.update(ENVIRONMENT, AWS_ENDPOINT_URL=endpoint)
+        yield folder
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def bucket(buckets: Path) -> "ObjectStore":
+    """A bucket of its own, empty."""
+    from flowlab.core.object_store import ObjectStore
+
+    folder = buckets / f"bucket-{len(list(buckets.iterdir()))}"
+    folder.mkdir()
+    return ObjectStore(f"s3://{folder.name}")
 
 
 @pytest.fixture

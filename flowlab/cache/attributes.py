@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,9 +10,13 @@ from flowlab.cache.identity import cache_id
 from flowlab.cache.layout import ArrayLayout
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import CacheCorruptError
+from flowlab.core.stores import Place, store_at
 from flowlab.core.types import NUM_WAYPOINTS, ConditionSpec
 
 SIDES = ("train", "val")
+
+MANIFEST = "zarr.json"
+"""The file of a cache that has its attributes. It is written last: where it is, the cache is whole."""
 
 Count = Annotated[int, Field(ge=1, le=2**40)]
 
@@ -64,10 +67,10 @@ class Attributes(_Said):
     built_us: int
 
 
-def read_attributes(path: Path) -> dict[str, Any]:
+def read_attributes(path: Place) -> dict[str, Any]:
     """The attributes of the cache at `path`. Raises CacheCorruptError unless they are those of the cache they name."""
     try:
-        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        attributes = json.loads(store_at(path).read(MANIFEST))["attributes"]
         Attributes.model_validate(attributes)
         if cache_id(attributes["identity"]) != attributes["cache_id"]:
             raise ValueError("its identity was edited")

@@ -1,15 +1,15 @@
 """Builds a cache in one pass over the drives. Each frame passes the image part once, however many windows share it.
 
 Finished drives are pieces in `<cache_id>.zarr.partial`; a build that was killed goes on with the next drive and ends
-with the same bytes. The store appears under its name only when it is whole.
+with the same bytes. Where that is, and how the cache becomes whole at once, says site.py.
 """
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 
 from flowlab.cache.attributes import SIDES, array_layouts
 from flowlab.cache.identity import cache_id, describe_identity
-from flowlab.cache.layout import DTYPES, ArrayWriter
+from flowlab.cache.layout import DTYPES, ArrayWriter, describe_group
 from flowlab.cache.pieces import FRAMES, Pieces, Rows
 from flowlab.cache.shared_frames import require_no_shared_stretch
-from flowlab.cache.verify import damage, trust_cache
+from flowlab.cache.site import Site, site_of
 from flowlab.core.errors import CacheBuildError, CacheMismatchError
 from flowlab.core.files import trouble
 from flowlab.core.locks import hold
 from flowlab.core.plugins import Encoder, Source
 from flowlab.core.progress import SILENT, Progress, Task
+from flowlab.core.stores import Place
 from flowlab.core.types import Drive, Split, Windows
 from flowlab.drives.read_ahead import ImageBlock, blocks_of, read_blocks
 from flowlab.drives.windows import cut_windows
@@ -43,53 +44,55 @@ def build_cache(
     windows: WindowSettings,
     encoder: Encoder,
     variants: Sequence[str],
-    caches_dir: Path,
+    home: Place,
     progress: Progress = SILENT,
     device: torch.device | str = "cpu",
     plugins: Mapping[str, str] | None = None,
-) -> Path:
-    """The path of the cache for exactly these inputs, built unless it is there and whole.
+    local: Path | None = None,
+) -> Place:
+    """The place of the cache for exactly these inputs among the caches at `home`, built unless it is there and whole.
 
     One that is damaged is built anew and takes the place of the old. Where another process builds it, this one waits,
-    and finds it done. Raises CacheBuildError when the disk refuses or a side has no window left, CacheMismatchError if
-    both sides of the split show one recording.
+    and finds it done. In an object store two machines may build at once; `local` is this one's folder for locks then.
+    Raises CacheBuildError when the disk refuses or a side has no window left, CacheMismatchError if both sides of the
+    split show one recording.
     """
     identity = describe_identity(source, split, windows, encoder, variants, plugins or {})
-    name = cache_id(identity)
-    path = caches_dir / f"{name}.zarr"
-    partial = caches_dir / f"{name}.zarr.partial"
+    name, folder = cache_id(identity), home if isinstance(home, Path) else local
+    assert folder is not None, "a folder for locks, for caches in an object store"
+    site = site_of(home, name, folder)
+    build = _Build(source, windows, encoder, tuple(variants), Pieces(site.pieces), torch.device(device))
     try:
-        caches_dir.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         told = f"waiting for another flowlab process, which builds cache {name}"
-        with hold(caches_dir / f"{name}.lock", tell=lambda: progress.say(told)):
-            if path.exists():
-                found = damage(path, progress)
+        with hold(folder / f"{name}.lock", tell=lambda: progress.say(told)):
+            if site.is_taken:
+                found = site.fault(progress)
                 if not found:
-                    shutil.rmtree(partial, ignore_errors=True)  # of a build that was killed just after the renaming
-                    return path
+                    site.clear()  # of a build that was killed just after the cache was whole
+                    return site.place
                 progress.say(f"{found}: it is built anew")
-            build = _Build(source, windows, encoder, tuple(variants), Pieces(partial / "pieces"), torch.device(device))
-            encoded = build.encode_drives(split, progress)
-            store = partial / "store"
-            shutil.rmtree(store, ignore_errors=True)
-            attributes = {
-                "cache_id": name,
-                "identity": identity,
-                "dropped": encoded.dropped,
-                "built_us": time.time_ns() // 1000,
-            }
-            build.assemble(split, encoded.num_windows, store, attributes)
-            if path.exists():
-                shutil.rmtree(path)  # the damaged one
-            store.rename(path)
-            trust_cache(path)
-            shutil.rmtree(partial, ignore_errors=True)
+                site.condemn()
+            _build_at(site, build, split, {"cache_id": name, "identity": identity}, progress)
     except OSError as error:
         raise CacheBuildError(
-            f"building cache {name} stopped: {trouble(error, caches_dir)} Finished drives are kept: give the same "
+            f"building cache {name} stopped: {trouble(error, folder)} Finished drives are kept: give the same "
             f"command again."
         ) from None
-    return path
+    return site.place
+
+
+def _build_at(site: Site, build: "_Build", split: Split, named: dict[str, Any], progress: Progress) -> None:
+    """Encode what is missing and write the cache; done as well where another machine was quicker meanwhile."""
+    try:
+        encoded = build.encode_drives(split, progress)
+        if not site.is_done():
+            attributes = named | {"dropped": encoded.dropped, "built_us": time.time_ns() // 1000}
+            site.close(build.assemble(split, encoded.num_windows, site.open(), attributes))
+    except CacheBuildError:
+        if not site.is_done():
+            raise
+    site.clear()
 
 
 def _few(num: int, of: int, drive_id: str) -> int:
@@ -143,8 +146,7 @@ class _Build:
             with read_blocks(self.source, missing, height, width, digests=True) as blocks:
                 for drive in missing:
                     piece = self._encode(drive, blocks, task)
-                    self.pieces.write(drive.drive_id, piece)
-                    encoded.add(drive.drive_id, piece)
+                    encoded.add(drive.drive_id, self.pieces.write(drive.drive_id, piece))
         length = self.windows.history + self.windows.horizon
         require_no_shared_stretch(encoded.frames, split, length, drives)
         return encoded
@@ -213,8 +215,11 @@ class _Build:
             out[first : first + len(history)] = block.half().cpu().numpy()
         return out
 
-    def assemble(self, split: Split, windows_of: Mapping[str, int], store: Path, attributes: dict) -> None:
-        """Write the pieces as one Zarr store, drives in the split's order, windows in time order."""
+    def assemble(self, split: Split, windows_of: Mapping[str, int], place: Place, attributes: dict) -> bytes:
+        """Write the pieces as the arrays of one Zarr store, drives in the split's order, windows in time order.
+
+        What is returned is the store's manifest, which makes it a cache.
+        """
         sides = {"train": split.train, "val": split.val}
         num_windows = {side: sum(windows_of[drive_id] for drive_id in sides[side]) for side in SIDES}
         for side in SIDES:
@@ -223,23 +228,20 @@ class _Build:
                     f"the {side} drives hold no whole window of {self.windows.history} + {self.windows.horizon} "
                     f"frames. Check flowlab drives show."
                 )
-        import zarr  # here: who has nothing to build does not wait for it
-
-        zarr.create_group(store)
         layouts = array_layouts(attributes["identity"], num_windows, self.source.has_waypoints)
         digests: dict[str, str] = {}
         for side in SIDES:
-            writers = [ArrayWriter(store, layout) for layout in layouts if layout.side == side]
+            writers = [ArrayWriter(place, layout) for layout in layouts if layout.side == side]
             for position, drive_id in enumerate(sides[side]):
                 rows = self._rows(drive_id, position)
                 for writer in writers:
                     writer.append(rows[writer.layout.rows])
             for writer in writers:
                 digests |= writer.finish()
-        group = zarr.open_group(store, mode="r+")
-        group.attrs.update({**attributes, "num_windows": num_windows, "digests": digests})
+        return describe_group({**attributes, "num_windows": num_windows, "digests": digests})
 
     def _rows(self, drive_id: str, position: int) -> Rows:
         piece = self.pieces.read(drive_id)
-        assert piece is not None, drive_id
+        if piece is None:
+            raise CacheBuildError(f"what was kept of drive {drive_id!r} is gone. Give the same command again.")
         return piece | {"drive": np.full(len(piece["action"]), position, np.int64)}

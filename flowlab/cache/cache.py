@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,11 @@ from torch import Tensor
 from flowlab.cache.attributes import SIDES, array_layouts, has_waypoints, read_attributes
 from flowlab.cache.identity import LAYOUT_VERSION
 from flowlab.cache.layout import ArrayLayout, Chunk
+from flowlab.cache.places import is_there
 from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, unknown_name
+from flowlab.core.stores import Place, store_at
 from flowlab.core.types import ConditionSpec
-
-READ_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class ResidentSplit:
 class Cache:
     """An opened cache. Nothing is read before `split` asks for it."""
 
-    path: Path
+    path: Place
     attributes: dict[str, Any]
 
     @property
@@ -79,7 +78,7 @@ class Cache:
     def split(
         self, side: str, device: torch.device | str = "cpu", variants: Sequence[str] | None = None
     ) -> ResidentSplit:
-        """The windows of "train" or "val" on `device`, read with two threads straight into their tensors.
+        """The windows of "train" or "val" on `device`, read in parallel straight into their tensors.
 
         Conditions are read in `variants` only, or in all that the cache has. Raises MissingError for one it has not.
         """
@@ -118,46 +117,49 @@ class Cache:
         return self.layouts[f"{side}/condition/{variant}"]
 
 
-def read_array(store: Path, layout: ArrayLayout, digests: Mapping[str, str]) -> NDArray:
-    """The whole array, its chunk files read into place by two threads.
+def read_array(place: Place, layout: ArrayLayout, digests: Mapping[str, str]) -> NDArray:
+    """The whole array, its chunk files read into place: by two threads from a disk, by more from an object store.
 
     What is handed out is what was written: each file's bytes are compared with its digest as they come in. Raises
     CacheCorruptError naming the first file that differs.
     """
-    out = np.empty(layout.shape, layout.dtype)
+    store, out = store_at(place), np.empty(layout.shape, layout.dtype)
 
     def read(chunk: Chunk) -> None:
-        read_chunk(store, chunk, digests, out[chunk.first : chunk.first + chunk.num])
+        read_chunk(place, chunk, digests, out[chunk.first : chunk.first + chunk.num])
 
-    with ThreadPoolExecutor(READ_THREADS) as pool:
+    with ThreadPoolExecutor(store.threads) as pool:
         list(pool.map(read, layout.chunks()))
     return out
 
 
-def read_chunk(store: Path, chunk: Chunk, digests: Mapping[str, str], out: NDArray) -> None:
+def read_chunk(place: Place, chunk: Chunk, digests: Mapping[str, str], out: NDArray) -> None:
     """Read a chunk file's rows into `out`, and compare its bytes with its digest as they come in."""
     view = out.reshape(-1).view(np.uint8).data
     try:
-        with (store / chunk.key).open("rb", buffering=0) as file:
-            num = file.readinto(view)
-            padding = file.read()
+        num, padding = store_at(place).read_into(chunk.key, view)
     except OSError as error:
-        raise corrupt(store, f"{chunk.key} cannot be read: {error.strerror}") from None
+        raise corrupt(place, f"{chunk.key} cannot be read: {why(error)}") from None
     if num != view.nbytes or digest_bytes(view, padding) != digests.get(chunk.key):
-        raise corrupt(store, f"{chunk.key} is not what was written")
+        raise corrupt(place, f"{chunk.key} is not what was written")
 
 
-def corrupt(store: Path, what: str) -> CacheCorruptError:
+def why(error: OSError) -> str:
+    """Why a file could not be read, in a few words."""
+    return error.strerror or "it is missing"
+
+
+def corrupt(place: Place, what: str) -> CacheCorruptError:
     """The error for a cache of which something is not as it was written."""
-    return CacheCorruptError(f"cache {store.stem}: {what}. Build it anew: flowlab cache build")
+    return CacheCorruptError(f"cache {place.stem}: {what}. Build it anew: flowlab cache build")
 
 
-def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionSpec | None = None) -> Cache:
+def open_cache(path: Place, expect_id: str | None = None, expect_spec: ConditionSpec | None = None) -> Cache:
     """The cache at `path`, once its identity, its arrays and the size of every chunk file have been checked.
 
     Raises MissingError, CacheLayoutError, CacheMismatchError or CacheCorruptError, each with the next step.
     """
-    if not path.is_dir():
+    if not is_there(path):
         raise MissingError(f"there is no cache at {path}. Build it: flowlab cache build")
     cache = Cache(path, read_attributes(path))
     found, spec, layout = cache.cache_id, cache.spec, cache.attributes["identity"]["layout"]
@@ -175,13 +177,13 @@ def open_cache(path: Path, expect_id: str | None = None, expect_spec: ConditionS
             f"cache {found} holds {spec}; this recipe expects {expect_spec}. Rebuild: flowlab cache build"
         )
     _require_digests(cache)
-    for array in cache.layouts.values():
-        if why := array.why_not(path):
-            raise corrupt(path, why)
+    for fault in store_at(path).each(lambda array: array.why_not(path), cache.layouts.values()):
+        if fault:
+            raise corrupt(path, fault)
     return cache
 
 
-def has_old_layout(path: Path) -> bool:
+def has_old_layout(path: Place) -> bool:
     """Whether a cache is whole in its own terms, but of arrays that an earlier flowlab wrote."""
     try:
         return read_attributes(path)["identity"]["layout"] < LAYOUT_VERSION

@@ -4,18 +4,22 @@ from pathlib import Path
 from typing import Any
 
 from flowlab.cache.cache import Cache, has_old_layout, open_cache
-from flowlab.core.errors import CacheLayoutError, FlowlabError
+from flowlab.cache.places import find_caches
+from flowlab.core.errors import CacheLayoutError, FlowlabError, StoreError
+from flowlab.core.stores import Place, store_at
 
 
-def list_caches(caches_dir: Path) -> list[dict[str, Any]]:
+def list_caches(home: Place) -> list[dict[str, Any]]:
     """One record per cache in the folder: whole, corrupt, partial (a build that was interrupted), or of old layout."""
     records = []
-    for path in sorted(caches_dir.glob("*.zarr*")):
-        if path.suffix == ".partial":
+    for path in sorted([*find_caches(home), *_partial(home)], key=str):
+        if path.name.endswith(".partial"):
             records.append(_record(path.name.split(".")[0], "partial", path))
             continue
         try:
             records.append(_record(path.stem, "whole", path, open_cache(path, path.stem)))
+        except StoreError:
+            raise
         except CacheLayoutError:
             records.append(_record(path.stem, "old layout" if has_old_layout(path) else "newer layout", path))
         except FlowlabError:
@@ -23,7 +27,13 @@ def list_caches(caches_dir: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _record(name: str, state: str, path: Path, cache: Cache | None = None) -> dict[str, Any]:
+def _partial(home: Place) -> list[Place]:
+    if isinstance(home, Path):
+        return [*home.glob("*.zarr?*")]
+    return [home / name for name in home.folders() if name.endswith(".zarr.partial")]
+
+
+def _record(name: str, state: str, path: Place, cache: Cache | None = None) -> dict[str, Any]:
     return {
         "cache_id": name,
         "state": state,
@@ -36,7 +46,7 @@ def _record(name: str, state: str, path: Path, cache: Cache | None = None) -> di
     }
 
 
-def describe_cache(path: Path) -> dict[str, Any]:
+def describe_cache(path: Place) -> dict[str, Any]:
     """What a cache holds, what it was built from and what was dropped."""
     cache = open_cache(path)
     identity = cache.attributes["identity"]
@@ -57,5 +67,6 @@ def describe_cache(path: Path) -> dict[str, Any]:
     }
 
 
-def _num_bytes(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def _num_bytes(path: Place) -> int:
+    store = store_at(path)
+    return sum(stamp[0] for stamp in store.stamps(store.all_keys()).values())

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from flowlab.cache.cache import corrupt, read_chunk
+from flowlab.cache.cache import corrupt, read_chunk, why
 from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout
+from flowlab.core.stores import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +48,10 @@ class Streamed:
 
     Chunk files are read whole, proved by their digests, and up to `most_chunks` of them stay in memory: for an order
     that goes through the cache block by block. With 0 each row is read by itself: for any order, slow, and from files
-    that were proved before (cache/verify.py). Raises CacheCorruptError for a file that is not what was written.
+    on disk that were proved before (cache/verify.py). Raises CacheCorruptError for a file that is not what was written.
     """
 
-    store: Path
+    place: Place
     layout: ArrayLayout
     digests: Mapping[str, str]
     device: torch.device
@@ -106,23 +107,24 @@ class Streamed:
             is_full = len(self._kept) >= self.most_chunks
             buffer = self._kept.popitem(last=False)[1] if is_full else self._buffer()
             chunk = self.layout.chunk(index)
-            read_chunk(self.store, chunk, self.digests, buffer[: chunk.num])
+            read_chunk(self.place, chunk, self.digests, buffer[: chunk.num])
             self._kept[index] = buffer
         self._kept.move_to_end(index)
         return self._kept[index]
 
     def _read_rows(self, index: int, inside: NDArray, places: NDArray, values: NDArray) -> None:
         """Reads the rows `inside` a chunk file to their `places` among the `values`."""
+        assert isinstance(self.place, Path), "an object store has no row by itself"
         key = self.layout.key(index)
         try:
-            with (self.store / key).open("rb", buffering=0) as file:
+            with (self.place / key).open("rb", buffering=0) as file:
                 for row, place in zip(inside.tolist(), places.tolist(), strict=True):
                     target = values[place].reshape(-1).view(np.uint8).data
                     file.seek(row * target.nbytes)
                     if file.readinto(target) != target.nbytes:
-                        raise corrupt(self.store, f"{key} is not what was written")
+                        raise corrupt(self.place, f"{key} is not what was written")
         except OSError as error:
-            raise corrupt(self.store, f"{key} cannot be read: {error.strerror}") from None
+            raise corrupt(self.place, f"{key} cannot be read: {why(error)}") from None
 
     def _buffer(self) -> NDArray:
         return np.empty((CHUNK_ROWS, *self.layout.shape[1:]), self.layout.dtype)

@@ -6,16 +6,16 @@ no store that is laid out in another way: nobody could tell whether that holds w
 """
 
 import json
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowlab.core.digest import digest_bytes
+from flowlab.core.errors import CacheBuildError
+from flowlab.core.stores import Place, store_at
 
 CHUNK_ROWS = 1024
 
@@ -103,11 +103,11 @@ class ArrayLayout:
             "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
         }
 
-    def why_not(self, store: Path) -> str:
+    def why_not(self, place: Place) -> str:
         """What of the array's zarr.json, or of its files' sizes, is not as it was written; "" if all is."""
-        path = store / self.name / "zarr.json"
+        store = store_at(place)
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(store.read(f"{self.name}/zarr.json"))
         except (OSError, ValueError, RecursionError):
             return f"array {self.name} cannot be opened"
         if not isinstance(found, dict):
@@ -115,11 +115,11 @@ class ArrayLayout:
         for key, expected in self.metadata().items():
             if found.get(key) != expected:
                 return f"the {key} of array {self.name} is {shown(found.get(key))}, expected {shown(expected)}"
+        stamps = store.stamps(chunk.key for chunk in self.chunks())
         for chunk in self.chunks():
-            try:
-                size = (store / chunk.key).stat().st_size
-            except OSError:
+            if chunk.key not in stamps:
                 return f"{chunk.key} is missing"
+            size = stamps[chunk.key][0]
             if size != self.chunk_bytes:
                 return f"{chunk.key} holds {size} bytes, expected {self.chunk_bytes}"
         return ""
@@ -131,35 +131,53 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:120]}..."
 
 
+def describe_group(attributes: Mapping[str, Any]) -> bytes:
+    """The zarr.json of a group with these attributes."""
+    import zarr  # here: who has nothing to build does not wait for it
+
+    memory: dict[str, Any] = {}
+    zarr.create_group(zarr.storage.MemoryStore(memory), attributes=dict(attributes))
+    return memory["zarr.json"].to_bytes()
+
+
+def describe_array(layout: ArrayLayout) -> dict[str, bytes]:
+    """The zarr.json of an array and of the groups it lies in, by their paths in the store."""
+    import zarr
+
+    memory: dict[str, Any] = {}
+    zarr.create_array(
+        store=zarr.storage.MemoryStore(memory),
+        name=layout.name,
+        shape=layout.shape,
+        chunks=(CHUNK_ROWS, *layout.shape[1:]),
+        dtype=layout.dtype,
+        compressors=None,
+        filters=None,
+        fill_value=0,
+    )
+    return {key: content.to_bytes() for key, content in memory.items() if "/" in key}
+
+
 @dataclass
 class ArrayWriter:
-    """Appends rows to one array of a store that is being built; collects a digest per chunk file."""
+    """Appends rows to one array of a store that is being built; collects a digest per chunk file.
 
-    store: Path
+    Raises CacheBuildError where something else lies in the place of what it writes.
+    """
+
+    place: Place
     layout: ArrayLayout
     digests: dict[str, str] = field(default_factory=dict)
     _filled: int = 0
     _chunk: int = 0
 
     def __post_init__(self) -> None:
-        import zarr
-
-        layout = self.layout
-        zarr.create_array(
-            store=str(self.store),
-            name=layout.name,
-            shape=layout.shape,
-            chunks=(CHUNK_ROWS, *layout.shape[1:]),
-            dtype=layout.dtype,
-            compressors=None,
-            filters=None,
-            fill_value=0,
-            overwrite=True,
-        )
-        self._buffer = np.zeros((CHUNK_ROWS, *layout.shape[1:]), layout.dtype)
+        for key, content in describe_array(self.layout).items():
+            keep_same(self.place, key, content)
+        self._buffer = np.zeros((CHUNK_ROWS, *self.layout.shape[1:]), self.layout.dtype)
 
     def append(self, rows: NDArray) -> None:
-        """Add rows (n, ...); whole chunks go to disk as they fill up."""
+        """Add rows (n, ...); whole chunks are kept as they fill up."""
         while len(rows):
             taken = min(CHUNK_ROWS - self._filled, len(rows))
             self._buffer[self._filled : self._filled + taken] = rows[:taken]
@@ -176,14 +194,21 @@ class ArrayWriter:
         return self.digests
 
     def _flush(self) -> None:
-        key = self.layout.key(self._chunk)
-        path = self.store / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = self._buffer.tobytes()
-        with path.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        key, content = self.layout.key(self._chunk), self._buffer.tobytes()
+        keep_same(self.place, key, content)
         self.digests[key] = digest_bytes(content)
         self._chunk += 1
         self._filled = 0
+
+
+def keep_same(place: Place, key: str, content: bytes) -> None:
+    """Keep it, unless a build that was killed, or that goes on elsewhere, has done so with the same bytes.
+
+    Raises CacheBuildError for other bytes: whatever is there may be part of a whole cache, and is never written over.
+    """
+    store = store_at(place)
+    if not store.put_new(key, content) and store.read(key) != content:
+        raise CacheBuildError(
+            f"{place} holds other bytes under {key} than this build makes: another machine or another version began "
+            f"it. Remove what is there and give the same command again."
+        )

@@ -1,14 +1,13 @@
 """What a build has finished: one file for each drive, so that a build that was killed goes on with the next one."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from flowlab.core.digest import digest_bytes, digest_json
-from flowlab.core.files import write_atomic
+from flowlab.core.stores import Place, store_at
 
 Rows = dict[str, NDArray]
 """Array name -> its rows for one drive."""
@@ -23,24 +22,34 @@ DIGEST_BYTES = 16
 class Pieces:
     """The pieces of one build. A file is named by a digest of the drive's id: any two ids have two files."""
 
-    folder: Path
+    place: Place
 
-    def write(self, drive_id: str, piece: Rows) -> None:
-        """Keep the piece, whole or not at all."""
+    def write(self, drive_id: str, piece: Rows) -> Rows:
+        """Keep the piece, whole or not at all, and return the one that is kept: another builder may have been first.
+
+        All builders of a cache make it from the same pieces, so that it has one content, whoever writes which part.
+        """
         content = safetensors.numpy.save(piece)
-        write_atomic(self._path(drive_id), _digest(drive_id, content) + content)
+        content, store = _digest(drive_id, content) + content, store_at(self.place)
+        if store.put_new(_key(drive_id), content):
+            return piece
+        kept = self.read(drive_id)
+        if kept is None:  # what is there is damaged
+            store.put(_key(drive_id), content)
+        return piece if kept is None else kept
 
     def read(self, drive_id: str) -> Rows | None:
         """The piece of that drive, or None if there is none, or its bytes are not those that were written."""
         try:
-            content = self._path(drive_id).read_bytes()
+            content = store_at(self.place).read(_key(drive_id))
             own, content = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
             return safetensors.numpy.load(content) if own == _digest(drive_id, content) else None
         except (OSError, SafetensorError):
             return None
 
-    def _path(self, drive_id: str) -> Path:
-        return self.folder / f"{digest_json(drive_id)}.piece"
+
+def _key(drive_id: str) -> str:
+    return f"{digest_json(drive_id)}.piece"
 
 
 def _digest(drive_id: str, content: bytes) -> bytes:

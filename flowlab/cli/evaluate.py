@@ -68,7 +68,7 @@ def evaluate(
         scored = [score_ensemble(bench, members, bars)]
     else:
         scored = score_runs(bench, find_runs(found, runs or [], lever, everything), bars)
-    judge.ingest_all(found)
+    judge.ingest_and_copy(found, bars)
     if as_json:
         print_json([_record(one) for one in scored])
     else:

@@ -64,6 +64,15 @@ def _print_soundness(study: Study, lever: str) -> None:
         print_said(study, "lever", lever)
 
 
+def ingest_and_copy(study: Study, bars: Bars) -> None:
+    """As `ingest_all`, and bring what is new of runs to their second copy, if the study has one."""
+    from flowlab.lab.copies import copy_ended
+
+    ingest_all(study)
+    for problem in copy_ended(study, bars):
+        say(f"warning: {problem}")
+
+
 def ingest_all(study: Study) -> None:
     """Bring what journals hold now into the ledger, record what it decides by then, and say what could not be read.
 

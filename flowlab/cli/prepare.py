@@ -1,5 +1,6 @@
 """`flowlab drives|encoder|cache`: from recordings to a cache."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -7,11 +8,15 @@ import typer
 from flowlab.cli.options import Device, DeviceOption, JsonOption, StudyOption, open_study, parse_levers, tell_idle_keys
 from flowlab.cli.screen import Bars, out, print_json, say, table
 from flowlab.core.errors import CacheCorruptError, StudyError
+from flowlab.core.stores import Place
 from flowlab.study.settings import CarRacingDrives
 
 DownloadOption = Annotated[
     bool,
-    typer.Option("--download", help="Fetch a Hugging Face model that is not here. Nothing else uses the network."),
+    typer.Option(
+        "--download",
+        help="Fetch a Hugging Face model that is not here. Nothing else uses the network, but for buckets.",
+    ),
 ]
 MOST_NAMED = 3
 """Levers that a line names; the others are counted."""
@@ -128,7 +133,7 @@ def cache_build(
     for one, fact in zip(done, facts, strict=True):
         state = "built" if one.is_new else "nothing to do, there is"
         windows = f"{fact['num_train']:,} train and {fact['num_val']:,} validation windows"
-        say(f"{state} {one.path.relative_to(found.root)}: {windows}, for {shown_levers(one.levers)}")
+        say(f"{state} {_shown(one.path, found.root)}: {windows}, for {shown_levers(one.levers)}")
         if one.is_new:
             told = (
                 f"{fact['effective_rank']:.1f} directions (effective rank over {fact['rank_windows']:,} train windows)"
@@ -145,7 +150,7 @@ def cache_list(study: StudyOption = None, as_json: JsonOption = False) -> None:
 
     found = open_study(study)
     users, missing = cache_users(found)
-    caches = [cache | {"levers": list(users.get(cache["cache_id"], ()))} for cache in list_caches(found.caches)]
+    caches = [cache | {"levers": list(users.get(cache["cache_id"], ()))} for cache in list_caches(found.cache_home)]
     if as_json:
         print_json(caches)
         return
@@ -183,6 +188,7 @@ def cache_show(
 ) -> None:
     """One cache: what is in it, what it was built from, what was dropped."""
     from flowlab.cache.catalogue import describe_cache
+    from flowlab.cache.places import find_caches, is_there
     from flowlab.cache.verify import verify_cache
     from flowlab.core.errors import unknown_name
     from flowlab.evaluate.diagnose.rank import describe_rank
@@ -192,9 +198,9 @@ def cache_show(
     if cache_id is None:
         path = require_cache(found, control_wanted(found)).path
     else:
-        path = found.caches / f"{cache_id}.zarr"
-        if not path.is_dir():
-            raise unknown_name("cache", cache_id, [file.stem for file in found.caches.glob("*.zarr")])
+        path = found.cache_home / f"{cache_id}.zarr"
+        if not is_there(path):
+            raise unknown_name("cache", cache_id, [place.stem for place in find_caches(found.cache_home)])
     if verify:
         verify_cache(path, Bars())
         say("every chunk is as it was written")
@@ -213,14 +219,19 @@ def cache_verify(study: StudyOption = None, as_json: JsonOption = False) -> None
     proofs = prove_all(found, Bars())
     faults = [proof.fault for proof in proofs if proof.fault]
     if as_json:
-        print_json([{"path": str(proof.path.relative_to(found.root)), "fault": proof.fault} for proof in proofs])
+        print_json([{"path": _shown(proof.path, found.root), "fault": proof.fault} for proof in proofs])
     else:
-        rows = [[str(proof.path.relative_to(found.caches)), "damaged" if proof.fault else "whole"] for proof in proofs]
+        rows = [[_shown(proof.path, found.caches), "damaged" if proof.fault else "whole"] for proof in proofs]
         out().print(table(["in caches/", "state"], rows))
     for fault in faults:
         say(f"damaged: {fault}")
     if faults:
         raise CacheCorruptError(f"{len(faults)} of {len(proofs)} are not what was written; the lines above say which.")
+
+
+def _shown(place: Place, root: Path) -> str:
+    """The place within a folder, or the whole of it where it is elsewhere."""
+    return str(place.relative_to(root) if isinstance(place, Path) and place.is_relative_to(root) else place)
 
 
 def _flat(facts: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -69,8 +69,9 @@ def train(
     from flowlab.ledger.ingest import require_writable
 
     require_writable(found.ledger, found.runs)
-    made = train_rankers(found, run_ids, settings, choose_device(device.value), Bars())
-    judge.ingest_all(found)
+    bars = Bars()
+    made = train_rankers(found, run_ids, settings, choose_device(device.value), bars)
+    judge.ingest_and_copy(found, bars)
     if as_json:
         print_json([asdict(one) for one in made])
     else:
@@ -105,8 +106,9 @@ def evaluate(
     from flowlab.lab.environment import choose_device
     from flowlab.lab.rankings import evaluate_rankers
 
-    rankings = evaluate_rankers(found, run_ids, settings, choose_device(device.value), Bars())
-    judge.ingest_all(found)
+    bars = Bars()
+    rankings = evaluate_rankers(found, run_ids, settings, choose_device(device.value), bars)
+    judge.ingest_and_copy(found, bars)
     if as_json:
         print_json([asdict(one) for one in rankings])
         return

@@ -125,6 +125,10 @@ class DiskError(FlowlabError):
     """The file system refused to keep something."""
 
 
+class StoreError(FlowlabError):
+    """An object store cannot be reached, or refuses."""
+
+
 class BusyError(FlowlabError):
     """Another process holds what this one needs."""
 

@@ -68,7 +68,7 @@ class Bench:
     def frames_of(self, cache_id: str) -> ValidationFrames:
         """The validation frames as a run of that cache sees them: with its history, and without conditions."""
         if cache_id not in self._frames:
-            cache = open_cache(self.study.caches / f"{cache_id}.zarr", expect_id=cache_id)
+            cache = open_cache(self.study.cache_home / f"{cache_id}.zarr", expect_id=cache_id)
             own = validation_frames(cache)
             self._frames[cache_id] = own.take(cover(self.frames, own))
         return self._frames[cache_id]

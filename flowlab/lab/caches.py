@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import torch
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from flowlab.cache.attributes import read_attributes
+from flowlab.cache.attributes import MANIFEST, read_attributes
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import Cache, has_old_layout, open_cache
+from flowlab.cache.places import find_caches, is_there
 from flowlab.cache.verify import damage
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import CacheCorruptError, CacheMismatchError, FlowlabError, LeftOutDriveError, MissingError
@@ -22,6 +23,7 @@ from flowlab.core.files import write_json_atomic
 from flowlab.core.plugin_code import source_digest
 from flowlab.core.plugins import Source
 from flowlab.core.progress import SILENT, Progress
+from flowlab.core.stores import Place, store_at
 from flowlab.core.types import Split
 from flowlab.drives.carracing import record
 from flowlab.drives.source import open_source
@@ -58,7 +60,7 @@ class Wanted:
 class Prepared:
     """A cache that is there, whether it was built just now, and who needs it."""
 
-    path: Path
+    path: Place
     is_new: bool
     levers: tuple[str, ...]
 
@@ -105,14 +107,14 @@ def prepare_cache(
     found = _noted_cache(study, note)
     if found is not None:
         changed = _what_changed(study, wanted, note, found)
-        if not changed and not (prove and damage(found, progress)):
+        if not changed and not (prove and damage(found, progress, study.caches)):
             return Prepared(found, False, wanted.levers)
         if changed:
             progress.say(f"{changed}: cache {found.stem} is of before, another is built. Its runs and verdicts stay.")
     elif CONTROL in wanted.levers:
         _tell_changed_tables(study, wanted, progress)
         _tell_old_caches(study, progress)
-    before = {there: there.stat().st_ino for there in study.caches.glob("*.zarr")}
+    before = {there: _stamp(there) for there in find_caches(study.cache_home)}
     told: set[str] = set()
     while True:
         try:
@@ -123,10 +125,15 @@ def prepare_cache(
                 raise  # or does not: it has nowhere to keep it, or is one that forgets
             told.add(str(error))
             progress.say(str(error))
-    return Prepared(path, path.stat().st_ino != before.get(path), wanted.levers)
+    return Prepared(path, _stamp(path) != before.get(path), wanted.levers)
 
 
-def _build(study: Study, wanted: Wanted, device: torch.device, progress: Progress) -> Path:
+def _stamp(path: Place) -> object:
+    """Another one whenever the cache at `path` was built anew."""
+    return store_at(path).stamps([MANIFEST])
+
+
+def _build(study: Study, wanted: Wanted, device: torch.device, progress: Progress) -> Place:
     """Where the cache for these inputs lies, built and noted."""
     source, left_out, split = _load(study, wanted, progress)
     shown = (source, split) if wanted.val is None else open_drives(study, frames_wanted(study))
@@ -144,10 +151,11 @@ def _build(study: Study, wanted: Wanted, device: torch.device, progress: Progres
         wanted.inputs.windows,
         encoder,
         wanted.inputs.cache.variants,
-        study.caches,
+        study.cache_home,
         progress,
         device,
         _plugin_code(wanted.inputs),
+        study.caches,
     )
     note = {
         "name": wanted.name,
@@ -175,7 +183,7 @@ def _require_apart(source: Source, split: Split) -> None:
             )
 
 
-def find_cache(study: Study, wanted: Wanted) -> Path | None:
+def find_cache(study: Study, wanted: Wanted) -> Place | None:
     """The cache noted for these inputs; None if none was built, or it is gone."""
     return _noted_cache(study, _note_of(study, wanted))
 
@@ -201,7 +209,7 @@ def prepare_caches(
         replace(frames, levers=first.levers),
         *(prepare_cache(study, one, device, progress, prove=True) for one in others),
     ]
-    by_path: dict[Path, Prepared] = {}
+    by_path: dict[Place, Prepared] = {}
     for one in done:  # other inputs may make the same cache
         same = by_path.get(one.path)
         by_path[one.path] = one if same is None else replace(same, levers=same.levers + one.levers)
@@ -298,9 +306,9 @@ def _read_note(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _noted_cache(study: Study, note: dict[str, Any] | None) -> Path | None:
-    path = study.caches / f"{note['cache_id']}.zarr" if note else None
-    return path if path is not None and path.is_dir() and not has_old_layout(path) else None
+def _noted_cache(study: Study, note: dict[str, Any] | None) -> Place | None:
+    path = study.cache_home / f"{note['cache_id']}.zarr" if note else None
+    return path if path is not None and is_there(path) and not has_old_layout(path) else None
 
 
 def _plugin_code(inputs: Inputs) -> dict[str, str]:
@@ -309,7 +317,7 @@ def _plugin_code(inputs: Inputs) -> dict[str, str]:
     return {kind: digest for kind, name in names.items() if (digest := source_digest(kind, name))}
 
 
-def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None, found: Path) -> str:
+def _what_changed(study: Study, wanted: Wanted, note: dict[str, Any] | None, found: Place) -> str:
     """What is not as it was when the noted cache was built: recordings, a plug-in's code, the encoder; or ""."""
     try:
         source = open_source(wanted.inputs.drives, study.root, wanted.inputs.split.blocks)
@@ -347,7 +355,7 @@ def shortened(marks: list[str]) -> str:
 
 def _tell_old_caches(study: Study, progress: Progress) -> None:
     """Name the caches that an earlier flowlab wrote, and that no run can be trained from any more."""
-    old = [path.stem for path in sorted(study.caches.glob("*.zarr")) if has_old_layout(path)]
+    old = [path.stem for path in find_caches(study.cache_home) if has_old_layout(path)]
     if old:
         progress.say(
             f"of an earlier flowlab, without the speeds that a cache now keeps: {', '.join(old)}. Another cache is "

@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.cache import Cache, ResidentSplit, open_cache
+from flowlab.cache.places import find_caches
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, unknown_name
+from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, StoreError, unknown_name
 from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
 from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path
 from flowlab.journal.journal import RUN_JOURNAL, last_word
+from flowlab.lab.copies import bring_files, bring_journals
 from flowlab.lab.ground import name_recipe
 from flowlab.lab.policies import KeptPolicy, load_policy_of, policy_path
 from flowlab.lab.registered import read_registered, source_of
@@ -131,7 +133,7 @@ class Checkpoint:
             if frames.digest() == wanted:
                 return frames
         raise MissingError(
-            f"no cache in {self.study.caches} has the validation frames that run {self.run_id} was scored on "
+            f"no cache in {self.study.cache_home} has the validation frames that run {self.run_id} was scored on "
             f"({wanted}). Build it anew: flowlab cache build"
         )
 
@@ -142,11 +144,12 @@ def find_runs(study: Study, names: Sequence[str], lever: str | None = None, ever
     A scoring stands for the run that it scores. Raises UnknownNameError for a name that no run or several runs begin
     with, MissingError where there is no such run.
     """
+    there = bring_journals(study)
     records = {folder.name: record for folder, record in _registered(study)}
     chosen = [_find_one(name, records) for name in names]
     if everything or lever is not None:
         asked = [run_id for run_id, record in records.items() if everything or record["lever"] == lever]
-        chosen += [run_id for run_id in asked if is_finished(study.runs / run_id)]
+        chosen += [run_id for run_id in asked if is_finished(study.runs / run_id, run_id in there)]
     if not chosen:
         levers = sorted({record["lever"] for record in records.values()})
         what = f"lever {lever!r} has" if lever is not None else "the study has"
@@ -157,9 +160,9 @@ def find_runs(study: Study, names: Sequence[str], lever: str | None = None, ever
     return list(dict.fromkeys(chosen))
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the run of this folder has finished, and its policy is there."""
-    return (folder / POLICY_FILE).is_file() and last_word(folder / RUN_JOURNAL) == "finished"
+def is_finished(folder: Path, is_copied: bool = False) -> bool:
+    """Whether the run of this folder has finished, and its policy is there, if not in the folder then in a copy."""
+    return (is_copied or (folder / POLICY_FILE).is_file()) and last_word(folder / RUN_JOURNAL) == "finished"
 
 
 def _find_one(name: str, records: dict[str, dict[str, Any]]) -> str:
@@ -191,14 +194,17 @@ def open_checkpoint(
     the run's journal names, CacheMismatchError for a cache or stats that are not what the run was trained from.
     """
     record = read_registered(study.runs / run_id)
+    if record is None and run_id in bring_journals(study):
+        record = read_registered(study.runs / run_id)
     if record is None:
         raise unknown_name("run", run_id, [folder.name for folder, _ in _registered(study)], "runs/")
     trained_id = source_of(record)
     trained = record if trained_id == run_id else read_registered(study.runs / trained_id)
     if trained is None:
         raise MissingError(f"run {run_id} is a scoring of {trained_id}, which is not in {study.runs}. Restore it")
+    bring_files(study, trained_id)
     policy = load_policy_of(study.runs / trained_id, step, device or torch.device("cpu"))
-    cache = open_cache(study.caches / f"{record['cache_id']}.zarr", expect_id=record["cache_id"])
+    cache = open_cache(study.cache_home / f"{record['cache_id']}.zarr", expect_id=record["cache_id"])
     stats = proved_stats(study, policy.facts.recipe, trained)
     return Checkpoint(study, record, policy, cache, stats, device or torch.device("cpu"))
 
@@ -223,8 +229,10 @@ def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Stats:
 
 def _caches(study: Study) -> Iterator[Cache]:
     """The caches in the study's folder that can be opened."""
-    for path in sorted(study.caches.glob("*.zarr")):
+    for path in find_caches(study.cache_home):
         try:
             yield open_cache(path, path.stem)
+        except StoreError:
+            raise
         except FlowlabError:
             continue  # `flowlab cache verify` tells

@@ -5,6 +5,7 @@ It follows from how large they are and what is free. It is no setting of a recip
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -35,7 +36,7 @@ ROW_BY_ROW = (
 )
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Where conditions lie, and what they may take there."""
 
     way: Literal["resident", "pinned", "streamed"]
@@ -57,11 +58,16 @@ def train_conditions(
     """
     arrays = {variant: cache.condition_layout("train", variant) for variant in variants}
     needed = sum(array.num_bytes for array in arrays.values())
-    place = choose_place(needed, device)
-    if place.way == "streamed":
+    placement = choose_placement(needed, device)
+    if placement.way == "streamed":
         in_blocks = cohort.shape.train.shuffle == "blocks"
+        if not in_blocks and not isinstance(cache.path, Path):
+            raise StudyError(
+                f"{_too_large(needed, placement)}, and lie in {cache.path}, where a row takes as long as a file. Set "
+                f'train.shuffle = "blocks" below [control], or let them take more ({VARIABLE}).'
+            )
         how = "in shuffled blocks" if in_blocks else ROW_BY_ROW
-        progress.say(_told(cache, needed, place, how))
+        progress.say(_told(cache, needed, placement, how))
         most_chunks = 2 * WINDOW_BLOCKS * len(cohort.seeds) if in_blocks else 0  # the window, and the one before it
         if not in_blocks:
             prove_cache(cache.path, progress)  # a row that is read by itself has no digest
@@ -70,9 +76,9 @@ def train_conditions(
             variant: Streamed(cache.path, array, digests, device, tuple(tokens), most_chunks)
             for variant, array in arrays.items()
         }
-    where = device if place.way == "resident" else torch.device("cpu")
+    where = device if placement.way == "resident" else torch.device("cpu")
     read = {variant: take_tokens(cache.condition("train", variant, where), tokens) for variant in variants}
-    if place.way == "resident":
+    if placement.way == "resident":
         return read
     progress.say(f"conditions of {needed / 1e9:.1f} GB do not fit on the GPU: kept in main memory")
     return {variant: Pinned(condition, device) for variant, condition in read.items()}
@@ -84,24 +90,24 @@ def val_condition(cache: Cache, tokens: Sequence[int], device: torch.device, pro
     Frames are validated and drawn for in their order, stretch by stretch, and that is all that is done with them.
     """
     array = cache.condition_layout("val", "normal")
-    place = choose_place(array.num_bytes, device)
-    if place.way == "resident":
+    placement = choose_placement(array.num_bytes, device)
+    if placement.way == "resident":
         return take_tokens(cache.condition("val", "normal", device), tokens)
-    progress.say(_told(cache, array.num_bytes, place, "of the validation side, in their order"))
+    progress.say(_told(cache, array.num_bytes, placement, "of the validation side, in their order"))
     found = Streamed(cache.path, array, cache.attributes["digests"], device, tuple(tokens), VAL_CHUNKS)
     return cast(torch.Tensor, found)
 
 
-def choose_place(needed: int, device: torch.device) -> Place:
+def choose_placement(needed: int, device: torch.device) -> Placement:
     """Where conditions of so many bytes lie that are trained on with that device: as near to it as they fit."""
     limit, free = memory_limit(), free_memory()
     allowed = limit if limit is not None else float("inf") if free is None else SHARE * free
     if device.type == "cpu":
-        return Place("resident" if needed <= allowed else "streamed", allowed)
+        return Placement("resident" if needed <= allowed else "streamed", allowed)
     on_device = limit if limit is not None else SHARE * torch.cuda.mem_get_info(device)[0]
     if needed <= on_device:
-        return Place("resident", allowed)
-    return Place("pinned" if needed <= allowed else "streamed", allowed)
+        return Placement("resident", allowed)
+    return Placement("pinned" if needed <= allowed else "streamed", allowed)
 
 
 def memory_limit() -> float | None:
@@ -126,6 +132,11 @@ def take_tokens(condition: torch.Tensor, tokens: Sequence[int]) -> torch.Tensor:
     return condition if len(tokens) == condition.shape[1] else condition[:, list(tokens)]
 
 
-def _told(cache: Cache, needed: int, place: Place, how: str) -> str:
-    size = f"conditions of {needed / 1e9:.1f} GB do not fit into the {place.allowed / 1e9:.1f} GB that they may take"
-    return f"{size}: streamed from cache {cache.cache_id}, {how}"
+def _told(cache: Cache, needed: int, placement: Placement, how: str) -> str:
+    return f"{_too_large(needed, placement)}: streamed from cache {cache.cache_id}, {how}"
+
+
+def _too_large(needed: int, placement: Placement) -> str:
+    return (
+        f"conditions of {needed / 1e9:.1f} GB do not fit into the {placement.allowed / 1e9:.1f} GB that they may take"
+    )

@@ -1,11 +1,12 @@
 """Whether a cache still holds what earlier runs read of it. Needs no torch: `flowlab ledger verify` asks it too."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from flowlab.cache.attributes import build_name, content_of, read_attributes
+from flowlab.cache.places import find_caches
 from flowlab.core.errors import CacheCorruptError, CacheMismatchError
+from flowlab.core.stores import Place
 from flowlab.ledger.connection import read
 from flowlab.study.study import Study
 
@@ -31,12 +32,12 @@ def require_known_contents(study: Study, caches: Iterable[dict[str, Any]]) -> No
 
 def require_contents_of_disk(study: Study) -> None:
     """As `require_known_contents`, of every cache in the study's folder that says what it is."""
-    require_known_contents(study, _readable(study.caches.glob("*.zarr")))
+    require_known_contents(study, _readable(find_caches(study.cache_home)))
 
 
-def _readable(paths: Iterable[Path]) -> list[dict[str, Any]]:
+def _readable(paths: Iterable[Place]) -> list[dict[str, Any]]:
     found = []
-    for path in sorted(paths):
+    for path in paths:
         try:
             found.append(read_attributes(path))
         except CacheCorruptError:

@@ -14,6 +14,7 @@ from flowlab.evaluate.definitions import define_metrics
 from flowlab.evaluate.metrics import require_slices
 from flowlab.journal.lines import StudyJournal
 from flowlab.lab.contents import require_known_contents
+from flowlab.lab.copies import copy_ended
 from flowlab.lab.edits import edited_recipes
 from flowlab.lab.ground import Ground, open_ground, val_digest, validation_frames
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
@@ -231,7 +232,7 @@ def carry_out(
     announce(planned)
     run_ids = [item.run.run_id for item in planned]
     if not missing:
-        return Launched(run_ids, [], [])
+        return Launched(run_ids, [], copy_ended(study, progress))
     with StudyJournal.of(study.runs) as journal:
         journal.planned(item.run.run_id for item in missing)
     executor = where.make_executor()
@@ -242,8 +243,10 @@ def carry_out(
     except FlowlabError:  # after Ctrl-C nobody waits for this either
         with suppress(FlowlabError):  # the next command brings it in
             ingest(study.ledger, study.runs, patience_s=READER_PATIENCE_S)
+            copy_ended(study)
         raise
-    return Launched(run_ids, trained, ingest(study.ledger, study.runs, progress).problems)
+    problems = ingest(study.ledger, study.runs, progress).problems
+    return Launched(run_ids, trained, [*problems, *copy_ended(study, progress)])
 
 
 def recipes_by_cache(ground: Ground, wanted: Iterable[tuple[str, Recipe]]) -> list[tuple[Cache, list[Recipe]]]:

@@ -129,10 +129,11 @@ def held_token(runs: Path) -> Iterator[Path]:
 
 
 def _caches(ground: Ground, share: list[PlannedRun]) -> tuple[str, ...]:
-    """The folders that a share's runs are trained from. A node reads them where they lie: nothing is copied."""
+    """The folders that a share's runs are trained from; what lies in an object store is read there, so is not named."""
     supplies = [ground.supplies[item.run.lever] for item in share]
     caches = [ground.frames_cache, *(cache for supply in supplies for cache in (supply.cache, supply.stats_cache))]
-    return tuple(sorted({str(cache.path) for cache in caches if Path(cache.path).is_dir()}))
+    paths = {cache.path for cache in caches if isinstance(cache.path, Path)}
+    return tuple(sorted(str(path) for path in paths if path.is_dir()))
 
 
 def _where(address: str) -> str:

@@ -61,7 +61,7 @@ def run_all(
     planned = {item.run.run_id: item for item in runs}
     failed: list[FlowlabError] = []
     with ExitStack() as stack:
-        folders = take_free(study.runs, planned, stack)
+        folders = take_free(study.runs, planned, stack, study.run_copies)
         alike: dict[tuple[int, str, str, bool], list[Run]] = {}
         for run_id, folder in folders.items():
             run = planned[run_id].run

@@ -11,14 +11,16 @@ from typing import IO, Any, Self
 from flowlab.cache.attributes import build_name, content_of
 from flowlab.cache.cache import Cache
 from flowlab.core.digest import digest_files
-from flowlab.core.errors import BusyError, FlowlabError, ResumeError, RunFailedError
+from flowlab.core.errors import BusyError, FlowlabError, ResumeError, RunFailedError, StoreError
 from flowlab.core.files import trouble, write_json_atomic
 from flowlab.core.locks import no_access, take
+from flowlab.core.stores import Place
 from flowlab.core.types import MetricRow
 from flowlab.evaluate.draw_bank import BANK_FILE, BankWriter, DrawBank, bank_files, digest_bank, write_bank
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.journal.journal import read_lines
 from flowlab.journal.lines import RunJournal
+from flowlab.lab.copies import bring_progress, copy_progress
 from flowlab.train.checkpoint import (
     POLICY_FILE,
     RESUME_FILE,
@@ -41,8 +43,10 @@ class RunDir:
     """One run's folder while this process works on it. Use it in a with statement: it holds the run's lock."""
 
     path: Path
+    copies: Place | None = None  # where runs have a second copy
     attempt: int = 0  # how often work on the run was begun before
     discarded: str = ""  # why what the run had kept to go on from was thrown away
+    _copy_failed: bool = False
     _lock: IO[bytes] | None = None
     _journal: RunJournal | None = None
     _on_record: list[tuple[Any, Any]] | None = None  # name and digest of the artifacts that the journal has
@@ -58,6 +62,12 @@ class RunDir:
         try:
             take(lock.fileno(), path, 0, busy)
         except FlowlabError:
+            lock.close()
+            raise
+        try:
+            if self.copies is not None:
+                bring_progress(self.path, self.copies)
+        except BaseException:
             lock.close()
             raise
         self._lock = lock
@@ -133,7 +143,17 @@ class RunDir:
         self.discarded = why
 
     def keep(self, state: Resume) -> None:
+        """Keep what the run goes on from, here and in the second copy; training goes on where that is not reached."""
         save_resume(self.path / RESUME_FILE, state, self.path.name)
+        if self.copies is None:
+            return
+        try:
+            copy_progress(self.path, self.copies)
+            self._copy_failed = False
+        except StoreError as error:
+            if not self._copy_failed:
+                self.journal.event("not-copied", str(error))
+            self._copy_failed = True
 
     def forget_resume(self) -> None:
         (self.path / RESUME_FILE).unlink(missing_ok=True)

@@ -25,6 +25,7 @@ from flowlab.journal.journal import LAST_WORDS, RUN_JOURNAL, last_word, read_lin
 from flowlab.lab.banks import bank_name, drawn, kept_draws, of_draws
 from flowlab.lab.bench import Bench
 from flowlab.lab.checkpoints import is_finished, open_checkpoint, proved_stats
+from flowlab.lab.copies import bring_files
 from flowlab.lab.environment import describe_environment, git_revision
 from flowlab.lab.ground import Base, name_recipe
 from flowlab.lab.late_rows import add_rows
@@ -132,6 +133,7 @@ def _source(bench: Bench, run_id: str) -> Source:
     study, ground = bench.study, bench.ground
     folder = study.runs / run_id
     record = read_registered(folder)
+    bring_files(study, run_id)
     if record is None or not is_finished(folder):
         raise PolicyError(f"run {run_id} has not finished, so it has no policy to score. Look: flowlab status")
     tables = read_recorded(record["recipe"])
@@ -155,7 +157,7 @@ def _source(bench: Bench, run_id: str) -> Source:
 def _require_unseen(bench: Bench, run_id: str, cache_id: str) -> None:
     """Raises unless the policy was trained on none of the drives that validate here, by their content."""
     ours = bench.ground.frames_cache.attributes["identity"]
-    theirs = read_attributes(bench.study.caches / f"{cache_id}.zarr")["identity"]
+    theirs = read_attributes(bench.study.cache_home / f"{cache_id}.zarr")["identity"]
     validating = {ours["manifest"][drive]: drive for drive in ours["split"]["val"]}
     for drive in theirs["split"]["train"]:
         if theirs["manifest"][drive] in validating:

@@ -12,6 +12,7 @@ from pathlib import Path
 from flowlab.core.errors import BusyError, RunFailedError
 from flowlab.core.locks import is_held
 from flowlab.core.progress import Progress
+from flowlab.core.stores import Place
 from flowlab.journal.journal import LAST_WORDS, RUN_JOURNAL, last_word
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.run_dir import RunDir, lock_of
@@ -44,13 +45,18 @@ def train_together(
     return list(tries)
 
 
-def take_free(runs_dir: Path, run_ids: Iterable[str], stack: ExitStack) -> dict[str, RunDir]:
-    """The folders of the runs that are to be had now, held until `stack` ends, without those that have ended."""
+def take_free(
+    runs_dir: Path, run_ids: Iterable[str], stack: ExitStack, copies: Place | None = None
+) -> dict[str, RunDir]:
+    """The folders of the runs that are to be had now, held until `stack` ends, without those that have ended.
+
+    What is only in their second copy is brought back before.
+    """
     folders: dict[str, RunDir] = {}
     for run_id in run_ids:
         with ExitStack() as own:
             try:
-                folder = own.enter_context(RunDir(runs_dir / run_id))
+                folder = own.enter_context(RunDir(runs_dir / run_id, copies))
             except BusyError:
                 continue
             if not has_ended(runs_dir / run_id):

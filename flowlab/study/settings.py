@@ -15,6 +15,7 @@ from flowlab.study.recipe import LARGEST_SEED, ChannelName, Frozen, Recipe
 from flowlab.study.selection import SelectionSettings
 from flowlab.study.slices import SliceName, SliceSettings
 from flowlab.study.split import SplitSettings
+from flowlab.study.stores import StoreSettings
 from flowlab.study.temporal import TemporalPart
 from flowlab.study.tree import TreeSettings
 
@@ -381,6 +382,7 @@ class StudyFile(Inputs):
     levers: dict[KebabName, LeverSettings] = {}
     rules: dict[KebabName, RuleSettings]
     tree: TreeSettings | None = None
+    stores: StoreSettings = StoreSettings()
 
     @property
     def inputs(self) -> Inputs:

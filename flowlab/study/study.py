@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from flowlab.core.errors import FlowlabError, MissingError, StudyError, unknown_name
 from flowlab.core.plugins import locate
+from flowlab.core.stores import Place, place_of
 from flowlab.core.vocabulary import CONTROL, MERGED_FROM
 from flowlab.study.document import FILE_NAME, read_document
 from flowlab.study.huggingface import HuggingFaceSettings
@@ -175,11 +176,26 @@ class Study:
 
     @property
     def caches(self) -> Path:
+        """What this machine keeps for its caches: encoders, stats, notes, locks. Also the caches, unless they have a
+        place of their own: `cache_home`.
+        """
         return self.root / "caches"
+
+    @property
+    def cache_home(self) -> Place:
+        """The folder in which the caches lie."""
+        url = self.file.stores.caches
+        return self.caches if url is None else place_of(url)
 
     @property
     def runs(self) -> Path:
         return self.root / "runs"
+
+    @property
+    def run_copies(self) -> Place | None:
+        """The folder in which runs have a second copy, if they have one."""
+        url = self.file.stores.runs
+        return None if url is None else place_of(url)
 
     @property
     def ledger(self) -> Path:

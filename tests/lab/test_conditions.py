@@ -1,18 +1,21 @@
 """Where conditions lie follows from what is free, is told, and changes no number."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from flowlab.core.errors import StudyError
+from flowlab.core.object_store import ObjectStore
 from flowlab.lab import conditions
-from flowlab.lab.conditions import VARIABLE, choose_place
+from flowlab.lab.conditions import VARIABLE, choose_placement
 from flowlab.lab.ground import open_ground
 from flowlab.lab.plan import plan_runs
 from flowlab.lab.run import run_all
 from flowlab.study.study import Study, load_study
+from flowlab.train.cohort import Cohort
 from tests.lab.small_study import CPU, Said, edited
 
 GPU = torch.device("cuda")
@@ -34,7 +37,7 @@ def test_conditions_lie_where_they_fit(
 ) -> None:
     monkeypatch.setenv(VARIABLE, limit)
     monkeypatch.setattr(conditions, "free_memory", lambda: free)
-    assert choose_place(needed, CPU).way == way
+    assert choose_placement(needed, CPU).way == way
 
 
 @pytest.mark.parametrize(("needed", "way"), [(74, "resident"), (76, "pinned"), (151, "streamed")])
@@ -42,14 +45,24 @@ def test_what_does_not_fit_on_a_gpu_lies_in_main_memory(monkeypatch: pytest.Monk
     monkeypatch.delenv(VARIABLE, raising=False)
     monkeypatch.setattr(conditions, "free_memory", lambda: 200)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (100, 1000))
-    assert choose_place(needed, GPU).way == way
+    assert choose_placement(needed, GPU).way == way
 
 
 @pytest.mark.parametrize("limit", ["much", "-1", "nan"])
 def test_a_limit_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setenv(VARIABLE, limit)
     with pytest.raises(StudyError, match=f"{VARIABLE} is '{limit}', expected how many GB"):
-        choose_place(1, CPU)
+        choose_placement(1, CPU)
+
+
+def test_rows_in_any_order_are_not_streamed_from_an_object_store(copy: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, said = edited(copy, "steps = 2", "steps = 8"), Said()
+    ground = open_ground(study, [])
+    (item,) = plan_runs(study, ground, ["control"], [1001], {}, again=False)[:1]
+    cache = replace(ground.supplies["control"].cache, path=ObjectStore("s3://bucket/there.zarr"))
+    monkeypatch.setenv(VARIABLE, "0")
+    with pytest.raises(StudyError, match=r'lie in s3://bucket/there\.zarr, .* Set train\.shuffle = "blocks"'):
+        conditions.train_conditions(cache, ("normal",), [0], Cohort((item.run,)), CPU, said)
 
 
 def trained(study: Study, said: Said) -> dict[str, list]:

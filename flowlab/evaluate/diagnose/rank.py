@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from flowlab.cache.layout import CHUNK_ROWS
 from flowlab.core.digest import digest_bytes
 from flowlab.core.errors import CacheCorruptError
 from flowlab.core.progress import SILENT, Progress
+from flowlab.core.stores import Place, store_at
 from flowlab.core.types import ConditionSpec, MetricRow
 from flowlab.core.vocabulary import OVERALL
 from flowlab.evaluate.diagnose.diagnosis import Diagnosis, Shown
@@ -141,7 +141,7 @@ def cache_rank(cache: Cache) -> tuple[float, int]:
     taken = sorted({round(i * (len(chunks) - 1) / max(SAMPLE_CHUNKS - 1, 1)) for i in range(SAMPLE_CHUNKS)})
     blocks = []
     for chunk in (chunks[index] for index in taken):
-        content = (cache.path / chunk.key).read_bytes()
+        content = store_at(cache.path).read(chunk.key)
         if digest_bytes(content) != cache.attributes["digests"].get(chunk.key):
             raise corrupt(cache.path, f"{chunk.key} is not what was written")
         rows = np.frombuffer(content, layout.dtype).reshape(CHUNK_ROWS, *layout.shape[1:])
@@ -152,7 +152,7 @@ def cache_rank(cache: Cache) -> tuple[float, int]:
     return effective_rank(moments.spectrum()), len(condition)
 
 
-def describe_rank(path: Path) -> dict[str, Any]:
+def describe_rank(path: Place) -> dict[str, Any]:
     """The effective rank of the cache at `path`, and over how many windows; None of one that is not what was written.
 
     `flowlab cache verify` tells what is wrong with it.
