@@ -232,6 +232,7 @@ def read_draws(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     scorer = scorer_of(made(num_frames))
     model = np.random.default_rng(0).standard_normal((num_frames, SETTINGS.draws, HORIZON, 2), dtype=np.float32)
     write_bank(folder / "draws.zarr", bank_of(model, scorer.frames, {}), scorer.frames)
+    del model
     return timed(num_frames, lambda: scorer.raw(read_bank(folder / "draws.zarr").model), tries)
 
 
