@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from flowlab.verdict.judge import Verdict
 
 
+BELOW = ("stack_effects", "pooled_sigma", "control_luck", "baselines", "worse_than_baselines")
+"""What is asked for each table of verdicts, in lines below it."""
+
+
 def verdict(
     lever: Annotated[str | None, typer.Argument(metavar="[LEVER]", help="One lever only.")] = None,
     effects: Annotated[
@@ -37,16 +41,20 @@ def verdict(
     found = open_study(study)
     if lever is not None:
         found.require_lever(lever)
-    ingest_all(found)
-    tell_clock(found.ledger, Bars())
     levers = [] if lever is None else [lever]
+    with reading(found.ledger):
+        ingest_all(found)
+        tell_clock(found.ledger, Bars())
+        if as_json:
+            answer: Any = read_for(found, levers)
+            if effects:
+                answer = {"verdicts": answer, "effects": read_effects(found, levers)}
+        else:
+            told = _tell_verdicts(found, levers)
     if as_json:
-        with reading(found.ledger):
-            worth = {"effects": read_effects(found, levers)} if effects else {}
-            verdicts = read_for(found, levers)
-        print_json({"verdicts": verdicts} | worth if effects else verdicts)
+        print_json(answer)
     else:
-        print_verdicts(found, levers)
+        _print(told)
         if effects:
             print_effects(found, levers)
         if lever is not None:
@@ -103,20 +111,28 @@ def read_for(study: Study, levers: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def print_verdicts(study: Study, levers: Sequence[str]) -> None:
-    """One table per rule and base, then each lever's reason. Which levers: as `read_for`.
+    """One table per rule and base, then each lever's reason. Which levers: as `read_for`."""
+    _print(_tell_verdicts(study, levers))
 
-    Printed at the end: whoever reads it in a pager does not keep the ledger from others.
-    """
+
+def _tell_verdicts(study: Study, levers: Sequence[str]) -> str:
+    """What `print_verdicts` prints: apart, so that whoever reads it in a pager does not keep the ledger from others."""
     from flowlab.ledger.connection import reading
 
     console = out()
     with reading(study.ledger), console.capture() as told:
-        _print_verdicts(study, levers, console)
-    console.file.write(told.get())
-    console.file.flush()
+        _write_verdicts(study, levers, console)
+    return told.get()
 
 
-def _print_verdicts(study: Study, levers: Sequence[str], console: Console) -> None:
+def _print(text: str) -> None:
+    stdout = out().file
+    stdout.write(text)
+    stdout.flush()
+
+
+def _write_verdicts(study: Study, levers: Sequence[str], console: Console) -> None:
+    from flowlab.ledger.connection import compute_once
     from flowlab.verdict.bases import read_bases
 
     rows = _read(study, levers)
@@ -125,6 +141,7 @@ def _print_verdicts(study: Study, levers: Sequence[str], console: Console) -> No
         return
     from flowlab.verdict.meanings import meanings
 
+    compute_once(study.ledger, *BELOW)
     rules = _sealed(study)
     bases = read_bases(study)
     groups: dict[tuple[str, str], list[Verdict]] = {}
@@ -191,9 +208,10 @@ def _print_luck(study: Study, rule_digest: str, base_id: str, console: Console) 
 
 
 def _read(study: Study, levers: Sequence[str]) -> "list[Verdict]":
-    from flowlab.ledger.connection import read
-    from flowlab.verdict.judge import read_verdicts
+    from flowlab.ledger.connection import compute_once, read
+    from flowlab.verdict.judge import JUDGING, read_verdicts
 
+    compute_once(study.ledger, *JUDGING)
     rows = read_verdicts(study.ledger)
     _warn_of_reversals(study)
     if read(study.ledger, "select 1 from stacks limit 1").rows:

@@ -2,7 +2,6 @@
 
 import platform
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +32,8 @@ class Later(TyperCommand):
 def print_versions(wanted: bool) -> None:
     """What is installed, without importing any of it."""
     if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
         told = [f"Python {platform.python_version()}"]
         for package in ("torch", "duckdb"):
             try:

@@ -24,6 +24,8 @@ HELP = "Encode a driving data set once, train many paired policies from it, and 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit: 0 done, 2 bad input in one sentence, 130 interrupted."""
+    # Looking for plug-ins of pydantic reads what each installed package says of itself; flowlab's models need none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     code = run_command(sys.argv[1:] if arguments is None else arguments)
     if code == INTERRUPTED:
         _leave_at_once()

@@ -12,9 +12,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from flowlab.core.errors import (
     BusyError,
@@ -26,11 +26,13 @@ from flowlab.core.errors import (
     NoLocksError,
 )
 from flowlab.core.locks import NO_LOCKS, hold
+from flowlab.ledger.reply import Table as Table
+from flowlab.ledger.reply import records as records
+from flowlab.ledger.reply import told_apart
 from flowlab.ledger.values import with_values
 
 if TYPE_CHECKING:
     import duckdb
-    import polars
 
     Connection = duckdb.DuckDBPyConnection
 
@@ -47,39 +49,6 @@ _never_closed: list["Connection"] = []
 READING = ("SELECT", "EXPLAIN")
 
 
-class Table(NamedTuple):
-    """The answer to a question: names and DuckDB types of the columns, and the rows."""
-
-    columns: list[str]
-    types: list[str]
-    rows: list[tuple[Any, ...]]
-
-    def records(self) -> list[dict[str, Any]]:
-        """The rows as one dict each, keyed by column."""
-        return _keyed(self.columns, self.rows)
-
-    def frame(self) -> "polars.DataFrame":
-        """The rows as a data frame of polars.
-
-        Whole numbers are Int64, and Decimal(38, 0) where a HUGEINT or UBIGINT is beyond 64 bits; FLOAT and DOUBLE are
-        Float64, a DECIMAL the Decimal of its digits, timestamps Datetime in microseconds (in UTC where they have a
-        zone), lists Lists of these, NULL is null. UUIDs, enums and JSON are text; structs and maps are it as JSON.
-        Raises LedgerError for a value that does not fit, such as a date beyond the year 9999.
-        """
-        from flowlab.ledger.frame import frame_of
-
-        return frame_of(self.columns, self.types, self.rows)
-
-
-def records(answer: "duckdb.DuckDBPyConnection") -> list[dict[str, Any]]:
-    """The rows of an answer as one dict each, keyed by column."""
-    return _keyed([column[0] for column in answer.description or []], answer.fetchall())
-
-
-def _keyed(columns: list[str], rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
-    return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
 def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
     """The answer of the ledger to one reading statement, `?` standing for `params` in order.
 
@@ -88,7 +57,7 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
     """
     import duckdb
 
-    with open_ledger(ledger_path, read_only=True) as connection:
+    with _asking(ledger_path) as connection:
         try:
             written = with_values(sql, params)
             statements = connection.extract_statements(written or sql)
@@ -100,23 +69,11 @@ def read(ledger_path: Path, sql: str, params: Sequence[Any] = ()) -> Table:
                     f"journals alone. Ask with SELECT, or open a copy of {ledger_path.name} with any DuckDB client."
                 )
             answer = connection.execute(statements[0], [] if written else list(params))
-            columns = _told_apart([column[0] for column in answer.description or []])
+            columns = told_apart([column[0] for column in answer.description or []])
             types = [str(column[1]) for column in answer.description or []]
             return Table(columns, types, answer.fetchall())
         except duckdb.Error as error:
             raise LedgerError(f"DuckDB cannot answer this: {one_line(error)}") from None
-
-
-def _told_apart(columns: list[str]) -> list[str]:
-    """Names of columns, each once: the second "a" is called "a_2"; if there is one, "a_3"."""
-    named: list[str] = []
-    for position, name in enumerate(columns):
-        number, own = 1, name
-        while own in named or (number > 1 and own in columns[position:]):
-            number += 1
-            own = f"{name}_{number}"
-        named.append(own)
-    return named
 
 
 @contextmanager
@@ -127,28 +84,34 @@ def open_ledger(
 
     Raises MissingError, BusyError, NoAccessError, NoLocksError or LedgerError.
     """
-    kept = _kept.get()
-    if kept is None or kept.path != ledger_path:
-        connection = _open(ledger_path, read_only, patience_s)
-    elif read_only:
-        if kept.connection is None:
-            kept.connection = _open(ledger_path, read_only, patience_s)
-        connection = _without_bar(kept.connection.cursor())
+    kept = _kept_of(ledger_path)
+    if kept is not None and read_only:
+        connection = _without_bar(kept.opened(patience_s).cursor())
     else:
-        kept.close()
+        let_go(ledger_path)
         connection = _open(ledger_path, read_only, patience_s)
     patience: float | None = None
     try:
-        yield connection
+        with _told_as_ours(ledger_path):
+            yield connection
+    except KeyboardInterrupt:
+        patience = CLOSE_PATIENCE_S
+        raise
+    finally:
+        _close(connection, patience)
+
+
+@contextmanager
+def _told_as_ours(ledger_path: Path) -> Iterator[None]:
+    """Raises what DuckDB finds wrong with a ledger as LedgerError, and Ctrl-C, which it makes an error, as such."""
+    try:
+        yield
     except _duckdb_errors() as error:
         raise trouble(ledger_path, error) from None
     except RuntimeError as error:
         if str(error) != INTERRUPTED:
             raise
-        patience = CLOSE_PATIENCE_S
         raise KeyboardInterrupt from None
-    finally:
-        _close(connection, patience)
 
 
 @dataclass
@@ -157,14 +120,39 @@ class _Kept:
 
     path: Path
     connection: "Connection | None" = None
+    computed: set[str] = field(default_factory=set)
+
+    def opened(self, patience_s: float = PATIENCE_S) -> "Connection":
+        if self.connection is None:
+            self.connection = _open(self.path, True, patience_s)
+        return self.connection
 
     def close(self, patience_s: float | None = None) -> None:
         if self.connection is not None:
             _close(self.connection, patience_s)
         self.connection = None
+        self.computed.clear()
 
 
 _kept: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+
+
+def _kept_of(ledger_path: Path) -> _Kept | None:
+    """What the `reading` of this thread keeps of this ledger."""
+    kept = _kept.get()
+    return kept if kept is not None and kept.path == ledger_path else None
+
+
+@contextmanager
+def _asking(ledger_path: Path) -> Iterator["Connection"]:
+    """The connection for one question of `read`: the one that is kept, which no question changes, or one of its own."""
+    kept = _kept_of(ledger_path)
+    if kept is None:
+        with open_ledger(ledger_path, read_only=True) as connection:
+            yield connection
+    else:
+        with _told_as_ours(ledger_path):
+            yield kept.opened()
 
 
 @contextmanager
@@ -187,6 +175,29 @@ def reading(ledger_path: Path) -> Iterator[None]:
     finally:
         _kept.reset(token)
         kept.close(patience)
+
+
+def let_go(ledger_path: Path) -> None:
+    """Closes what a `reading` keeps open, until its next question: before a wait for whoever may want to write."""
+    kept = _kept_of(ledger_path)
+    if kept is not None:
+        kept.close()
+
+
+def compute_once(ledger_path: Path, *views: str) -> None:
+    """Computes views now, each before those that read it, for all that a `reading` asks until somebody writes.
+
+    A temporary table of the kept connection takes a view's name, and DuckDB looks for names there first, those in other
+    views included: three questions about decisions then plan and run the chain of views once. Nothing outside one.
+    """
+    kept = _kept_of(ledger_path)
+    if kept is None:
+        return
+    with _told_as_ours(ledger_path):
+        for view in views:
+            if view not in kept.computed:
+                kept.opened().execute(f"create temp table {view} as select * from main.{view}")
+                kept.computed.add(view)
 
 
 def _close(connection: "Connection", patience_s: float | None) -> None:

@@ -21,7 +21,7 @@ from flowlab.core.locks import hold
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.journal.journal import STUDY_JOURNAL, Line, digest_part, read_lines
 from flowlab.ledger.chain import ADOPTED
-from flowlab.ledger.connection import WRITER_PATIENCE_S, open_ledger, trouble
+from flowlab.ledger.connection import WRITER_PATIENCE_S, let_go, open_ledger, trouble
 from flowlab.ledger.entry import Entry, make_entry
 from flowlab.ledger.migrate import is_current, migrate, schema_of
 from flowlab.ledger.unread import Sizes, journal_sizes, num_unread_bytes, ordered, size_of, unread_parts
@@ -79,6 +79,7 @@ def ingest(
     if num_bytes == 0:
         return done
     require_writable(ledger_path, runs_dir)
+    let_go(ledger_path)  # who holds the lock may wait to write
     shown = progress.task("read journals into the ledger", num_bytes, "bytes") if num_bytes > SHOWN_BYTES else None
     with one_ingester(runs_dir, patience_s, progress), shown or nullcontext() as task:
         bring_in(ledger_path, runs_dir, sizes, done, task, patience_s)

@@ -6,6 +6,9 @@ from typing import TypeVar
 
 from flowlab.ledger.connection import read
 
+JUDGING = ("told_runs", "rule_values", "lever_decisions")
+"""What several views read that tell of decisions: for `compute_once` where more than one of them is asked."""
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowlab.ledger.connection import read, reading
+from flowlab.ledger.connection import compute_once, let_go, read, reading
 from flowlab.ledger.ingest import ingest
+from flowlab.verdict.judge import JUDGING
 from flowlab.verdict.seal import one_at_a_time
 
 RECORDED = "verdicts"
@@ -52,6 +53,7 @@ def record_decisions(runs_dir: Path, ledger_path: Path, patience_s: float | None
     with reading(ledger_path):
         if _is_settled(ledger_path) or not _news(ledger_path):
             return 0
+        let_go(ledger_path)  # who takes a decision may wait to write
     with one_at_a_time(runs_dir, patience_s):
         ingest(ledger_path, runs_dir, patience_s=patience_s, runs_too=False)
         news = _news(ledger_path)  # of what another process has not recorded meanwhile
@@ -68,11 +70,13 @@ def read_reversals(ledger_path: Path) -> list[Reversal]:
     """Decisions that are no longer what was recorded of them first; nothing is written. Raises as `read` does."""
     if not read(ledger_path, "select 1 from recorded_verdicts limit 1").rows:
         return []
+    compute_once(ledger_path, *JUDGING)
     question = "select lever, recorded, recorded_us, decision from reversed_decisions order by all"
     return [Reversal(*row) for row in read(ledger_path, question).rows]
 
 
 def _news(ledger_path: Path) -> list[dict[str, Any]]:
+    compute_once(ledger_path, *JUDGING)
     return read(ledger_path, NEWS).records()
 
 

@@ -1,7 +1,8 @@
 -- grain: one row per rule_digest, run_id
--- Each run before each rule: its state, and what it ended with on the rule's primary metric (`value`) and, by position, on its guardrails
--- (`guarded`). The views of a verdict form one chain from here to verdicts, each naming the one before it once: DuckDB plans and runs a
--- view anew wherever it is named, and this one reads the metrics.
+-- Each run before each rule: its state, and what it ended with on the rule's primary metric (`value`) and on its guardrails (`guarded`: their
+-- positions, and in the same order the values; no map, whose keys DuckDB would look through for doubles). The views of a verdict form one
+-- chain from here to verdicts, each naming the one before it once: DuckDB plans and runs a view anew wherever it is named, and this one reads
+-- the metrics.
 -- A run is older than a rule by the order of entries, so that no clock has to be right; a scoring of a policy is as old as the run that
 -- trained it. is_calibration: a control that came after the rule's calibration, and so may be looked at before the rule is sealed. Rules
 -- that name no evaluation are from before there were entries: of these only clocks can tell.
@@ -12,7 +13,8 @@ with
             rule_digest,
             run_id,
             any_value(value) filter (position = 0) as value,
-            map_from_entries(list((position, value)) filter (position > 0)) as guarded
+            list(position) filter (position > 0) as guard_positions,
+            list(value) filter (position > 0) as guard_values
         from rule_values
         group by rule_digest, run_id
     )
@@ -26,7 +28,7 @@ select
     runs.status,
     runs.step,
     measured.value,
-    measured.guarded
+    {'positions': measured.guard_positions, 'values': measured.guard_values} as guarded
 from (
     select
         told_runs.*, rules.rule_digest, rules.time_us as sealed_us, rules.evaluation_id as sealed_evaluation_id,

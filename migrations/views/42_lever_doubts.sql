@@ -4,7 +4,7 @@
 -- seen, may be shown and not stacked. Unlike pairs were trained in two environments: they are marked, and count.
 create view lever_doubts as
 select
-    rule, rule_digest, base_id, lever, recipe_digest, seeds, lever_values, control_values, guarded, panel, guarded_panel, screened,
+    rule, rule_digest, base_id, lever, recipe_digest, seeds, lever_values, control_values, differences, guarded, panel, guarded_panel, screened,
     {
         'crash': array_to_string(
             [format('crashed at seed {}, step {}', crash.seed, coalesce(crash.step, 0)) for crash in crashes], ', '

@@ -1,6 +1,6 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
--- What each stage makes of each lever: `stages` has what the rule says of each, in its order, and the lists beside it what came of it, an
--- entry a stage (stage_results has a row for each); then in words; then the seeds, the panel and the doubts, which the views below go on with.
+-- What each stage makes of each lever: `stages` has what the rule says of each, in its order, and `results` what came of it, an entry a
+-- stage (stage_results has a row for each); then in words; then the seeds, the panel and the doubts, which the views below go on with.
 -- Improvement and bar are compared after rounding their difference to 1e-9, so 0.3555 - 0.3455 is not more than 0.010. What is not finite,
 -- or beyond 1e70, passes nothing: NaN is more than any bar, and so is the infinity that a mean of huge values becomes.
 -- `adjusted` takes off as much of the control's luck at the lever's own seeds as the rule's rho says they share.
@@ -24,83 +24,78 @@ with
         left join rule_terms as terms on terms.rule_digest = stage.rule_digest
         group by stage.rule_digest
     ),
-    looked_at as (
-        select
-            lever.*,
-            asked.sign,
-            asked.sigma,
-            asked.rho,
-            asked.is_screened,
-            asked.stages,
-            list_transform(lever.control_values, lambda value, i: value - lever.lever_values[i]) as differences
-        from lever_doubts as lever
-        join asked on asked.rule_digest = lever.rule_digest
-    ),
-    counted as (
-        select
-            *,
-            [list_count(lever_values[of.first_seed : of.last_seed]) for of in stages] as lever_counts,
-            [list_count(differences[of.first_seed : of.last_seed]) for of in stages] as pair_counts,
-            [list_avg(lever_values[of.first_seed : of.last_seed]) for of in stages] as lever_means,
-            [
-                case of.bar_unit when 'metric' then 1.0 when 'sigma' then sigma else if(panel.is_complete, panel.sd, null) end
-                for of in stages
-            ] as bar_sizes
-        from looked_at
-    ),
     measured as (
         select
-            *,
-            list_transform(stages, lambda of, i: of.stated_bar * bar_sizes[i]) as bars,
-            list_transform(stages, lambda of, i: of.stated_above * bar_sizes[i]) as stack_bars,
-            list_transform(stages, lambda of, i: case
-                when of.statistic = 'panel' and lever_counts[i] = of.num_seeds and panel.is_complete
-                    then sign * (panel.mean - lever_means[i])
-                when of.statistic = 'paired' and pair_counts[i] = of.num_seeds
-                    then sign * list_avg(differences[of.first_seed : of.last_seed])
-                when of.statistic = 'adjusted' and pair_counts[i] = of.num_seeds and panel.is_complete
-                    then sign * (
-                        panel.mean - lever_means[i] + rho * (list_avg(control_values[of.first_seed : of.last_seed]) - panel.mean)
+            lever.* exclude (lever_values, control_values, differences), asked.* exclude (rule_digest),
+            -- Each step has the list of the one within it: a projection for each would carry all that is known of a lever along.
+            list_transform(
+                list_transform(
+                    list_transform(
+                        list_transform(asked.stages, lambda of: {
+                            'num_lever': list_count(lever.lever_values[of.first_seed : of.last_seed]),
+                            'num_pairs': list_count(lever.differences[of.first_seed : of.last_seed]),
+                            'lever_mean': list_avg(lever.lever_values[of.first_seed : of.last_seed]),
+                            'bar_size': case of.bar_unit
+                                when 'metric' then 1.0
+                                when 'sigma' then asked.sigma
+                                else if(lever.panel.is_complete, lever.panel.sd, null)
+                            end
+                        }),
+                        lambda found, i: struct_insert(
+                            found,
+                            bar := asked.stages[i].stated_bar * found.bar_size,
+                            stack_above := asked.stages[i].stated_above * found.bar_size,
+                            improvement := case
+                                when
+                                    asked.stages[i].statistic = 'panel'
+                                    and found.num_lever = asked.stages[i].num_seeds and lever.panel.is_complete
+                                    then asked.sign * (lever.panel.mean - found.lever_mean)
+                                when asked.stages[i].statistic = 'paired' and found.num_pairs = asked.stages[i].num_seeds
+                                    then asked.sign
+                                    * list_avg(lever.differences[asked.stages[i].first_seed : asked.stages[i].last_seed])
+                                when
+                                    asked.stages[i].statistic = 'adjusted'
+                                    and found.num_pairs = asked.stages[i].num_seeds and lever.panel.is_complete
+                                    then asked.sign * (
+                                        lever.panel.mean - found.lever_mean + asked.rho * (
+                                            list_avg(lever.control_values[asked.stages[i].first_seed : asked.stages[i].last_seed])
+                                            - lever.panel.mean
+                                        )
+                                    )
+                            end
+                        )
+                    ),
+                    lambda found: struct_insert(
+                        found,
+                        is_reckonable := isfinite(found.improvement - found.bar) and abs(found.improvement - found.bar) < 1e70
                     )
-            end) as improvements
-        from counted
-    ),
-    exceeding as (
-        select *, list_transform(improvements, lambda improvement, i: improvement - bars[i]) as excesses
-        from measured
-    ),
-    reckoned as (
-        select *, [isfinite(excess) and abs(excess) < 1e70 for excess in excesses] as are_reckonable
-        from exceeding
-    ),
-    compared as (
-        select
-            *,
-            list_transform(excesses, lambda excess, i: are_reckonable[i] and round(excess, 9) > 0) as stage_passes,
-            list_transform(improvements, lambda improvement, i:
-                are_reckonable[i] and coalesce(round(improvement - stack_bars[i], 9) > 0, false)
-            ) as stage_stacks
-        from reckoned
+                ),
+                lambda found: struct_insert(
+                    found,
+                    passes := found.is_reckonable and round(found.improvement - found.bar, 9) > 0,
+                    stacks := found.is_reckonable and coalesce(round(found.improvement - found.stack_above, 9) > 0, false)
+                )
+            ) as results
+        from lever_doubts as lever
+        join asked using (rule_digest)
     ),
     -- The first stage that is not passed, or at which it stacks, or the last one.
     reached as (
         select
             *,
             coalesce(
-                list_position(
-                    list_transform(stage_passes, lambda passes, i: stage_stacks[i] or not coalesce(passes, false)), true
-                ),
+                list_position([result.stacks or not coalesce(result.passes, false) for result in results], true),
                 len(stages)
             ) as reached_position
-        from compared
+        from measured
     )
 select
-    * exclude (sign, sigma, rho, lever_values, control_values, differences, bar_sizes, excesses, are_reckonable),
+    * exclude (sign, sigma, rho),
     -- In words, up to the stage reached, and apart from the numbers: who counts decisions by the million does not wait for the words.
     list_transform(stages, lambda of, i:
         case
             when i > reached_position then null
-            when improvements[i] is null then
+            when results[i].improvement is null then
                 format(
                     '{}: waits for {}',
                     of.stage,
@@ -119,7 +114,7 @@ select
                         ', '
                     )
                 )
-            when not are_reckonable[i] then
+            when not results[i].is_reckonable then
                 format(
                     '{}: no number to reckon with against {} at {}: dropped',
                     of.stage,
@@ -130,19 +125,19 @@ select
                 format(
                     '{}: {:.4f} {} than {} at {}{}, {} {}: {}',
                     of.stage,
-                    abs(improvements[i]),
-                    if(improvements[i] >= 0, 'better', 'worse'),
+                    abs(results[i].improvement),
+                    if(results[i].improvement >= 0, 'better', 'worse'),
                     if(of.statistic = 'paired', 'the control', 'the panel mean'),
                     array_to_string([pair.seed for pair in seeds[of.first_seed : of.last_seed]], ', '),
                     if(of.statistic = 'adjusted', format(', the control''s luck taken off (rho {:g})', rho), ''),
-                    if(stage_passes[i], 'more than', 'needs more than'),
-                    format('{:g}', if(stage_stacks[i], of.stated_above, of.stated_bar)) || case of.bar_unit
+                    if(results[i].passes, 'more than', 'needs more than'),
+                    format('{:g}', if(results[i].stacks, of.stated_above, of.stated_bar)) || case of.bar_unit
                         when 'metric' then ''
                         else format(
-                            ' {}, {:.4f}', if(of.bar_unit = 'sigma', 'sigma', 'panel sd'), if(stage_stacks[i], stack_bars[i], bars[i])
+                            ' {}, {:.4f}', if(of.bar_unit = 'sigma', 'sigma', 'panel sd'), if(results[i].stacks, results[i].stack_above, results[i].bar)
                         )
                     end,
-                    case when stage_stacks[i] then 'stacks' when stage_passes[i] then 'passed' else 'dropped' end
+                    case when results[i].stacks then 'stacks' when results[i].passes then 'passed' else 'dropped' end
                 )
         end
     ) as stage_reasons

@@ -6,20 +6,13 @@
 create view stage_results as
 select
     rule, rule_digest, base_id, lever, recipe_digest,
-    of.stage_position, of.stage, of.statistic, of.first_seed, of.num_seeds, of.last_seed, bar, of.bar_unit,
-    num_lever, num_pairs, lever_mean, improvement, passes, stack_above, stacks, reason
+    of.stage_position, of.stage, of.statistic, of.first_seed, of.num_seeds, of.last_seed, result.bar, of.bar_unit,
+    result.num_lever, result.num_pairs, result.lever_mean, result.improvement, result.passes, result.stack_above, result.stacks, reason
 from (
     select
         rule, rule_digest, base_id, lever, recipe_digest,
         unnest(stages) as of,
-        unnest(lever_counts) as num_lever,
-        unnest(pair_counts) as num_pairs,
-        unnest(lever_means) as lever_mean,
-        unnest(improvements) as improvement,
-        unnest(bars) as bar,
-        unnest(stage_passes) as passes,
-        unnest(stack_bars) as stack_above,
-        unnest(stage_stacks) as stacks,
+        unnest(results) as result,
         unnest(stage_reasons) as reason
     from lever_stages
 )

@@ -8,9 +8,7 @@ with
             *,
             is_screened and not coalesce(screened.goes_on, false) as is_in_screen,
             stages[reached_position] as reached,
-            improvements[reached_position] as reached_improvement,
-            stage_passes[reached_position] as reached_passes,
-            stage_stacks[reached_position] as reached_stacks
+            results[reached_position] as result
         from lever_stages
     )
 select
@@ -20,14 +18,14 @@ select
     if(is_in_screen, 0, reached.first_seed) as first_seed,
     if(is_in_screen, 0, reached.num_seeds) as num_seeds,
     if(is_in_screen, 0, reached.last_seed) as last_seed,
-    if(is_in_screen, screened.effect, reached_improvement) as improvement,
-    if(is_in_screen, screened.goes_on, reached_passes) as passes,
+    if(is_in_screen, screened.effect, result.improvement) as improvement,
+    if(is_in_screen, screened.goes_on, result.passes) as passes,
     -- What is missing of the stage: nothing of one that was decided, nor a run that finished without the metric.
     [
         pair for pair in seeds[reached.first_seed : reached.last_seed]
-        if reached_passes is null and not pair.is_finished and not is_in_screen
+        if result.passes is null and not pair.is_finished and not is_in_screen
     ] as owed,
-    not is_in_screen and (reached_position = len(stages) or reached_stacks) as is_last,
+    not is_in_screen and (reached_position = len(stages) or result.stacks) as is_last,
     concat_ws(
         '; ',
         if(is_screened, coalesce(screened.reason, 'no screen has sent it on, as this rule asks: flowlab screen'), null),

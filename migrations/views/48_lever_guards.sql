@@ -1,6 +1,7 @@
 -- grain: one row per rule_digest, base_id, lever, recipe_digest
--- How far each lever has got, and what each guardrail of the rule says of it, in one list in the rule's order (guardrail_results has a
--- row for each entry); NULL where it has none. An excess that is not finite, or beyond 1e70, is within no margin.
+-- How far each lever has got, and what each guardrail of the rule says of it: `guards` has what the rule says of each, in its order, and the
+-- lists beside it what came of it, an entry a guardrail (guardrail_results has a row for each); NULL where it has none. An excess that is not
+-- finite, or beyond 1e70, is within no margin.
 create view lever_guards as
 with
     asked as (
@@ -10,7 +11,7 @@ with
                 'position': position, 'metric': metric, 'channel': channel, 'slice': slice, 'drive': drive, 'readout': readout,
                 'margin': margin, 'sign': if(direction = 'higher', -1, 1),
                 'text': format(
-                    'guardrail {} {} {}',
+                    'guardrail {} {} {}: ',
                     channel,
                     metric,
                     case when drive = '' then slice when slice = 'overall' then 'drive:' || drive else slice || ':drive:' || drive end
@@ -20,59 +21,45 @@ with
         from rule_guardrails
         group by rule_digest
     ),
-    looked_at as (
+    measured as (
         select
-            reached.*,
+            reached.* exclude (guarded, guarded_panel),
             asked.guards,
-            reached.guarded[:reached.last_seed] as seen
+            list_transform(
+                list_transform(
+                    list_transform(
+                        [
+                            [run."values"[list_position(run.positions, of.position)] for run in reached.guarded[:reached.last_seed]]
+                            for of in asked.guards
+                        ],
+                        lambda seen, i: {
+                            'num_lever': list_count(seen),
+                            'lever_mean': if(list_count(seen) = reached.last_seed, list_avg(seen), null),
+                            'panel_mean': reached.guarded_panel."values"[
+                                list_position(reached.guarded_panel.positions, asked.guards[i].position)
+                            ]
+                        }
+                    ),
+                    lambda found, i: struct_insert(found, excess := asked.guards[i].sign * (found.lever_mean - found.panel_mean))
+                ),
+                lambda found: struct_insert(found, is_reckonable := isfinite(found.excess) and abs(found.excess) < 1e70)
+            ) as guard_results
         from lever_reached as reached
         left join asked on asked.rule_digest = reached.rule_digest
-    ),
-    means as (
-        select * exclude (seen) replace ([
-            struct_insert(
-                of,
-                num_lever := list_count([run[of.position] for run in seen]),
-                lever_mean := list_avg([run[of.position] for run in seen]),
-                panel_mean := guarded_panel[of.position]
-            )
-            for of in guards
-        ] as guards)
-        from looked_at
-    ),
-    compared as (
-        select * replace ([
-            struct_insert(
-                struct_update(of, lever_mean := if(of.num_lever = last_seed, of.lever_mean, null)),
-                excess := if(of.num_lever = last_seed, of.sign * (of.lever_mean - of.panel_mean), null)
-            )
-            for of in guards
-        ] as guards)
-        from means
-    ),
-    reckoned as (
-        select * replace ([
-            struct_insert(of, is_reckonable := isfinite(of.excess) and abs(of.excess) < 1e70)
-            for of in guards
-        ] as guards)
-        from compared
     )
-select * replace ([
-    struct_insert(
-        of,
-        passes := of.is_reckonable and round(of.excess - of.margin, 9) <= 0,
-        reason := of.text || ': ' || coalesce(
-            if(not of.is_reckonable, 'no number to reckon with', null),
-            format(
-                '{:.4f} against the panel''s {:.4f}, {} the margin {}',
-                of.lever_mean,
-                of.panel_mean,
-                if(round(of.excess - of.margin, 9) <= 0, 'within', 'over'),
-                of.margin_text
-            ),
-            'waits for its runs or the panel'
+select
+    *,
+    list_transform(guard_results, lambda result, i: result.is_reckonable and round(result.excess - guards[i].margin, 9) <= 0)
+        as guard_passes,
+    list_transform(guard_results, lambda result, i: guards[i].text || case
+        when not result.is_reckonable then 'no number to reckon with'
+        when result.excess is null then 'waits for its runs or the panel'
+        else format(
+            '{:.4f} against the panel''s {:.4f}, {} the margin {}',
+            result.lever_mean,
+            result.panel_mean,
+            if(round(result.excess - guards[i].margin, 9) <= 0, 'within', 'over'),
+            guards[i].margin_text
         )
-    )
-    for of in guards
-] as guards)
-from reckoned
+    end) as guard_reasons
+from measured

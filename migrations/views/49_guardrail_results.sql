@@ -4,6 +4,14 @@
 create view guardrail_results as
 select
     rule, rule_digest, base_id, lever, recipe_digest, last_seed as num_seeds,
-    of.position, of.metric, of.channel, of.slice, of.drive, of.readout, of.margin, of.num_lever,
-    of.lever_mean, of.panel_mean, of.excess, of.passes, of.reason
-from (select *, unnest(guards) as of from lever_guards)
+    of.position, of.metric, of.channel, of.slice, of.drive, of.readout, of.margin,
+    result.num_lever, result.lever_mean, result.panel_mean, result.excess, passes, reason
+from (
+    select
+        rule, rule_digest, base_id, lever, recipe_digest, last_seed,
+        unnest(guards) as of,
+        unnest(guard_results) as result,
+        unnest(guard_passes) as passes,
+        unnest(guard_reasons) as reason
+    from lever_guards
+)

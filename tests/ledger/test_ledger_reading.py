@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flowlab.core.errors import LedgerError, MissingError
 from flowlab.ledger import connection
-from flowlab.ledger.connection import open_ledger, read, reading
+from flowlab.ledger.connection import compute_once, let_go, open_ledger, read, reading
 from flowlab.ledger.ingest import ingest
 from tests.ledger.ledger_files import write_run
 
@@ -50,7 +50,35 @@ def test_what_is_written_within_is_seen_within(ledger: Path, runs: Path, opened:
         assert read(ledger, HOW_MANY).rows == [(0,)]
         ingest(ledger, runs)
         assert read(ledger, HOW_MANY).rows == [(1,)]
-    assert opened == [True, False, True]
+    assert opened == [True, True, False, True]  # anew once it has the lock, for which it lets go
+
+
+def test_a_view_is_computed_once_for_those_that_read_it_until_something_is_written(ledger: Path, runs: Path) -> None:
+    write_run(runs, "r1")
+    ingest(ledger, runs)
+    with reading(ledger):
+        compute_once(ledger, "run_states", "told_runs")
+        ((_, plan),) = read(ledger, "explain (format json) select * from evidence").rows
+        assert "told_runs" in plan and "main.runs" not in plan and "events" not in plan
+        assert len(read(ledger, "select * from evidence").rows) == 1
+        compute_once(ledger, "told_runs")  # which is there already
+        write_run(runs, "r2")
+        ingest(ledger, runs)
+        assert len(read(ledger, "select * from told_runs").rows) == 2
+
+
+def test_nothing_is_computed_once_outside(ledger: Path, opened: list[bool]) -> None:
+    compute_once(ledger, "told_runs")
+    let_go(ledger)
+    assert opened == []
+
+
+def test_others_may_write_once_it_has_let_go(ledger: Path) -> None:
+    with reading(ledger):
+        read(ledger, HOW_MANY)
+        let_go(ledger)
+        subprocess.run([sys.executable, "-c", WRITER, str(ledger)], check=True)
+        assert read(ledger, "select count(*) from other").rows == [(0,)]
 
 
 def test_another_ledger_is_opened_by_itself(ledger: Path, template: Path, opened: list[bool]) -> None:

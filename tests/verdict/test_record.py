@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from flowlab.cli import judge
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.ledger.ingest import ingest
 from flowlab.verdict.record import read_reversals, record_decisions
 from tests.ledger.ledger_files import write_run
@@ -31,6 +31,14 @@ def test_what_is_decided_is_recorded_once(decided: Campaign) -> None:
     assert record_decisions(decided.runs, decided.ledger) == 0
     rows = read(decided.ledger, "select lever, decision, cache_id from recorded_verdicts order by all").rows
     assert rows == [("bad", "drop", "cache"), ("good", "stack", "cache")]
+
+
+def test_what_tells_of_decisions_is_judged_once(decided: Campaign) -> None:
+    record_decisions(decided.runs, decided.ledger)
+    with reading(decided.ledger):
+        read_reversals(decided.ledger)
+        ((_, plan),) = read(decided.ledger, "explain (format json) select * from verdicts").rows
+    assert "lever_decisions" in plan and "metrics" not in plan
 
 
 def test_a_run_that_comes_in_later_is_recorded_then(decided: Campaign) -> None:
