@@ -137,6 +137,5 @@ def _told(cache: Cache, needed: int, placement: Placement, how: str) -> str:
 
 
 def _too_large(needed: int, placement: Placement) -> str:
-    return (
-        f"conditions of {needed / 1e9:.1f} GB do not fit into the {placement.allowed / 1e9:.1f} GB that they may take"
-    )
+    needs, may = needed / 1e9, placement.allowed / 1e9
+    return f"conditions of {needs:.1f} GB do not fit into the {may:.1f} GB that they may take"
