@@ -1,7 +1,8 @@
-"""What the C library does with memory that was given back to it."""
+"""How much main memory is free, and what the C library does with what was given back to it."""
 
 import ctypes
 import platform
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 MOST_KEPT = 2**31 - 1
@@ -20,3 +21,12 @@ def keep_freed_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     for what, value in ((M_MMAP_THRESHOLD, LARGEST), (M_TRIM_THRESHOLD, MOST_KEPT), (M_TOP_PAD, GROWTH)):
         mallopt(what, value)
+
+
+def free_memory() -> int | None:
+    """Bytes of main memory that a process can still get; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return None

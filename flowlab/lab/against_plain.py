@@ -10,11 +10,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import flowlab
 from flowlab.core.errors import MissingError, RunFailedError, unknown_name
+from flowlab.core.memory import free_memory
 
 GIB = 2**30
 
@@ -65,7 +67,8 @@ def choose(names: list[str], quick: bool) -> list[Chosen]:
     for name in names:
         if name not in BENCHMARKS:
             raise unknown_name("benchmark", name, BENCHMARKS)
-    memory, cores = free_memory() / GIB, len(os.sched_getaffinity(0))
+    free, cores = free_memory(), len(os.sched_getaffinity(0))
+    memory = inf if free is None else free / GIB  # where the system does not say
     return [fitting(name, memory, cores, quick) for name in names or BENCHMARKS]
 
 
@@ -83,16 +86,6 @@ def fitting(name: str, memory_gib: float, cores: int, quick: bool) -> Chosen:
         if size not in small
     )
     return Chosen(name, tuple(size for size in small if size), left_out, is_run=bool(small))
-
-
-def free_memory() -> int:
-    """Bytes that a process may still take, as far as the system says."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def rows_of(chosen: Chosen, quick: bool) -> Iterator[dict[str, Any]]:

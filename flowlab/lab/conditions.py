@@ -14,8 +14,8 @@ from flowlab.cache.cache import Cache
 from flowlab.cache.conditions import Pinned, Streamed
 from flowlab.cache.verify import prove_cache
 from flowlab.core.errors import StudyError
+from flowlab.core.memory import free_memory
 from flowlab.core.progress import Progress
-from flowlab.lab.in_loop import free_memory
 from flowlab.train.cohort import Cohort
 from flowlab.train.data import Conditions
 from flowlab.train.order import WINDOW_BLOCKS

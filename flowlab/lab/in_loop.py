@@ -6,7 +6,6 @@ exactly the windows that the cache holds; the encoder sees each frame of a batch
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from flowlab.cache.attributes import SIDES
 from flowlab.cache.cache import Cache, ResidentSplit
 from flowlab.core.errors import MissingError
+from flowlab.core.memory import free_memory
 from flowlab.core.plugins import Encoder
 from flowlab.core.progress import Progress
 from flowlab.core.types import Drive
@@ -160,12 +160,3 @@ def _read_images(origin: Origin, drives: Sequence[Drive], progress: Progress) ->
             done += len(block.rows)
             task.advance(len(block.rows))
     return images
-
-
-def free_memory() -> int | None:
-    """Bytes of main memory that a process can still get; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None

@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from flowlab.core.memory import free_memory
+
 FAULTS = """
 import resource
 import sys
@@ -25,3 +27,9 @@ def test_memory_that_was_freed_does_not_come_page_by_page_again():
     script = [sys.executable, "-c", FAULTS]
     given_back, kept = (int(subprocess.check_output([*script, how])) for how in ("given back", "kept"))
     assert kept < given_back / 4
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux says")
+def test_some_memory_is_free():
+    free = free_memory()
+    assert free is not None and 2**27 < free < 2**50
