@@ -15,6 +15,7 @@ from flowlab.cli.bench import show
 from flowlab.core.errors import RunFailedError, UnknownNameError
 from flowlab.lab import against_plain
 from flowlab.lab.against_plain import BENCHMARKS, Chosen, benchmarks_dir, choose, fitting, rows_of
+from tests.cli.tiny_study import hear_ctrl_c
 
 ROOT = Path(__file__).parents[2]
 TIMES = {"wall": 1.5, "processor": 1.0}
@@ -51,7 +52,13 @@ def test_a_training_step_of_the_smallest_size_is_measured(tmp_path):
 
 def test_interrupted_it_says_so_and_leaves_no_process(tmp_path):
     going = subprocess.Popen(
-        command("step"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command("step"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=hear_ctrl_c,
     )
     assert going.stderr.readline().startswith("step: a training step")
     os.killpg(going.pid, signal.SIGINT)

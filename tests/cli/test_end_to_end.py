@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flowlab.core.vocabulary import READOUTS
-from tests.cli.tiny_study import ask, command, flowlab, flowlab_here, write_tiny
+from tests.cli.tiny_study import ask, command, flowlab, flowlab_here, hear_ctrl_c, write_tiny
 
 pytestmark = pytest.mark.slow
 
@@ -160,10 +160,6 @@ def test_ctrl_c_ends_every_worker_and_says_how_to_go_on(study: Path, tmp_path: P
     path = folder / "experiments.toml"
     path.write_text(path.read_text().replace("\nsteps = 20\n", "\nsteps = 30000\n"))
     asked = command("run", "--lever", "placebo", "--seeds", "1001")
-
-    def hear_ctrl_c() -> None:
-        """A shell's background jobs start deaf to it, and so would what they start."""
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     with subprocess.Popen(
         asked, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_ctrl_c

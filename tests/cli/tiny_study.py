@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -75,6 +76,11 @@ def write_tiny(folder: Path, steps: int = 20) -> Path:
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from flowlab.cli.main import main; main()", *arguments]
+
+
+def hear_ctrl_c() -> None:
+    """For what a test starts and interrupts: a shell's background jobs start deaf to it, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def flowlab(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -174,7 +174,7 @@ def note_kind(folder: Path) -> Kind:
 def piece_kind(folder: Path) -> Kind:
     pieces = Pieces(folder / "pieces")
     pieces.write("drive/é", {"action": np.arange(12, dtype=np.float32), "frames": np.arange(4)})
-    (path,) = pieces.folder.iterdir()
+    (path,) = (folder / "pieces").iterdir()
 
     def load() -> Any:
         found = pieces.read("drive/é")

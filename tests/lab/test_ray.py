@@ -28,7 +28,7 @@ from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
 from flowlab.study.study import Study, load_study
 from flowlab.train.checkpoint import RESUME_FILE
-from tests.cli.tiny_study import command, flowlab_here
+from tests.cli.tiny_study import command, flowlab_here, hear_ctrl_c
 from tests.lab.local_cluster import alone, running
 from tests.lab.small_study import CPU, Said, edited
 
@@ -125,7 +125,7 @@ def test_ctrl_c_stops_the_workers_and_keeps_what_they_kept(fragile: Study, clust
     asked = ["run", "--set", 'objective.kind="fragile_objective:Fragile"', "--seeds", "3,4"]
     with subprocess.Popen(
         command(*asked, "--executor", "ray", "--address", cluster),
-        cwd=fragile.root, stdout=-1, stderr=-1, text=True, start_new_session=True,
+        cwd=fragile.root, stdout=-1, stderr=-1, text=True, start_new_session=True, preexec_fn=hear_ctrl_c,
     ) as process:  # fmt: skip
         while len(list(fragile.runs.glob(f"*/{RESUME_FILE}"))) < 2:
             assert process.poll() is None, process.communicate()
