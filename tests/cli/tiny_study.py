@@ -79,7 +79,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def hear_ctrl_c() -> None:
-    """For what a test starts and interrupts: a shell's background jobs start deaf to it, and so would what they start."""
+    """For what a test interrupts: a shell's background jobs are deaf to it, and so is what they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
