@@ -11,6 +11,8 @@ One command, 20 to 30 minutes on one core, nearly all of it the published size: 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from plain_run import Held, plain_screen
 from turns import Row, Told, device, in_turns, options, turns_of
 
 from flowlab.evaluate.definitions import define_metrics
+from flowlab.evaluate.draw_bank import BankWriter
+from flowlab.evaluate.draws import draw_shape
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.evaluate.scorer import Scorer
 from flowlab.train.fit import Listener, fit
@@ -73,14 +77,16 @@ def ways(size: Size, made: Made, cut: Cut) -> dict[str, Callable[[], object]]:
 
 
 def flowlab_screen(size: Size, made: Made, cut: Cut) -> object:
-    """Train, validate each epoch, draw, score: what lab/run.py calls, without its files."""
+    """Train, validate each epoch, draw into a bank on disk, score: what lab/run.py calls, without its other files."""
     cohort = cohort_of(size.recipe, range(1), cut.steps)
     trained = fit(cohort, made.data, made.validation, Listener(ignore, ignore, ignore))
     frames = frames_of(made, cut.frames)
     definitions = define_metrics(None, RAW_CHANNELS, dict.fromkeys(RAW_CHANNELS, 0.3))
     scorer = Scorer(frames, definitions, made.space, size.recipe.evaluation)
-    draws = scorer.draw(trained.objective, trained.decoder)
-    return scorer.rows(scorer.raw(draws[0]))
+    shape = draw_shape(trained.objective, trained.decoder, scorer.settings)
+    with TemporaryDirectory() as folder, BankWriter(Path(folder) / "draws.zarr", frames, shape) as bank:
+        scorer.draw(trained.objective, trained.decoder, {0: bank})
+        return scorer.rows(scorer.raw(bank.draws))
 
 
 def held_of(made: Made) -> Held:

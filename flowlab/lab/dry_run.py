@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
 from flowlab.cache.cache import open_cache
 from flowlab.core.vocabulary import CONTROL
 from flowlab.lab.caches import find_cache, frames_wanted, val_drives, wanted_caches
@@ -15,10 +17,11 @@ from flowlab.lab.loop import median_run_s
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
 from flowlab.lab.processes import share_out
 from flowlab.lab.sealing import rule_for
+from flowlab.lab.together import cohorts_of
 from flowlab.lab.where import Where
 from flowlab.ledger.unread import count_unread
 from flowlab.study.study import Study
-from flowlab.train.cohort import Run, group_into_cohorts
+from flowlab.train.cohort import Run
 from flowlab.verdict.judge import OwedRun, read_optional, read_owed
 from flowlab.verdict.seal import is_in_force
 
@@ -95,7 +98,7 @@ def foresee(study: Study, question: Question, where: Where) -> Foreseen:
     if ground is not None and has_ledger:
         notes = [*edited_recipes(study, ground, waiting), *notes]
     shares = share_out(waiting, where.slots) if where.executor != "inline" else [waiting]
-    cohorts = [cohort for slot, share in enumerate(shares) for cohort in _cohorts(slot, share, ground)]
+    cohorts = [cohort for slot, share in enumerate(shares) for cohort in _cohorts(slot, share, ground, where.device)]
     run_s = median_run_s(study) if has_ledger else None
     seconds = None if run_s is None else run_s * max(map(len, shares), default=0)
     return Foreseen(planned, cohorts, lacking, seconds, notes)
@@ -150,16 +153,20 @@ def _nameless(study: Study, lever: str, seed: int, why: str) -> PlannedRun:
     return PlannedRun(Run(f"{lever}-{seed}", lever, seed, study.recipe(lever)), 0, why, "")
 
 
-def _cohorts(slot: int, share: Sequence[PlannedRun], ground: Ground | None) -> list[ForeseenCohort]:
+def _cohorts(
+    slot: int, share: Sequence[PlannedRun], ground: Ground | None, device: torch.device
+) -> list[ForeseenCohort]:
     """The programs that one worker would train, one after another; one that was stopped goes on in its own."""
     alike: dict[tuple[str, str], list[PlannedRun]] = {}
+    supplies = ground.supplies if ground is not None else {}
     for item in share:
-        supply = ground.supplies.get(item.run.lever) if ground is not None else None
+        supply = supplies.get(item.run.lever)
         key = ("", "") if supply is None else (supply.cache.cache_id, supply.stats_digest)
         alike.setdefault(key, []).append(item)
     found = []
     for (cache_id, _), items in sorted(alike.items(), key=lambda pair: pair[0], reverse=True):
         by_id = {item.run.run_id: item for item in items}
-        for cohort in group_into_cohorts([item.run for item in items], largest=len(items)):
+        supply = supplies.get(items[0].run.lever)
+        for cohort in cohorts_of([item.run for item in items], supply.cache if supply else None, device):
             found.append((slot, cache_id, [by_id[run.run_id] for run in cohort.runs]))
     return found

@@ -31,12 +31,13 @@ from flowlab.lab.policies import Facts
 from flowlab.lab.pulse import Pulse, forget_pulse
 from flowlab.lab.run_dir import RunDir
 from flowlab.lab.sharing import take_free
+from flowlab.lab.together import cohorts_of
 from flowlab.policy.build import seen_tokens
 from flowlab.study.lever import changed_keys
 from flowlab.study.selection import selection_for
 from flowlab.study.study import CONTROL, Study
 from flowlab.train.checkpoint import Resume, policy_of
-from flowlab.train.cohort import Cohort, Run, group_into_cohorts
+from flowlab.train.cohort import Cohort, Run
 from flowlab.train.crash import Crash
 from flowlab.train.data import Conditions, TrainData, train_data
 from flowlab.train.fit import Listener, Trained, fit
@@ -71,7 +72,7 @@ def run_all(
             key = (state.step if state else 0, supply.cache.cache_id, supply.stats_digest, in_loop)
             alike.setdefault(key, []).append(run)
         for _, together in sorted(alike.items(), key=lambda item: item[0], reverse=True):
-            for cohort in group_into_cohorts(together, largest=len(together)):
+            for cohort in cohorts_of(together, ground.supplies[together[0].lever].cache, device):
                 failed += _run_or_halve(study, ground, cohort, planned, folders, device, progress, clock)
     if failed:
         raise failed[0]
