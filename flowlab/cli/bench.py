@@ -63,7 +63,7 @@ def show(found: list[dict[str, Any]], as_json: bool) -> None:
     for row in found:
         if row["note"]:
             screen.print(f"{row['question']}, {row['size']}: {row['note']}")
-    screen.print("ratio: plain / flowlab, wall time; +ckpt: each block recomputed in the backward pass")
+    screen.print("ratio: plain / flowlab, wall time; +ckpt: blocks computed anew for gradients")
 
 
 def times(row: dict[str, Any]) -> list[str]:
