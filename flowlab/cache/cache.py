@@ -88,8 +88,7 @@ class Cache:
         layouts = self.layouts
 
         def load(name: str) -> Tensor:
-            layout = layouts[f"{side}/{name}"]
-            return torch.from_numpy(read_array(self.path, layout, self.attributes["digests"])).to(device)
+            return self._load(layouts[f"{side}/{name}"], device)
 
         return ResidentSplit(
             condition={variant: self.condition(side, variant, device) for variant in chosen},
@@ -105,8 +104,7 @@ class Cache:
 
     def condition(self, side: str, variant: str, device: torch.device | str = "cpu") -> Tensor:
         """The conditions (N, S, D) of one variant on `device`, float16. Raises MissingError for one it has not."""
-        layout = self.condition_layout(side, variant)
-        return torch.from_numpy(read_array(self.path, layout, self.attributes["digests"])).to(device)
+        return self._load(self.condition_layout(side, variant), device)
 
     def condition_layout(self, side: str, variant: str) -> ArrayLayout:
         """How those conditions lie on disk. Raises MissingError for a variant that the cache has not."""
@@ -115,6 +113,9 @@ class Cache:
                 f"cache {self.cache_id} holds no variant {variant!r}. Add it to cache.variants: flowlab cache build"
             )
         return self.layouts[f"{side}/condition/{variant}"]
+
+    def _load(self, layout: ArrayLayout, device: torch.device | str) -> Tensor:
+        return torch.from_numpy(read_array(self.path, layout, self.attributes["digests"])).to(device)
 
 
 def read_array(place: Place, layout: ArrayLayout, digests: Mapping[str, str]) -> NDArray:

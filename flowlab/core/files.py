@@ -9,6 +9,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import flowlab
+from flowlab.core.errors import FlowlabError
+
+Stamp = list[int]
+"""A file's size, times of modification and of change, and number: cheap to ask for, and another one whenever the file
+was written, replaced, or given back an old time of modification."""
+
+
+def stamp_of(path: Path | str) -> Stamp:
+    """The file's stamp; another one for a file that is not there."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 -- asked for thousands of images, whose Paths would cost more than it does
+    except (OSError, ValueError):
+        return []
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def shipped_folder(name: str, marker: str, error: type[FlowlabError]) -> Path:
+    """A folder that comes with flowlab, known by a file in it: inside the package, or at the top of the repository.
+
+    Raises the error that is given where it is in neither.
+    """
+    package = Path(flowlab.__file__).parent
+    for folder in (package / name, package.parent / name):
+        if (folder / marker).is_file():
+            return folder
+    raise error(f"flowlab's {name} are neither in {package} nor beside it. Install flowlab again.")
+
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path` so that a reader, or a machine that loses power, sees the old file or the new one."""

@@ -1,7 +1,7 @@
 """Where files lie that may be large: in a folder of this machine, or in one of an object store.
 
-Both are read and written by one Protocol, `Store`.
-A place is what people name, a path or a URL; a store is how bytes are had from it, by keys such as "train/action/c/0".
+Both are read and written by one Protocol, `Store`. A place is what people name, a path or a URL; a store is how bytes
+are had from it, by keys such as "train/action/c/0".
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from flowlab.core.files import write_atomic
+from flowlab.core.files import stamp_of, write_atomic
 from flowlab.core.object_store import ObjectStore
 
 Place = Path | ObjectStore
@@ -80,14 +80,7 @@ class LocalStore:
         return True
 
     def stamps(self, keys: Iterable[str]) -> dict[str, list[int]]:
-        found = {}
-        for key in keys:
-            try:
-                stat = (self.folder / key).stat()
-            except (OSError, ValueError):
-                continue
-            found[key] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        return found
+        return {key: stamp for key in keys if (stamp := stamp_of(self.folder / key))}
 
     def all_keys(self) -> list[str]:
         return sorted(file.relative_to(self.folder).as_posix() for file in self.folder.rglob("*") if file.is_file())

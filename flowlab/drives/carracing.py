@@ -19,11 +19,12 @@ from PIL import Image
 
 from flowlab.core.digest import digest_json
 from flowlab.core.errors import DriveError, FlowlabError, MissingError, unknown_name
+from flowlab.core.files import stamp_of
 from flowlab.core.locks import hold
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.types import Drive
 from flowlab.core.vocabulary import CHANNELS
-from flowlab.drives.memo import read_memo, settled_stamps, stamp_of, write_memo
+from flowlab.drives.memo import read_memo, settled_stamps, write_memo
 from flowlab.drives.parallel import num_cores
 from flowlab.drives.picture import to_rgb_array
 from flowlab.drives.recording import IMAGE_HEIGHT, IMAGE_WIDTH, Recording, read_recording, record_drive, write_recording

@@ -13,9 +13,10 @@ from PIL import Image
 
 from flowlab.core.digest import DIGEST_CHARS, digest_bytes, digest_json
 from flowlab.core.errors import told_by
+from flowlab.core.files import Stamp, stamp_of
 from flowlab.drives.image_check import MAX_PIXELS
 from flowlab.drives.lerobot_files import Episode, EpisodeFault, undecodable
-from flowlab.drives.memo import Stamp, read_memo, settled_stamps, stamp_of, write_memo
+from flowlab.drives.memo import read_memo, settled_stamps, write_memo
 from flowlab.drives.parallel import for_each
 from flowlab.drives.picture import to_rgb_array
 from flowlab.drives.video import UndecodableFrameError

@@ -1,11 +1,6 @@
-"""What was found out about files, kept beside the caches until a file changes.
-
-A stamp is a file's size, times of modification and of change, and number: cheap to ask for, and another one whenever
-the file was written, replaced, or given back an old time of modification.
-"""
+"""What was found out about files, kept beside the caches until a file changes."""
 
 import json
-import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -13,22 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from flowlab.core.digest import digest_json
-from flowlab.core.files import write_json_atomic
+from flowlab.core.files import Stamp, stamp_of, write_json_atomic
 
 VERSION = 1
 TICK_NS = 10_000_000
 """File systems tell times in ticks of up to this: what is written twice within one tick may keep its stamp."""
-
-Stamp = list[int]
-
-
-def stamp_of(path: Path | str) -> Stamp:
-    """The file's stamp; another one for a file that is not there."""
-    try:
-        stat = os.stat(path)  # noqa: PTH116 -- asked for thousands of images, whose Paths would cost more than it does
-    except (OSError, ValueError):
-        return []
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def settled_stamps(paths: Iterable[Path | str]) -> list[Stamp]:

@@ -16,13 +16,14 @@ from PIL import Image
 
 from flowlab.core.digest import digest_files, digest_json
 from flowlab.core.errors import DriveError, FaultyDriveError, unknown_name
+from flowlab.core.files import Stamp, stamp_of
 from flowlab.core.plugins import study_path
 from flowlab.core.types import Drive, Skipped
 from flowlab.core.vocabulary import CHANNELS
 from flowlab.drives.driving_log import FILE_NAME, RECOGNISED, LogRow, read_driving_log
 from flowlab.drives.faults import require_sound
 from flowlab.drives.image_check import NUM_THREADS, ImageCheck, ImageFault, check_images
-from flowlab.drives.memo import Stamp, read_memo, settled_stamps, stamp_of, write_memo
+from flowlab.drives.memo import read_memo, settled_stamps, write_memo
 from flowlab.drives.picture import to_rgb_array
 from flowlab.drives.time_order import MANY_HOLES, SOME_HOLES, find_holes, longest_advance, stuck, time_order
 from flowlab.study.drive_folders import IMAGES, find_drive_folders

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from flowlab.core.digest import DIGEST_CHARS, digest_bytes, digest_json
 from flowlab.core.errors import MissingError, told_by
-from flowlab.drives.memo import read_memo, settled_stamps, stamp_of, write_memo
+from flowlab.core.files import stamp_of
+from flowlab.drives.memo import read_memo, settled_stamps, write_memo
 
 
 class UnreadableVideoError(Exception):

@@ -13,10 +13,10 @@ from typing import Any
 
 from flowlab.core.digest import digest_bytes, digest_files, digest_json
 from flowlab.core.errors import EncoderError, MissingError, told_by
-from flowlab.core.files import LFS_POINTER
+from flowlab.core.files import LFS_POINTER, stamp_of
 from flowlab.core.plugins import study_path
 from flowlab.core.progress import SILENT, Progress
-from flowlab.drives.memo import read_memo, settled_stamps, stamp_of, write_memo
+from flowlab.drives.memo import read_memo, settled_stamps, write_memo
 from flowlab.encoder.preparation import Preparation, read_json, read_preparation
 from flowlab.study.huggingface import HuggingFaceSettings
 

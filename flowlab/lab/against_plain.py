@@ -14,8 +14,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import flowlab
 from flowlab.core.errors import MissingError, RunFailedError, unknown_name
+from flowlab.core.files import shipped_folder
 from flowlab.core.memory import free_memory
 
 GIB = 2**30
@@ -55,11 +55,7 @@ class Chosen:
 
 def benchmarks_dir() -> Path:
     """The folder of the scripts: inside the installed package, or at the top of the repository."""
-    package = Path(flowlab.__file__).parent
-    for folder in (package / "benchmarks", package.parent / "benchmarks"):
-        if (folder / "turns.py").is_file():
-            return folder
-    raise MissingError(f"flowlab's benchmarks are neither in {package} nor beside it. Install flowlab again.")
+    return shipped_folder("benchmarks", "turns.py", MissingError)
 
 
 def choose(names: list[str], quick: bool) -> list[Chosen]:

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import flowlab
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import LedgerError
+from flowlab.core.files import shipped_folder
 from flowlab.ledger.chain import adopt
 from flowlab.ledger.connection import is_of_disk, lock_door, one_line, open_ledger, open_new, records, trouble
 
@@ -39,11 +39,7 @@ class Schema(NamedTuple):
 
 def migrations_dir() -> Path:
     """The folder of revisions and views: inside the installed package, or at the top of the repository."""
-    package = Path(flowlab.__file__).parent
-    for folder in (package / "migrations", package.parent / "migrations"):
-        if (folder / "env.py").is_file():
-            return folder
-    raise LedgerError(f"flowlab's migrations are neither in {package} nor beside it. Install flowlab again.")
+    return shipped_folder("migrations", "env.py", LedgerError)
 
 
 def expected_schema() -> Schema:
