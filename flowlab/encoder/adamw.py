@@ -25,12 +25,10 @@ class AdamWGroup:
         self.exp_avg = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.exp_avg_sq = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.zeros((), device=parameter.device if fused else None) for parameter in self.parameters]
-        self.lr = 0.0  # of the last update
 
     @torch.no_grad()
-    def update(self, lr: float) -> None:
-        """One step along the gradients that the parameters hold."""
-        self.lr = lr
+    def update(self, lr: float | Tensor) -> None:
+        """One step along the gradients that the parameters hold. A tensor () is read where the kernel runs."""
         rows = [
             (parameter, parameter.grad, *moments)
             for parameter, *moments in zip(self.parameters, self.exp_avg, self.exp_avg_sq, self.steps, strict=True)

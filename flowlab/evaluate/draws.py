@@ -12,12 +12,14 @@ from flowlab.evaluate.bank import noise_blocks
 from flowlab.evaluate.draw_bank import to_raw
 from flowlab.evaluate.frames import ValidationFrames
 from flowlab.policy.action_space import ActionSpace
+from flowlab.policy.arithmetic import decoder_in, products_in, require_products
 from flowlab.policy.decoder import AnyDecoder
 from flowlab.policy.layers import spread
 from flowlab.policy.objectives import Objective
 from flowlab.study.recipe import EvaluationSettings
 
 CHUNKS_PER_BLOCK = 4096  # frames times draws that are handed out at a time, so that memory stays bounded
+CHUNKS_PER_BLOCK_OF_GPU = 16384  # there all of them are one pass, which should take longer than to launch it
 CHUNKS_PER_TILE = 128  # frames times draws in one pass of the decoder on a CPU, so that it works in the CPU's cache
 
 
@@ -67,9 +69,12 @@ def draw_blocks(
     """Draws in model space of R decoders, in blocks of frames: which of the N frames, and their draws (R, n, K, h, M).
 
     Noise comes from the bank, so every run sees the same; the condition's keys and values are computed once per frame,
-    and the draws ride in the query axis.
+    and the draws ride in the query axis. Raises StudyError where the device does not compute in `arithmetic`.
     """
+    require_products("evaluation.arithmetic", settings.arithmetic, frames.condition.device)
+    decoder = decoder_in(settings.arithmetic, decoder)
     num_draws, _, num_channels = draw_shape(objective, decoder, settings)
+    chunks = CHUNKS_PER_BLOCK if frames.condition.device.type == "cpu" else CHUNKS_PER_BLOCK_OF_GPU
     blocks = noise_blocks(
         frames.frame_drives,
         frames.now,
@@ -77,12 +82,13 @@ def draw_blocks(
         horizon=frames.horizon,
         num_channels=num_channels,
         bank_seed=settings.bank_seed,
-        block_frames=max(1, CHUNKS_PER_BLOCK // num_draws),
+        block_frames=max(1, chunks // num_draws),
     )
     with progress.task("draw", len(frames), "frames") as task:
         for rows, bank in blocks:
             noise = settings.noise_scale * torch.from_numpy(bank[:, :, : decoder.horizon]).to(frames.condition.device)
-            model = sample_frames(objective, decoder, frames.condition[rows], noise, settings)
+            with products_in(settings.arithmetic):
+                model = sample_frames(objective, decoder, frames.condition[rows], noise, settings)
             yield rows, model.cpu().numpy()
             task.advance(len(bank))
 

@@ -23,7 +23,7 @@ from flowlab.lab.sharing import train_together
 from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
 from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
-from flowlab.policy.build import build_objective, require_decoder, seen_tokens
+from flowlab.policy.build import build_objective, require_arithmetic, require_decoder, seen_tokens
 from flowlab.policy.objective_check import check_objective
 from flowlab.study.recipe import Recipe, model_channels
 from flowlab.study.rule import Rule
@@ -226,7 +226,7 @@ def carry_out(
     by_cache = recipes_by_cache(ground, [(item.run.lever, item.run.recipe) for item in missing])
     require_known_contents(study, [cache.attributes for cache, _ in by_cache])
     for cache, recipes in by_cache:
-        require_trainable(cache, recipes)
+        require_trainable(cache, recipes, where.device)
     for sentence in edited_recipes(study, ground, missing):
         progress.say(sentence)
     announce(planned)
@@ -258,10 +258,11 @@ def recipes_by_cache(ground: Ground, wanted: Iterable[tuple[str, Recipe]]) -> li
     return list(found.values())
 
 
-def require_trainable(cache: Cache, recipes: Sequence[Recipe]) -> None:
-    """Raises a FlowlabError for a recipe that cannot be trained from this cache, before any of it is registered."""
+def require_trainable(cache: Cache, recipes: Sequence[Recipe], device: torch.device) -> None:
+    """Raises a FlowlabError, with nothing registered, for a recipe that cannot be trained from this cache there."""
     cpu = torch.device("cpu")
     for recipe in {shape_signature(recipe): recipe for recipe in recipes}.values():
+        require_arithmetic(recipe, device)
         spec, _ = seen_tokens(recipe.decoder, cache.spec)
         horizon, channels = recipe.decoder.horizon or cache.horizon, model_channels(recipe.action_space, cache.channels)
         require_decoder(recipe.decoder, spec, horizon, len(channels))

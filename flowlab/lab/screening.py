@@ -102,7 +102,7 @@ def seal_screen(study: Study, plan: ScreenPlan, noise: Noise, where: Where, prog
     ground = open_ground(rowed, [*plan.levers, *plan.rows], where.device, progress)
     note_caches(rowed, ground)
     for cache, recipes in recipes_by_cache(ground, [(row, rowed.recipe(row)) for row in plan.rows]):
-        require_trainable(cache, recipes)
+        require_trainable(cache, recipes, where.device)
     with one_at_a_time(study.runs):
         ingest(study.ledger, study.runs)
         if f"screen{next_number(study)}" != plan.name:

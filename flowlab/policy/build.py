@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import torch
 
-from flowlab.core.errors import PluginError
+from flowlab.core.errors import PluginError, StudyError
 from flowlab.core.plugins import resolve, told
 from flowlab.core.types import ConditionSpec
 from flowlab.core.vocabulary import IMAGE_TOKENS
+from flowlab.policy.arithmetic import require_products
 from flowlab.policy.decoder import AnyDecoder, Decoder, initialise, token_range
 from flowlab.policy.foreign import ForeignDecoder
 from flowlab.policy.objectives import Objective
@@ -53,6 +54,19 @@ def require_decoder(settings: DecoderSettings, spec: ConditionSpec, horizon: int
         build_decoder(settings, spec, horizon, num_channels, [0, 1], torch.device("cpu"))
         return
     make(0, settings, horizon, num_channels, spec)
+
+
+def require_arithmetic(recipe: Recipe, device: torch.device) -> None:
+    """Raises StudyError for numbers that the device, or a decoder that is a plug-in, does not compute in."""
+    own = resolve("decoders", recipe.decoder.kind) in (Decoder, SlotQueries)
+    for key in ("train", "evaluation"):
+        arithmetic = getattr(recipe, key).arithmetic
+        require_products(f"{key}.arithmetic", arithmetic, device)
+        if arithmetic == "bfloat16" and not own:
+            raise StudyError(
+                f"{key}.arithmetic is bfloat16, which is for flowlab's own decoders, and decoder.kind is "
+                f"{recipe.decoder.kind!r}. Set it to float32, or to tf32 on a GPU."
+            )
 
 
 def seen_tokens(settings: DecoderSettings, spec: ConditionSpec) -> tuple[ConditionSpec, list[int]]:

@@ -246,7 +246,7 @@ class Decoder(nn.Module):
         if self.slot_time is not None:
             time = time + self.slot_time[:, None, None]
         x = self.blocks(self.action(xt) + self.slot[:, None, None], time, memory, drop)
-        return self.velocity(norm(x) if self.settings.final_norm else x)
+        return self.velocity(norm(x) if self.settings.final_norm else x).float()
 
     def named_stacked(self) -> list[tuple[str, StackedParameter]]:
         """Every parameter by name."""

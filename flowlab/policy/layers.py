@@ -105,8 +105,8 @@ def side_by_side(x: Tensor, layers: Sequence[StackedLinear]) -> Tensor:
 
 
 def _mapped(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x (R, ..., in) through weights (R, in, out) and biases (R, out): (R, ..., out)."""
-    rows = x.reshape(x.shape[0], -1, x.shape[-1])
+    """x (R, ..., in) through weights (R, in, out) and biases (R, out): (R, ..., out), in the numbers of the weights."""
+    rows, bias = x.reshape(x.shape[0], -1, x.shape[-1]).to(weight.dtype), bias.to(weight.dtype)
     num_in, num_out = weight.shape[1:]
     if num_in > 1 and num_out > 1:
         out = torch.baddbmm(bias.unsqueeze(1), rows, weight)
@@ -175,26 +175,19 @@ class Attention(nn.Module):
 
     def split(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """What `key` and `value` make of a source, two of (R, B, S, W), in the shape of `keys_values`."""
-        keys = self._by_head(keys, 1)
-        return keys if self.rotary is None else self.rotary(keys), self._by_head(values, 1)
+        return self._turned(self._by_head(keys, 1)), self._by_head(values, 1)
 
     def forward(
         self, x: Tensor, keys_values: tuple[Tensor, Tensor], drop: Drop | None = None, name: str = ""
     ) -> Tensor:
         """x (R, B, L, W) -> the same shape. `drop`, where it is given, is asked about the weights, by `name`."""
-        queries = self._by_head(self.query(x), 1)
-        if self.rotary is not None:
-            queries = self.rotary(queries)
-        return self._attend(queries, *keys_values, drop, name, x)
+        return self._attend(self._turned(self._by_head(self.query(x), 1)), *keys_values, drop, name, x)
 
     def of_itself(self, x: Tensor, drop: Drop | None = None, name: str = "") -> Tensor:
         """Attention of x (R, B, L, W) to itself."""
         width = x.shape[-1]
         mixed = side_by_side(x, (self.query, self.key, self.value))
-        queries_keys = self._by_head(mixed[..., : 2 * width], 2)
-        if self.rotary is not None:
-            queries_keys = self.rotary(queries_keys)
-        queries, keys = queries_keys.chunk(2, dim=1)
+        queries, keys = self._turned(self._by_head(mixed[..., : 2 * width], 2)).chunk(2, dim=1)
         return self._attend(queries, keys, self._by_head(mixed[..., 2 * width :], 1), drop, name, x)
 
     def _attend(
@@ -218,6 +211,10 @@ class Attention(nn.Module):
         scores = _ProductOfEachRun.apply(by_run(queries), by_run(keys).transpose(-1, -2))
         weights = scores.softmax(dim=-1).unflatten(1, (-1, self.heads))
         return _ProductOfEachRun.apply(drop(weights).flatten(1, 2), by_run(values)).reshape(queries.shape)
+
+    def _turned(self, x: Tensor) -> Tensor:
+        """Queries or keys (..., L, W / heads), turned by their place if they are to be."""
+        return x if self.rotary is None else self.rotary(x).to(x.dtype)
 
     def _by_head(self, x: Tensor, times: int) -> Tensor:
         """(R, B, L, times * W) -> (R * B, times * heads, L, W / heads)."""
@@ -281,10 +278,11 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """function(x), elementwise, with x (R, ...) padded so that each run fills whole vectors of the processor.
 
     A CPU kernel does what is left over after whole vectors by a scalar routine, whose exp and log differ in the last
-    bit. Without padding an entry's bits would depend on its place in the tensor, and so on who shares the cohort. A
-    graph that is exported is computed by other kernels, and for any number of frames: it has the function alone.
+    bit. Without padding an entry's bits would depend on its place in the tensor, and so on who shares the cohort. A GPU
+    has no such routine. A graph that is exported is computed by other kernels, and for any number of frames. Both have
+    the function alone.
     """
-    if torch.onnx.is_in_onnx_export():
+    if x.device.type != "cpu" or torch.onnx.is_in_onnx_export():
         return function(x)
     rows = x.reshape(x.shape[0], -1)
     missing = -rows.shape[1] % VECTOR

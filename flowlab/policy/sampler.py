@@ -9,7 +9,7 @@ Nothing is trained here, so what stays the same over a frame's draws or over the
 - where no norm follows, the last MLP's output matrix and the velocity's are one matrix.
 
 Runs go one by one: a run's bits cannot depend on its cohort. Nor, at one number of frames, do a frame's bits depend on
-its place among them: see COLUMNS.
+its place among them: see COLUMNS. Products are of the weights' numbers; the tokens between them are float32.
 """
 
 import math
@@ -86,7 +86,8 @@ class _Linear:
     """One run's slice of a StackedLinear, as plain matrices."""
 
     def __init__(self, layer: StackedLinear, run: int) -> None:
-        self.weight, self.bias = aligned(layer.weight.detach()[run]), layer.bias.detach()[run]
+        self.weight = aligned(layer.weight.detach()[run])
+        self.bias = layer.bias.detach()[run].to(self.weight.dtype)
 
 
 class _Block:
@@ -122,7 +123,8 @@ def _time(decoder: Decoder, run: int, embedded: Tensor, pooled: Tensor | None) -
 def _modulation(layer: _Linear, time: Tensor) -> Tensor:
     """Embedded flow times (T, W) or, where slots have times of their own, (T, H, W) -> (T, 3, 2, [H,] W): before each
     of the three sublayers the shift and 1 + the scale of the norm."""
-    parts = (time @ layer.weight + layer.bias).unflatten(-1, (3, 2, -1)).movedim((-3, -2), (1, 2)).contiguous()
+    each = (time.to(layer.weight.dtype) @ layer.weight + layer.bias).float()
+    parts = each.unflatten(-1, (3, 2, -1)).movedim((-3, -2), (1, 2)).contiguous()
     parts[:, :, 1] += 1
     return parts
 
@@ -183,44 +185,56 @@ class _Velocity:
         self.velocity, self.bias = F.pad(velocity.weight, columns), F.pad(velocity.bias, columns)
         self.last, self.last_bias = leave.weight @ self.velocity, self.bias + leave.bias @ self.velocity
         num_tokens, width, hidden = like[..., 0].numel(), settings.width, leave.weight.shape[0]
-        self.tokens, self.mixed = like.new_empty(num_tokens, width), like.new_empty(num_tokens, 3 * width)
+        self.tokens, like = like.new_empty(num_tokens, width), like.to(leave.weight.dtype)
+        self.mixed = like.new_empty(num_tokens, 3 * width)
         self.value, self.gate = like.new_empty(num_tokens, hidden), like.new_empty(num_tokens, hidden)
 
     def __call__(self, x: Tensor, t: float) -> Tensor:
         """x (F, K, H, M) -> the velocity there, of that shape."""
         num_frames, _, horizon, num_channels = x.shape
         y, row = self.tokens, self.row[t]
-        torch.mm(x.reshape(-1, num_channels), self.enter, out=y)
+        _put_product(x.reshape(-1, num_channels), self.enter, y)
         y.view(-1, *self.slot.shape).add_(self.slot)
         for index, block in enumerate(self.blocks):
             before_cross, before_slots, before_mlp = block.modulation[row]
-            self._cross(_modulated(y, before_cross, horizon), block, num_frames)
-            self._mix(_modulated(y, before_slots, horizon), block, horizon)
-            self._gate(_modulated(y, before_mlp, horizon), block)
+            self._cross(self._modulated(before_cross), block, num_frames)
+            self._mix(self._modulated(before_slots), block, horizon)
+            self._gate(self._modulated(before_mlp), block)
             if index < len(self.blocks) - 1 or self.final_norm:
-                y.addmm_(self.value, block.mlp_leave.weight).add_(block.mlp_leave.bias)
+                _add_product(y, self.value, block.mlp_leave.weight).add_(block.mlp_leave.bias)
         if self.final_norm:
-            v = torch.addmm(self.bias, norm(y), self.velocity)
+            v = torch.addmm(self.bias, norm(y).to(self.bias.dtype), self.velocity)
         else:
-            v = torch.addmm(self.last_bias, y, self.velocity).addmm_(self.value, self.last)
-        return v[:, :num_channels].reshape(x.shape)
+            v = torch.addmm(self.last_bias, y.to(self.bias.dtype), self.velocity).addmm_(self.value, self.last)
+        return v[:, :num_channels].reshape(x.shape).float()
+
+    def _modulated(self, norms: Tensor) -> Tensor:
+        """The tokens normed, scaled and shifted; `norms` (2, W), shift and 1 + scale, or (2, H, W) where each slot has
+        its own."""
+        shift, scale = norms
+        if shift.ndim == 1:
+            normed = F.layer_norm(self.tokens, shift.shape, scale, shift)
+        else:
+            normed = torch.addcmul(shift, norm(self.tokens).view(-1, *shift.shape), scale).view(self.tokens.shape)
+        return normed.to(self.mixed.dtype)
 
     def _cross(self, z: Tensor, block: _Block, num_frames: int) -> None:
         """Add the cross-attention of normed tokens (F * K * H, W)."""
         scores = torch.baddbmm(block.key_bias, z.view(num_frames, -1, z.shape[1]), block.keys)
         weights = scores.unflatten(-1, (self.heads, -1)).softmax(-1).flatten(-2)
-        self.tokens.view(num_frames, -1, z.shape[1]).baddbmm_(weights, block.values)
+        _add_product(self.tokens.view(num_frames, -1, z.shape[1]), weights, block.values)
 
     def _mix(self, z: Tensor, block: _Block, horizon: int) -> None:
         """Add the attention between slots of normed tokens."""
         width = z.shape[1]
         mixed = torch.addmm(block.mixing_bias, z, block.mixing, out=self.mixed)
         if block.turn is not None:
-            pairs = torch.view_as_complex(mixed.view(-1, horizon, 3 * width // 2, 2))
-            pairs[..., :width] *= block.turn
+            exact = mixed.float()  # itself, if it is
+            torch.view_as_complex(exact.view(-1, horizon, 3 * width // 2, 2))[..., :width] *= block.turn
+            mixed = exact.to(mixed.dtype)
         query, key, value = mixed.view(-1, horizon, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         result = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(z.shape)
-        self.tokens.addmm_(result, block.slots_leave.weight).add_(block.slots_leave.bias)
+        _add_product(self.tokens, result, block.slots_leave.weight).add_(block.slots_leave.bias)
 
     def _gate(self, z: Tensor, block: _Block) -> None:
         """Put the MLP's hidden layer of normed tokens into self.value."""
@@ -229,9 +243,16 @@ class _Velocity:
         torch.addmm(block.value_bias, z, block.value, out=self.value).mul_(gated)
 
 
-def _modulated(y: Tensor, norms: Tensor, horizon: int) -> Tensor:
-    """norm(y) scaled and shifted; `norms` (2, W), shift and 1 + scale, or (2, H, W) where each slot has its own."""
-    shift, scale = norms
-    if shift.ndim == 1:
-        return F.layer_norm(y, y.shape[-1:], scale, shift)
-    return torch.addcmul(shift, norm(y).view(-1, horizon, y.shape[1]), scale).view(y.shape)
+def _put_product(x: Tensor, weight: Tensor, place: Tensor) -> None:
+    """place = x @ weight, of the weight's numbers."""
+    if place.dtype == weight.dtype:
+        torch.mm(x, weight, out=place)
+    else:
+        place.copy_(x.to(weight.dtype) @ weight)
+
+
+def _add_product(y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """y += x @ weight, of the weight's numbers; (F, L, W) where each frame has a weight of its own."""
+    if y.dtype != weight.dtype:
+        return y.add_(x @ weight)
+    return y.addmm_(x, weight) if y.ndim == 2 else y.baddbmm_(x, weight)

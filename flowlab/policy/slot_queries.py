@@ -39,9 +39,8 @@ class SlotQueries(nn.Module):
         del t
         num_runs, num_frames, num_draws, horizon, _ = xt.shape
         queries = self.slot[:, None, None].expand(num_runs, num_frames, 1, horizon, -1)
-        return self.velocity(self.blocks(queries, None, memory, drop)).expand(
-            num_runs, num_frames, num_draws, horizon, -1
-        )
+        chunk = self.velocity(self.blocks(queries, None, memory, drop)).float()
+        return chunk.expand(num_runs, num_frames, num_draws, horizon, -1)
 
     def named_stacked(self) -> list[tuple[str, StackedParameter]]:
         """Every parameter by name."""

@@ -16,6 +16,7 @@ LARGEST_SEED = 10**18 - 1
 """What a rule and --seeds take: the ledger's integers have room above it for the seeds that a replicate may get."""
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Arithmetic = Literal["float32", "tf32", "bfloat16"]
 Alpha = Annotated[float, Field(ge=0, le=10)]
 
 
@@ -147,7 +148,8 @@ class TrainSettings(Frozen):
     """AdamW with warm-up and a cosine to zero at the last step. An epoch is the whole batches that the split holds.
 
     `shuffle`: an epoch's order is one of single rows, or of blocks of 1024, whose rows are shuffled eight blocks at a
-    time: a cache larger than the memory is streamed so. `warmup_from_zero`: the first step has learning rate 0, or that
+    time: a cache larger than the memory is streamed so. `arithmetic`: in which numbers matrix products are computed
+    (policy/arithmetic.py); validation's too. `warmup_from_zero`: the first step has learning rate 0, or that
     of the warm-up's second. `history_dropout`: the share of samples that get the condition of the variant `no-history`.
     `ema_decay`: the policy is the moving average of its weights (0 turns it off). `sample_every`: how many epochs lie
     between two looks at one draw per validation frame, which costs as much as a few epochs' flow_mse (0: only at the
@@ -155,6 +157,7 @@ class TrainSettings(Frozen):
     alone).
     """
 
+    arithmetic: Arithmetic = "float32"
     batch: int = Field(1024, ge=1, le=10**7)
     steps: int = Field(3500, ge=1, le=10**9)
     shuffle: Literal["rows", "blocks"] = "rows"
@@ -175,7 +178,8 @@ class EvaluationSettings(Frozen):
 
     `clip`: what is read out of the draws is held within each channel's actuator range before it is scored, as a car
     does; channels whose range is not known stay as they are. `precision`: the draws are kept as such numbers of model
-    space, and what is scored is what is kept.
+    space, and what is scored is what is kept. `arithmetic`: in which numbers the draws' matrix products are computed
+    (policy/arithmetic.py).
     """
 
     draws: int = Field(32, ge=1, le=10**6)
@@ -185,6 +189,7 @@ class EvaluationSettings(Frozen):
     bank_seed: int = Field(0, ge=0, le=LARGEST_SEED)
     clip: bool = True
     precision: Literal["float16", "float32"] = "float32"
+    arithmetic: Arithmetic = "float32"
 
 
 class Recipe(Frozen):

@@ -39,7 +39,11 @@ ADDED: dict[str, Any] = {key: value for key, value in BEFORE.items() if key != "
 }
 """The keys that version 1 did not have, with the value that is the same as having none."""
 
-ADDED_SINCE: dict[str, Any] = {"train.shuffle": "rows"}
+ADDED_SINCE: dict[str, Any] = {
+    "train.shuffle": "rows",
+    "train.arithmetic": "float32",
+    "evaluation.arithmetic": "float32",
+}
 """Keys that recipes of version 2 did not always have, with the value that is the same as having none."""
 
 ADDED_TO_INPUTS: dict[str, Any] = {

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from flowlab.policy.decoder import AnyDecoder, load_run_weights, run_weights
 from flowlab.train.flat import FlatWeights
+from flowlab.train.optimiser import put
 
 
 class CohortAverage:
@@ -22,12 +23,21 @@ class CohortAverage:
         self.decays = decays
         self.decoder = copy.deepcopy(decoder)
         self.weights, self.averages = weights, FlatWeights(self.decoder).weights
+        self.share = torch.ones(len(decays), device=weights.device)  # of the weights, in the next average
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step number `step` (0 is the first)."""
-        for decay, average, weights in zip(self.decays, self.averages, self.weights, strict=True):
-            average.lerp_(weights, 1.0 - min(decay, (1 + step) / (10 + step)))
+        self.begin(step)
+        self.follow()
+
+    def begin(self, step: int) -> None:
+        """Put the weights' shares of that step where `follow` reads them."""
+        put(self.share, [1.0 - min(decay, (1 + step) / (10 + step)) for decay in self.decays])
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """`update` with the shares that were put."""
+        self.averages.lerp_(self.weights, self.share[:, None])
 
     def run_state(self, run: int) -> dict[str, Tensor]:
         """One run's average without the run axis; empty for a run that has none of its own."""

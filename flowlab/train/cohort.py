@@ -49,7 +49,7 @@ def shape_signature(recipe: Recipe) -> tuple:
     return (
         (objective.kind, canonical_json(objective.options), objective.lds.edges),
         canonical_json(recipe.decoder.model_dump(mode="json", exclude={"dropout"})),
-        (train.batch, train.steps, train.shuffle, train.sample_every, train.keep_every),
+        (train.arithmetic, train.batch, train.steps, train.shuffle, train.sample_every, train.keep_every),
         recipe.action_space,
         recipe.evaluation,
     )

@@ -21,22 +21,33 @@ class CrashWatch:
 
     def __init__(self, num_runs: int, device: torch.device) -> None:
         self.crashed: dict[int, Crash] = {}
-        self._seen: list[Crash] = []  # what each index stands for
-        self._first = torch.full((num_runs,), -1, device=device)  # the first bad one's index in _seen
+        self.first_step = torch.full((num_runs,), -1, device=device)  # whose it is; -1 while all is finite
+        self.first_field = torch.zeros_like(self.first_step)  # where it stands in `_fields`
+        self._fields: list[str] = []
+        self._places: dict[tuple[str, ...], Tensor] = {}  # of the fields that are looked at together
 
-    def look(self, step: int, report: Mapping[str, Tensor]) -> None:
-        """Take note of the numbers (R,) of step number `step` (0 is the first); an earlier one is named first."""
+    def look(self, step: int | Tensor, report: Mapping[str, Tensor]) -> None:
+        """Take note of the numbers (R,) of step number `step` (0 is the first; a tensor () may hold it); an earlier
+        one is named first."""
         bad = ~torch.stack(list(report.values())).isfinite()  # (fields, R)
-        index = len(self._seen) + bad.int().argmax(dim=0)
-        self._first = torch.where((self._first < 0) & bad.any(dim=0), index, self._first)
-        self._seen += [Crash(step + 1, field) for field in report]
+        field = self._places_of(tuple(report))[bad.int().argmax(dim=0)]
+        news = (self.first_step < 0) & bad.any(dim=0)
+        self.first_step.copy_(torch.where(news, step, self.first_step))
+        self.first_field.copy_(torch.where(news, field, self.first_field))
+
+    def _places_of(self, fields: tuple[str, ...]) -> Tensor:
+        if fields not in self._places:
+            self._fields += [field for field in fields if field not in self._fields]
+            places = [self._fields.index(field) for field in fields]
+            self._places[fields] = torch.tensor(places, device=self.first_step.device)
+        return self._places[fields]
 
     def new(self) -> dict[int, Crash]:
         """The runs, by position, that have stopped being finite since the last call, and where."""
-        first = self._first.tolist()
-        found = {run: self._seen[index] for run, index in enumerate(first) if index >= 0 and run not in self.crashed}
+        first = enumerate(zip(self.first_step.tolist(), self.first_field.tolist(), strict=True))
+        found = {run: Crash(step + 1, self._fields[field]) for run, (step, field) in first if step >= 0}
+        found = {run: crash for run, crash in found.items() if run not in self.crashed}
         self.crashed |= found
-        self._seen.clear()
         return found
 
 

@@ -188,6 +188,7 @@ class Dropout:
     """Masks by place and step: runs of one seed share the random numbers, each run has its own rate.
 
     An entry is dropped when its 16 random bits are below the rate's share of 65,536, to which the rate is rounded.
+    Bits are drawn where they are asked for, or with `ahead`, by `begin`, for all places that were asked about before.
     """
 
     def __init__(self, cohort: Cohort, device: torch.device) -> None:
@@ -195,23 +196,42 @@ class Dropout:
         self.seed_index = torch.tensor(cohort.seed_index, device=device)
         rates = torch.tensor([run.recipe.decoder.dropout for run in cohort.runs], dtype=torch.float64)
         dropped = (rates * LEVELS).round().clamp_max(LEVELS - 1)
-        self.active = bool(rates.any())
+        self.active = any(run.recipe.decoder.dropout for run in cohort.runs)
         self.first_kept = (dropped - LEVELS // 2).to(torch.int16).to(device)
         self.scale = (1 / (1 - dropped / LEVELS)).float().to(device)
         self.step = 0
+        self.ahead = False
+        self._words: dict[str, Tensor] = {}  # of each place, where they are drawn ahead
+
+    def begin(self, step: int) -> None:
+        """What is asked for next belongs to that step."""
+        self.step = step
+        for name, words in self._words.items():
+            self._draw(name, words)
 
     def __call__(self, name: str, x: Tensor) -> Tensor:
         """x (R, ...) with each entry zeroed at its run's rate, and the rest scaled by 1 / (1 - rate)."""
         if not self.active:
             return x
         per_run = x[0].numel()
-        words = torch.empty(len(self.cohort.seeds), -(-per_run // 4), dtype=torch.int64, device=self.device)
-        for own, seed in zip(words, self.cohort.seeds, strict=True):  # 64 random bits are four entries'
-            own.random_(-(2**63), None, generator=stream(seed, "dropout", name, self.step, device=self.device))
-        bits = words.view(torch.int16)[:, :per_run].unflatten(1, x.shape[1:])
+        bits = self._words_of(name, -(-per_run // 4)).view(torch.int16)[:, :per_run].unflatten(1, x.shape[1:])
         each = (-1, *[1] * (x.ndim - 1))
         kept = of_runs(bits, self.cohort, self.seed_index) >= self.first_kept.reshape(each)
-        return x * kept.to(x.dtype).mul_(self.scale.reshape(each))
+        return (x * kept.float().mul_(self.scale.reshape(each))).to(x.dtype)
+
+    def _words_of(self, name: str, num_words: int) -> Tensor:
+        """(U, words) of 64 random bits, which are four entries'."""
+        if name in self._words:
+            return self._words[name]
+        words = torch.empty(len(self.cohort.seeds), num_words, dtype=torch.int64, device=self.device)
+        self._draw(name, words)
+        if self.ahead:
+            self._words[name] = words
+        return words
+
+    def _draw(self, name: str, words: Tensor) -> None:
+        for own, seed in zip(words, self.cohort.seeds, strict=True):
+            own.random_(-(2**63), None, generator=stream(seed, "dropout", name, self.step, device=self.device))
 
 
 def of_runs(of_seeds: Tensor, cohort: Cohort, seed_index: Tensor) -> Tensor:

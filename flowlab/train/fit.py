@@ -10,16 +10,17 @@ from torch import Tensor
 from flowlab.core.errors import ResumeError, told_by
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import ConditionSpec, MetricRow, TokenGroup
-from flowlab.policy.build import build_decoder, build_objective
-from flowlab.policy.decoder import AnyDecoder, Decoder, load_run_weights, run_weights
+from flowlab.policy.arithmetic import decoder_in, products_in
+from flowlab.policy.decoder import AnyDecoder, Decoder, run_weights
 from flowlab.policy.objectives import Objective
 from flowlab.policy.slot_queries import SlotQueries
-from flowlab.train.average import CohortAverage
 from flowlab.train.checkpoint import Resume, policy_of
 from flowlab.train.cohort import Cohort
-from flowlab.train.crash import Crash, CrashWatch, name_field
-from flowlab.train.data import Batches, Dropout, TrainData
-from flowlab.train.optimiser import CohortAdamW, schedule
+from flowlab.train.crash import Crash, name_field
+from flowlab.train.data import Batches, TrainData
+from flowlab.train.optimiser import schedule
+from flowlab.train.recorded import Replayed, may_be_recorded
+from flowlab.train.step import Step
 from flowlab.train.validate import Validation, validate
 
 RESUME_EVERY_S = 20.0
@@ -73,15 +74,16 @@ def fit(
     """
     num_tokens, width = data.condition.shape[1:]
     spec = spec or ConditionSpec(width, (TokenGroup("tokens", num_tokens),))
-    training = _Training(cohort, data, validation, spec, listener, sample)
+    training = _Training(cohort, data, validation, spec, listener, sample, progress)
     first = training.load(resume) if resume else 0
     steps = cohort.shape.train.steps
     listener.lap("load")
-    with progress.task(f"train {cohort.size} run{'s' * (cohort.size > 1)}", steps, "steps") as task:
+    of_products = products_in(cohort.shape.train.arithmetic)
+    with of_products, progress.task(f"train {cohort.size} run{'s' * (cohort.size > 1)}", steps, "steps") as task:
         task.advance(first)
         training.loop(first, steps, task)
     listener.lap("train")
-    return Trained(training.objective, training.policy, training.watch.crashed)
+    return Trained(training.program.objective, training.program.policy, training.watch.crashed)
 
 
 class _Training:
@@ -93,36 +95,21 @@ class _Training:
         spec: ConditionSpec,
         listener: Listener,
         sample: Sample | None,
+        progress: Progress,
     ) -> None:
         self.cohort, self.validation, self.listener, self.sample = cohort, validation, listener, sample
-        device, recipes = data.condition.device, [run.recipe for run in cohort.runs]
         _, horizon, num_channels = data.action.shape
-        seeds = [run.seed for run in cohort.runs]
-        self.decoder = build_decoder(cohort.shape.decoder, spec, horizon, num_channels, seeds, device)
-        self.slot_at_start = _slot_embedding(self.decoder)
-        self.objective = build_objective(recipes, horizon, device)
-        decays = [recipe.train.ema_decay for recipe in recipes]
-        self.optimiser = CohortAdamW(self.decoder, [recipe.train for recipe in recipes])
-        weights = self.optimiser.flat.weights
-        self.average = CohortAverage(self.decoder, weights, decays) if any(decays) else None
+        self.program = Step(cohort, spec, horizon, num_channels, data.condition.device)
+        self.slot_at_start = _slot_embedding(self.program.decoder)
         self.batches = Batches(cohort, data)
-        self.dropout = Dropout(cohort, device)
-        self.watch = CrashWatch(cohort.size, device)
-
-    @property
-    def policy(self) -> AnyDecoder:
-        """What is evaluated and saved."""
-        return self.average.decoder if self.average else self.decoder
+        self.go = Replayed(self.program, progress.say) if may_be_recorded(self.program) else self.program
+        self.watch = self.program.watch
 
     def load(self, resume: list[Resume]) -> int:
         """The step that training goes on from. Raises ResumeError for a state that does not fit the decoder."""
         step = resume[0].step
         try:
-            for run, state in enumerate(resume):
-                load_run_weights(self.decoder, run, state.weights)
-                self.optimiser.load_run_state(run, state.moments, step)
-                if self.average:
-                    self.average.load_run_state(run, state.average or state.weights)
+            self.program.load(resume)
         except (KeyError, RuntimeError) as error:
             raise ResumeError(f"the kept state of step {step} does not fit the decoder ({told_by(error)})") from None
         return step
@@ -144,23 +131,16 @@ class _Training:
                 keep_at = self.keep_all(done)
 
     def step(self, step: int) -> dict[str, Tensor]:
-        """One step of every run. What is to be reported of it, each (R,) and still on the device."""
+        """One step of every run, and what it reports."""
         condition, batch = self.batches.at(step)
-        self.dropout.step = step
-        losses = self.objective.losses(self.decoder, self.decoder.remember(condition), batch, self.dropout)
-        self.optimiser.differentiate(losses["loss"])
-        report = {name: value.detach() for name, value in losses.items()}
-        report["lds_weight"] = batch.weight.mean(dim=(1, 2))
-        report["gradient_norm"] = self.optimiser.update(step)
-        self.watch.look(step, report)
-        if self.average:
-            self.average.update(step)
-        return report
+        self.program.begin(step)
+        return self.go(condition, batch)
 
     def end_epoch(self, done: int, report: dict[str, Tensor]) -> None:
         """Report each run's rows; a run that is no longer finite is reported once, as crashed, and then no more."""
         self.listener.lap("train")
-        validated = validate(self.objective, self.policy, self.validation)
+        policy = decoder_in(self.cohort.shape.train.arithmetic, self.program.policy)
+        validated = validate(self.program.objective, policy, self.validation)
         whole = {f"validation {metric}": by_slice["overall"] for metric, by_slice in validated.items()}
         self.watch.look(done - 1, whole)
         self.report_crashes()
@@ -191,7 +171,7 @@ class _Training:
         due = settings.sample_every and not rest and epoch % settings.sample_every == 0 and done < settings.steps
         if self.sample is None or not due:
             return [[] for _ in self.cohort.runs]
-        return self.sample(self.objective, self.policy, done)
+        return self.sample(self.program.objective, self.program.policy, done)
 
     def keep_rung(self, done: int) -> None:
         """Hand out every whole run's policy as it is now, in the epochs that ask for it; the end has its own."""
@@ -203,12 +183,12 @@ class _Training:
         self.listener.lap("train")
         for run in range(self.cohort.size):
             if run not in self.watch.crashed:
-                self.listener.rung(run, done, policy_of(self.policy, run))
+                self.listener.rung(run, done, policy_of(self.program.policy, run))
         self.listener.lap("save")
 
     def pe_drift(self) -> dict[str, Tensor]:
         """How far the slots' position embedding has moved from its initial value, as a share of that value's norm."""
-        slot = _slot_embedding(self.decoder)
+        slot = _slot_embedding(self.program.decoder)
         if slot is None or self.slot_at_start is None:
             return {}
         moved = torch.linalg.vector_norm(slot - self.slot_at_start, dim=(1, 2))
@@ -221,8 +201,9 @@ class _Training:
         self.report_crashes()  # what is not finite any more is not worth keeping
         for run in range(self.cohort.size):
             if run not in self.watch.crashed:
-                average = self.average.run_state(run) if self.average else {}
-                state = Resume(done, run_weights(self.decoder, run), self.optimiser.run_state(run), average)
+                average = self.program.average.run_state(run) if self.program.average else {}
+                weights, moments = run_weights(self.program.decoder, run), self.program.optimiser.run_state(run)
+                state = Resume(done, weights, moments, average)
                 self.listener.keep(run, state)
         self.listener.lap("save")
         end = time.monotonic()

@@ -34,8 +34,9 @@ class FlatWeights:
         return end
 
     def by_name(self, rows: Tensor) -> dict[str, Tensor]:
-        """Each parameter's part of rows (..., P), in its shape."""
+        """Each parameter's part of rows (..., P), in its shape; of those that lie in shorter rows alone."""
         return {
             name: rows[..., begin : begin + shape.numel()].unflatten(-1, shape) if shape else rows[..., begin]
             for name, (begin, shape) in self.places.items()
+            if begin < rows.shape[-1]
         }

@@ -20,6 +20,15 @@ def schedule(step: int, settings: TrainSettings) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / rest))
 
 
+def put(place: Tensor, values: Sequence[float]) -> None:
+    """Fill place (R,) with a value for each run. A GPU is not waited for: the values travel with the kernels."""
+    if len(set(values)) == 1:
+        place.fill_(values[0])
+        return
+    for own, value in zip(place, values, strict=True):
+        own.fill_(value)
+
+
 class CohortAdamW:
     """Fused AdamW with each run's own learning rate, betas, decay and gradient clipping.
 
@@ -29,6 +38,9 @@ class CohortAdamW:
     def __init__(self, decoder: Stacked, settings: Sequence[TrainSettings]) -> None:
         self.settings = settings
         self.flat = FlatWeights(decoder)
+        device = self.flat.weights.device
+        kept = torch.float64 if device.type == "cpu" else torch.float32  # what the fused kernel reads a rate as
+        self.lr = torch.zeros(len(settings), dtype=kept, device=device)
         self.gradients = torch.zeros_like(self.flat.weights)
         self.parameters = [parameter for _, parameter in decoder.named_stacked()]
         views = self.flat.by_name(self.gradients)
@@ -44,17 +56,29 @@ class CohortAdamW:
             groups.append(AdamWGroup([weights], own.betas, decay, fused=True))
         return groups
 
-    def differentiate(self, loss: Tensor) -> None:
-        """Take in the gradients of a loss (R,), in place of the last; zero for a parameter that it does not know."""
-        found = torch.autograd.grad(loss.sum(), self.parameters, materialize_grads=True)
+    def differentiate(self, loss: Tensor, parameters: Sequence[Tensor] | None = None) -> None:
+        """Take in the gradients of a loss (R,), in place of the last; zero for a parameter that it does not know.
+
+        `parameters`: in the order of the decoder's, those that the loss was computed with, where it was a copy's.
+        """
+        found = torch.autograd.grad(loss.sum(), parameters or self.parameters, materialize_grads=True)
         torch._foreach_copy_(self.views, found)
 
     def update(self, step: int) -> Tensor:
         """Clip each run's gradient to its norm, take one step, return the norms before clipping (R,)."""
+        self.begin(step)
+        return self.descend()
+
+    def begin(self, step: int) -> None:
+        """Put the learning rates of that step where `descend` reads them."""
+        put(self.lr, [own.lr * schedule(step, own) for own in self.settings])
+
+    def descend(self) -> Tensor:
+        """`update` with the learning rates that were put."""
         norms = [self._clip(run) for run in range(len(self.settings))]
-        for own, groups in zip(self.settings, self.groups, strict=True):
+        for lr, groups in zip(self.lr, self.groups, strict=True):
             for group in groups:
-                group.update(own.lr * schedule(step, own))
+                group.update(lr)
         return torch.stack(norms)
 
     def _clip(self, run: int) -> Tensor:
@@ -62,6 +86,11 @@ class CohortAdamW:
         norm = torch.linalg.vector_norm(gradient)
         gradient.mul_((self.settings[run].clip_norm / (norm + 1e-6)).clamp_max(1.0))
         return norm
+
+    def state(self) -> list[Tensor]:
+        """The moments and step counts of all runs, as they lie."""
+        groups = [group for of_run in self.groups for group in of_run]
+        return [one for group in groups for one in (*group.exp_avg, *group.exp_avg_sq, *group.steps)]
 
     def run_state(self, run: int) -> dict[str, Tensor]:
         """One run's moments, by name, without the run axis."""
