@@ -32,6 +32,9 @@ def evaluate(
     solver: Annotated[str | None, typer.Option(help="euler, midpoint, heun or ab2.")] = None,
     solver_steps: Annotated[int | None, typer.Option(help="Steps of the solver.")] = None,
     noise_scale: Annotated[float | None, typer.Option(help="The noise that draws start from, times this.")] = None,
+    arithmetic: Annotated[
+        str | None, typer.Option(help="Numbers of matrix products: float32, tf32 (GPUs), bfloat16.")
+    ] = None,
     readout: Annotated[
         str | None, typer.Option(help="Only these, with commas between them; also your own, module:attr.")
     ] = None,
@@ -41,7 +44,13 @@ def evaluate(
 ) -> None:
     """Score finished runs again without training: other draws, solver or readouts; each way has rows of its own."""
     found = open_study(study)
-    given = {"draws": draws, "solver": solver, "solver_steps": solver_steps, "noise_scale": noise_scale}
+    given = {
+        "draws": draws,
+        "solver": solver,
+        "solver_steps": solver_steps,
+        "noise_scale": noise_scale,
+        "arithmetic": arithmetic,
+    }
     changes = {name: value for name, value in given.items() if value is not None}
     readouts = [] if readout is None else [name.strip() for name in readout.split(",")]
     if sum([bool(runs) or lever is not None, everything, ensemble is not None]) != 1:

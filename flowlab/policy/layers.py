@@ -187,8 +187,9 @@ class Attention(nn.Module):
         """Attention of x (R, B, L, W) to itself."""
         width = x.shape[-1]
         mixed = side_by_side(x, (self.query, self.key, self.value))
-        queries, keys = self._turned(self._by_head(mixed[..., : 2 * width], 2)).chunk(2, dim=1)
-        return self._attend(queries, keys, self._by_head(mixed[..., 2 * width :], 1), drop, name, x)
+        queries_keys, values = mixed.split((2 * width, width), dim=-1)
+        queries, keys = self._turned(self._by_head(queries_keys, 2)).chunk(2, dim=1)
+        return self._attend(queries, keys, self._by_head(values, 1), drop, name, x)
 
     def _attend(
         self, queries: Tensor, keys: Tensor, values: Tensor, drop: Drop | None, name: str, like: Tensor
@@ -197,7 +198,7 @@ class Attention(nn.Module):
         if drop is None:
             out = F.scaled_dot_product_attention(queries, keys, values)
         else:
-            out = self._by_weights(queries / math.sqrt(queries.shape[-1]), keys, values, partial(drop, name), len(like))
+            out = self._by_weights(queries, keys, values, partial(drop, name), len(like))
         return self.leave(out.transpose(1, 2).reshape(like.shape))
 
     def _by_weights(
@@ -209,12 +210,16 @@ class Attention(nn.Module):
             return x.reshape(num_runs, -1, *x.shape[2:])
 
         scores = _ProductOfEachRun.apply(by_run(queries), by_run(keys).transpose(-1, -2))
-        weights = scores.softmax(dim=-1).unflatten(1, (-1, self.heads))
+        weights = (scores / math.sqrt(queries.shape[-1])).softmax(dim=-1).unflatten(1, (-1, self.heads))
         return _ProductOfEachRun.apply(drop(weights).flatten(1, 2), by_run(values)).reshape(queries.shape)
 
     def _turned(self, x: Tensor) -> Tensor:
-        """Queries or keys (..., L, W / heads), turned by their place if they are to be."""
-        return x if self.rotary is None else self.rotary(x).to(x.dtype)
+        """Queries or keys (..., L, W / heads), turned by their place if they are to be: each pair of features times one
+        complex number. A graph that is exported has no such numbers."""
+        if self.rotary is None or torch.onnx.is_in_onnx_export():
+            return x if self.rotary is None else self.rotary(x)
+        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * torch.complex(self.rotary.cos, self.rotary.sin)).flatten(-2).to(x.dtype)
 
     def _by_head(self, x: Tensor, times: int) -> Tensor:
         """(R, B, L, times * W) -> (R * B, times * heads, L, W / heads)."""
@@ -286,8 +291,9 @@ def in_whole_vectors(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return function(x)
     rows = x.reshape(x.shape[0], -1)
     missing = -rows.shape[1] % VECTOR
-    whole = F.pad(rows, (0, missing)) if missing else rows.contiguous()
-    return function(whole)[:, : rows.shape[1]].reshape(x.shape)
+    if not missing:
+        return function(rows.contiguous()).reshape(x.shape)
+    return function(F.pad(rows, (0, missing)))[:, : rows.shape[1]].reshape(x.shape)
 
 
 class AffineNorm(nn.Module):

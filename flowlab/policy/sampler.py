@@ -229,9 +229,10 @@ class _Velocity:
         width = z.shape[1]
         mixed = torch.addmm(block.mixing_bias, z, block.mixing, out=self.mixed)
         if block.turn is not None:
-            exact = mixed.float()  # itself, if it is
-            torch.view_as_complex(exact.view(-1, horizon, 3 * width // 2, 2))[..., :width] *= block.turn
-            mixed = exact.to(mixed.dtype)
+            exact = mixed[:, : 2 * width].float()  # where they lie, if they are
+            torch.view_as_complex(exact.view(-1, horizon, width, 2)).mul_(block.turn)
+            if exact.dtype != mixed.dtype:
+                mixed[:, : 2 * width].copy_(exact)
         query, key, value = mixed.view(-1, horizon, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         result = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(z.shape)
         _add_product(self.tokens, result, block.slots_leave.weight).add_(block.slots_leave.bias)

@@ -199,6 +199,7 @@ class Dropout:
         self.active = any(run.recipe.decoder.dropout for run in cohort.runs)
         self.first_kept = (dropped - LEVELS // 2).to(torch.int16).to(device)
         self.scale = (1 / (1 - dropped / LEVELS)).float().to(device)
+        self.zero = torch.zeros((), device=device)
         self.step = 0
         self.ahead = False
         self._words: dict[str, Tensor] = {}  # of each place, where they are drawn ahead
@@ -217,7 +218,7 @@ class Dropout:
         bits = self._words_of(name, -(-per_run // 4)).view(torch.int16)[:, :per_run].unflatten(1, x.shape[1:])
         each = (-1, *[1] * (x.ndim - 1))
         kept = of_runs(bits, self.cohort, self.seed_index) >= self.first_kept.reshape(each)
-        return (x * kept.float().mul_(self.scale.reshape(each))).to(x.dtype)
+        return x * torch.where(kept, self.scale.to(x.dtype).reshape(each), self.zero.to(x.dtype))
 
     def _words_of(self, name: str, num_words: int) -> Tensor:
         """(U, words) of 64 random bits, which are four entries'."""

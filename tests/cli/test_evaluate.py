@@ -54,8 +54,39 @@ def test_all_runs_are_scored_and_told_as_json(folder: Path) -> None:
         (("--all", "--draws", "0"), "an evaluation cannot be so: draws"),
         (("--all", "--readout", "mod"), "did you mean 'mode'"),
         (("--ensemble", "control-1001"), "an ensemble is of two runs at least"),
+        (("--all", "--arithmetic", "tf32", "--device", "cpu"), "evaluation.arithmetic is tf32, which only a GPU has"),
+        (("--all", "--arithmetic", "fp8"), "an evaluation cannot be so: arithmetic"),
     ],
 )
 def test_bad_input_is_one_sentence(folder: Path, arguments: tuple[str, ...], words: str) -> None:
     done = flowlab_here(folder, "evaluate", *arguments, code=2)
     assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_draws_in_bfloat16_are_an_evaluation_of_their_own(folder: Path) -> None:
+    """Near those of float32, and never taken for them."""
+    flowlab_here(folder, "evaluate", "--lever", "placebo", "--arithmetic", "bfloat16")
+    (scoring,) = ask(folder, "select run_id, source_run_id, evaluation_json from scorings")
+    assert json.loads(scoring["evaluation_json"])["arithmetic"] == "bfloat16"
+    rows = ask(
+        folder,
+        "select run_id, value from final_metrics where metric = 'l1' and slice = 'overall' and drive = '' "
+        "and readout = 'meank' and channel = 'steering'",
+    )
+    values = {row["run_id"]: row["value"] for row in rows}
+    exact, rounded = values[scoring["source_run_id"]], values[scoring["run_id"]]
+    assert 0 < abs(rounded - exact) < 0.03 * exact
+
+
+def test_training_in_bfloat16_is_a_run_like_any_other_and_tf32_needs_a_gpu(folder: Path) -> None:
+    refused = flowlab_here(
+        folder, "run", "--set", "train.arithmetic=tf32", "--seeds", "1001", "--device", "cpu", code=2
+    )
+    assert "train.arithmetic is tf32, which only a GPU has, and this is a CPU" in refused.stderr
+    before = ask(folder, "select count(*) as n from runs")
+    flowlab_here(folder, "run", "--set", "train.arithmetic=bfloat16", "--seeds", "1001")
+    assert ask(folder, "select count(*) as n from runs")[0]["n"] == before[0]["n"] + 1
+    (setting,) = ask(
+        folder, "select value_json from run_settings where key = 'train.arithmetic' and value_json <> '\"float32\"'"
+    )
+    assert setting["value_json"] == '"bfloat16"'

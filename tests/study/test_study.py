@@ -161,6 +161,8 @@ OTHER = {
     "objective.lds.channel_alpha": {"steering": 1.0},
     "objective.options": {"depth": 2},
     "train.shuffle": "blocks",
+    "train.arithmetic": "bfloat16",
+    "evaluation.arithmetic": "tf32",
 }
 # What the control must have for a key to count.
 NEEDED = {
