@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from flowlab.lab.children import die_with
+
 TURNS, QUICK_TURNS = 5, 2
 
 
@@ -140,6 +142,7 @@ def options(what: str, sizes: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser.add_argument("--quick", action="store_true", help="fewer turns")
     parser.add_argument("--json", action="store_true", help="print each row as a line of JSON instead of a table")
     parser.add_argument("--out", type=Path, help="where the JSON goes, instead of benchmarks/results")
+    parser.add_argument("--parent", type=int, help="end when the process of that number does, which started this one")
     if sizes:
         parser.add_argument("--sizes", nargs="+", choices=sizes, default=list(sizes))
     return parser
@@ -154,6 +157,8 @@ class Told:
     """Prints rows as they come, and writes them all at the end."""
 
     def __init__(self, name: str, asked: argparse.Namespace, unit: str, scale: float) -> None:
+        if asked.parent:
+            die_with(asked.parent)
         self.name, self.asked, self.unit, self.scale = name, asked, unit, scale
         self.begin, self.load, self.rows = time.perf_counter(), load_average(), []  # type: ignore[var-annotated]
         self.say(f"{name}: {unit}, medians of {turns_of(asked)} turns, on {device_name()}")

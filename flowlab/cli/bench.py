@@ -1,5 +1,7 @@
 """`flowlab bench`: how much quicker flowlab is on this machine than the plain way."""
 
+import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +24,8 @@ def bench(
     """Measure flowlab against the same in ordinary PyTorch, with and without activation checkpointing, here."""
     from flowlab.lab.against_plain import BENCHMARKS, choose, rows_of
 
+    for ended in (signal.SIGTERM, signal.SIGHUP):  # as by Ctrl-C, nothing is left behind
+        signal.signal(ended, lambda number, _: sys.exit(128 + number))
     found: list[dict[str, Any]] = []
     failed: list[RunFailedError] = []
     chosen = choose(names or [], quick)
@@ -32,7 +36,7 @@ def bench(
         for one in chosen:
             if not one.is_run:
                 continue
-            say(f"{one.name}: {BENCHMARKS[one.name].question} {', '.join(one.sizes)}")
+            say(f"{one.name}: {BENCHMARKS[one.name].question} {', '.join(one.sizes)}".rstrip())
             try:
                 for row in rows_of(one, quick):
                     found.append({"benchmark": one.name, **row})
@@ -41,7 +45,8 @@ def bench(
                 say(f"warning: {error}")
     except KeyboardInterrupt:
         show(found, as_json)
-        raise StoppedError("What was measured is shown; a benchmark that was going on begins anew.") from None
+        kept = "What was measured is shown above. " if found else ""
+        raise StoppedError(f"{kept}A benchmark that was going on begins anew next time.") from None
     show(found, as_json)
     if failed:
         raise failed[0]

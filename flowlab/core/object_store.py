@@ -25,6 +25,9 @@ THREADS = 16
 FOR_CREDENTIALS = ("/latest/api/token", "/latest/meta-data", "/computeMetadata/", "Missing AccessKeyId")
 """What is in the error of a client that found no credentials, and asked the machine that it might be running on."""
 
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT", "GOOGLE_BASE_URL")
+"""Where the environment may say that a store is not at AWS or Google."""
+
 RETRIES, PATIENCE_S, REQUEST_S = 4, 60, 600
 
 Item = TypeVar("Item")
@@ -173,13 +176,27 @@ def _client_of(bucket: str) -> "Client":
     """The client for a bucket, made once in a process: it keeps its connections."""
     from obstore.store import from_url
 
-    endpoints = [os.environ.get(name, "") for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "GOOGLE_BASE_URL")]
-    plain = any(endpoint.startswith("http://") for endpoint in endpoints)  # somebody has asked for it
+    plain = any(_scheme_of(name) == "http" for name in ENDPOINTS)  # somebody has asked for it
     return from_url(
         bucket,
         client_options={"allow_http": plain, "timeout": timedelta(seconds=REQUEST_S)},
         retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=PATIENCE_S)},
     )
+
+
+def _scheme_of(name: str) -> str:
+    """Of the endpoint that a variable names. Raises StoreError for what is no URL: the client would panic at it."""
+    endpoint = os.environ.get(name, "")
+    if not endpoint:
+        return ""
+    try:
+        parts = urlsplit(endpoint)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or any(sign.isspace() for sign in endpoint):
+        raise StoreError(f"{name} is {endpoint!r}, expected http://HOST:PORT or https://HOST. Correct it, or unset it.")
+    return parts.scheme
 
 
 def _sentence(store: ObjectStore, act: str, error: Exception) -> StoreError:

@@ -114,4 +114,7 @@ def place_of(url: str) -> Place:
         return Path(unquote(parts.path))
     if not parts.netloc:
         raise ValueError(f"expected {parts.scheme}://BUCKET/FOLDER, got {url!r}, which names no bucket")
-    return ObjectStore(url.rstrip("/"))
+    folders = [name for name in parts.path.split("/") if name]
+    if not {".", ".."}.isdisjoint(folders):
+        raise ValueError(f"expected a folder without . and .., which no bucket knows, got {url!r}")
+    return ObjectStore("/".join([f"{parts.scheme}://{parts.netloc}", *folders]))

@@ -5,10 +5,12 @@ They are scripts, each in a process of its own: what one leaves in memory, or se
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -87,22 +89,28 @@ def fitting(name: str, memory_gib: float, cores: int, quick: bool) -> Chosen:
 def rows_of(chosen: Chosen, quick: bool) -> Iterator[dict[str, Any]]:
     """The rows of one benchmark as they come. Raises RunFailedError with its last line if it fails.
 
-    Whoever stops asking, or is interrupted, ends the process.
+    Whoever stops asking, or is interrupted, ends the process, and what it had started and written with it.
     """
     script = benchmarks_dir() / f"{chosen.name}.py"
-    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "complaints").open("w+") as complaints:
+    # What was killed may have a file under way for a moment longer.
+    scratch = tempfile.TemporaryDirectory(prefix="flowlab-bench-", ignore_cleanup_errors=True)
+    with scratch as folder, (Path(folder) / "complaints").open("w+") as complaints:
         command = [sys.executable, str(script), "--json", "--out", str(Path(folder) / "rows.json")]
+        command += ["--parent", str(os.getpid())]
         command += ["--sizes", *chosen.sizes] if chosen.sizes else []
         command += ["--quick"] if quick else []
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment)
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "TMPDIR": folder}
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=complaints, text=True, env=environment, start_new_session=True
+        )
         assert process.stdout is not None
         try:
             for line in process.stdout:
                 yield json.loads(line)
             code = process.wait()
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):  # nobody is left of it
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             process.stdout.close()
         if code:

@@ -80,7 +80,7 @@ def train_conditions(
     read = {variant: take_tokens(cache.condition("train", variant, where), tokens) for variant in variants}
     if placement.way == "resident":
         return read
-    progress.say(f"conditions of {needed / 1e9:.1f} GB do not fit on the GPU: kept in main memory")
+    progress.say(f"conditions of {_size(needed)} do not fit on the GPU: kept in main memory")
     return {variant: Pinned(condition, device) for variant, condition in read.items()}
 
 
@@ -137,5 +137,8 @@ def _told(cache: Cache, needed: int, placement: Placement, how: str) -> str:
 
 
 def _too_large(needed: int, placement: Placement) -> str:
-    needs, may = needed / 1e9, placement.allowed / 1e9
-    return f"conditions of {needs:.1f} GB do not fit into the {may:.1f} GB that they may take"
+    return f"conditions of {_size(needed)} do not fit into the {_size(placement.allowed)} that they may take"
+
+
+def _size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

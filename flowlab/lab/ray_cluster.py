@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import pickle
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -17,13 +18,13 @@ from uuid import uuid4
 import torch
 
 from flowlab.core.errors import MissingError, RunFailedError, StudyError
-from flowlab.core.locks import hold
+from flowlab.core.locks import hold, is_held
 from flowlab.core.progress import SILENT, Progress
 from flowlab.lab.children import ignored_interrupt
 from flowlab.lab.ground import Ground
 from flowlab.lab.plan import PlannedRun
 from flowlab.lab.processes import share_out
-from flowlab.lab.ray_driver import LOCAL, STOP_S, Ask, drive
+from flowlab.lab.ray_driver import LOCAL, STOP_S, TOKEN, Ask, drive
 from flowlab.lab.ray_worker import PACKAGES, Job
 from flowlab.lab.reported import AGAIN, Shown
 from flowlab.study.study import Study
@@ -33,6 +34,7 @@ AUTO = "auto"
 KNOCK_S = 5.0
 REACH_S = 30.0
 START_S = 120.0
+NEW_S = 60.0  # within that a token may be there and not locked yet
 MOST_LOSSES = 3
 GONE = "killed, out of memory, or its node is gone"
 START_ONE = "Start one: ray start --head"
@@ -120,6 +122,10 @@ def connected(device: torch.device, address: str, progress: Progress = SILENT) -
 def held_token(runs: Path) -> Iterator[Path]:
     """A file in the folder of runs with a name that nobody can know, locked: who sees it and its lock shares both."""
     runs.mkdir(parents=True, exist_ok=True)
+    for left in runs.glob(".cluster-*"):  # by a command that was killed, which could not remove it
+        with suppress(FileNotFoundError):  # another one has just done so
+            if time.time() - left.stat().st_mtime > NEW_S and not is_held(left):
+                left.unlink()
     token = runs / f".cluster-{uuid4().hex}"
     try:
         with hold(token):
@@ -140,19 +146,20 @@ def _where(address: str) -> str:
     """The address for Ray. Raises MissingError without Ray or an answer, StudyError for what is no address."""
     if find_spec("ray") is None:
         raise MissingError("--executor ray needs Ray, which is not installed: pip install 'flowlab[ray]'")
+    asked_by = "--address" if address else ADDRESS_VARIABLE
     address = address or os.environ.get(ADDRESS_VARIABLE, "") or LOCAL
     if address in (LOCAL, AUTO):
         return address
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdigit():
         raise StudyError(
-            f"--address got {address!r}, expected HOST:PORT of a Ray cluster that this machine is a node of, or auto. "
-            f"Example: --address 10.0.0.1:6379"
+            f"{asked_by} got {address!r}, expected HOST:PORT of a Ray cluster that this machine is a node of, or auto. "
+            f"Example: 10.0.0.1:6379"
         )
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
     except (OSError, OverflowError) as error:
-        raise MissingError(f"nothing answers at {address} ({error}). {START_ONE}, or correct --address.") from None
+        raise MissingError(f"nothing answers at {address} ({error}). {START_ONE}, or correct {asked_by}.") from None
     return address
 
 
@@ -168,6 +175,11 @@ def _reach(pipe: Connection, told: str, ask: Ask) -> int:
         slots, why = pipe.recv()
     except EOFError:
         slots, why = 0, "Ray ended without a word"
+    if why == TOKEN:
+        raise MissingError(
+            f"{told} asks for {TOKEN} which it did not get. Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to the one "
+            f"that it was started with, where that is not in ~/.ray/auth_token."
+        )
     if why:
         raise MissingError(f"{told} cannot be reached: {why.rstrip('.')}. {START_ONE}, or correct --address.")
     if not slots:

@@ -18,6 +18,7 @@ from flowlab.lab.children import die_with
 from flowlab.lab.ray_worker import Job
 
 LOCAL = "local"
+TOKEN = "a token"  # told in the place of a reason, where that is what Ray lacks
 STORE_BYTES = 100_000_000  # shared memory of a cluster that is started here: what passes through it are settings
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -75,8 +76,10 @@ def connect(ray: Any, ask: Ask) -> None:
 
 
 def why_not(error: Exception) -> str:
-    """What Ray says, in one line: of a traceback that it quotes, the end."""
+    """What Ray says, in one line: of a traceback that it quotes, the end. TOKEN where that is what it lacks."""
     text = str(error.__cause__ or error).strip() or type(error).__name__
+    if "InvalidAuthToken" in text or "AuthenticationError" in text:
+        return TOKEN
     told = text.splitlines()[-1] if "Traceback" in text else " ".join(text.split())
     return told[:MOST_TOLD]
 

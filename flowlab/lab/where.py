@@ -8,6 +8,7 @@ import torch
 
 from flowlab.core.errors import StudyError
 from flowlab.core.plugins import Executor, resolve
+from flowlab.lab.conditions import memory_limit
 from flowlab.lab.environment import choose_device, choose_executor
 
 
@@ -32,8 +33,10 @@ class Where:
     def chosen(cls, device: str, executor: str, address: str = "") -> "Where":
         """From what the command line says, "auto" among it.
 
-        Raises MissingError for a device or a cluster that is not there, StudyError for an address without use.
+        Raises MissingError for a device or a cluster that is not there, StudyError for an address without use, or for a
+        limit of memory that is no number, which each worker would find else once it has begun its runs.
         """
+        memory_limit()
         found = choose_device(device)
         where = cls(found, choose_executor(executor, found), address)
         if where.executor == "ray":

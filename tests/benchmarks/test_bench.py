@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -50,24 +51,46 @@ def test_a_training_step_of_the_smallest_size_is_measured(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_interrupted_it_says_so_and_leaves_no_process(tmp_path):
+@pytest.mark.parametrize(
+    ("sign", "code", "says"),
+    [
+        (signal.SIGINT, 130, "stopped. A benchmark that was going on begins anew"),
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGKILL, -9, ""),
+    ],
+)
+def test_whatever_ends_it_no_process_is_left_and_no_file_where_that_can_be(tmp_path, sign, code, says):
     going = subprocess.Popen(
-        command("step"),
+        command("cache_load"),
         cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,
         preexec_fn=hear_ctrl_c,
     )
-    assert going.stderr.readline().startswith("step: a training step")
-    os.killpg(going.pid, signal.SIGINT)
+    assert going.stderr.readline() == "cache_load: reading a cache\n"
+    until(lambda: any(tmp_path.glob("flowlab-bench-*/tmp*/*")))  # its script is writing
+    going.send_signal(sign)
     _, said = going.communicate(timeout=60)
-    assert going.returncode == 130
-    assert "nothing was measured" in said and "stopped. What was measured is shown" in said
-    assert "Traceback" not in said
-    with pytest.raises(ProcessLookupError):
-        os.killpg(going.pid, 0)
+    assert going.returncode == code
+    assert says in said and "Traceback" not in said
+    until(lambda: not scripts_of(tmp_path))
+    assert sign == signal.SIGKILL or not any(tmp_path.iterdir())
+
+
+def scripts_of(folder: Path) -> list[str]:
+    """The processes that have that folder on their command line."""
+    told = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in told.splitlines() if str(folder) in line]
+
+
+def until(happens) -> None:
+    """Wait until that is so, a minute at most."""
+    end = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_script_that_fails_is_told_with_its_last_line(tmp_path, monkeypatch):

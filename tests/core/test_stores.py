@@ -102,6 +102,7 @@ def test_a_folder_of_a_bucket_is_named_as_a_path_is():
     [
         ("s3://b/a/", ObjectStore("s3://b/a")),
         ("gs://b", ObjectStore("gs://b")),
+        ("S3://b//a", ObjectStore("s3://b/a")),
         ("file:///a%20b/c", Path("/a b/c")),
     ],
 )
@@ -118,6 +119,7 @@ def test_a_url_names_a_place(url: str, place: Place):
         ("s3:///b", "names no bucket"),
         ("file://a/b", "three slashes"),
         ("s3://b/a?x=1", "without"),
+        ("s3://b/a/../c", "without . and .."),
     ],
 )
 def test_any_other_url_is_refused_in_one_sentence(url: str, says: str):
@@ -160,6 +162,15 @@ def test_a_store_that_is_not_reached_is_told_so(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
         with pytest.raises(StoreError, match=r"^s3://unreached/a cannot be reached. Check the network"):
             ObjectStore("s3://unreached/a").read("x")
+
+
+@pytest.mark.parametrize("endpoint", ["here", "http://", "ftp://a", "http://a:port", "http://a b", "http://[::1"])
+def test_an_endpoint_that_is_no_url_is_named(endpoint: str, monkeypatch: pytest.MonkeyPatch):
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(StoreError, match=r"AWS_ENDPOINT_URL is .* expected http://HOST:PORT"):
+        ObjectStore("s3://without-an-endpoint/a").read("x")
 
 
 def test_without_credentials_that_is_what_is_told(monkeypatch: pytest.MonkeyPatch):

@@ -10,10 +10,11 @@ import torch
 from flowlab.core.errors import StudyError
 from flowlab.core.object_store import ObjectStore
 from flowlab.lab import conditions
-from flowlab.lab.conditions import VARIABLE, choose_placement
+from flowlab.lab.conditions import VARIABLE, Placement, choose_placement
 from flowlab.lab.ground import open_ground
 from flowlab.lab.plan import plan_runs
 from flowlab.lab.run import run_all
+from flowlab.lab.where import Where
 from flowlab.study.study import Study, load_study
 from flowlab.train.cohort import Cohort
 from tests.lab.small_study import CPU, Said, edited
@@ -53,6 +54,15 @@ def test_a_limit_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, limi
     monkeypatch.setenv(VARIABLE, limit)
     with pytest.raises(StudyError, match=f"{VARIABLE} is '{limit}', expected how many GB"):
         choose_placement(1, CPU)
+    with pytest.raises(StudyError, match=f"{VARIABLE} is '{limit}'"):
+        Where.chosen("cpu", "inline")  # before anything is built or begun
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(885_000, "0.9 MB"), (0, "0.0 MB"), (150_000_000, "0.1 GB"), (2e10, "20.0 GB")]
+)
+def test_small_conditions_are_told_in_mb(size: float, told: str) -> None:
+    assert f"conditions of {told} do not" in conditions._too_large(int(size), Placement("streamed", 0.0))
 
 
 def test_rows_in_any_order_are_not_streamed_from_an_object_store(copy: Study, monkeypatch: pytest.MonkeyPatch) -> None:

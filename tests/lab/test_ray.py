@@ -1,6 +1,7 @@
 """The executor `ray` on a real cluster of local processes: a lost worker, Ctrl-C, what is refused."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from flowlab.core.locks import hold, is_held
 from flowlab.lab import ray_cluster
 from flowlab.lab.exploring import explore
 from flowlab.lab.ray_cluster import Ray, held_token
-from flowlab.lab.ray_driver import why_not
+from flowlab.lab.ray_driver import TOKEN, Ask, why_not
 from flowlab.lab.ray_worker import PACKAGES, Job, Worker, refuse
 from flowlab.lab.where import Where
 from flowlab.ledger.connection import read
@@ -219,11 +220,36 @@ def test_what_answers_and_is_no_ray_is_refused_once_patience_ends(monkeypatch: p
             Where.chosen("cpu", "ray", address)
 
 
+def test_a_cluster_that_asks_for_a_token_is_told_how_to_give_it() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    theirs.send((0, TOKEN))
+    with pytest.raises(MissingError, match=r"^the cluster asks for a token which it did not get. Set RAY_AUTH_MODE="):
+        ray_cluster._reach(ours, "the cluster", Ask("10.0.0.1:6379", False, 1, 1))
+
+
+def test_an_address_of_the_environment_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ray_cluster.ADDRESS_VARIABLE, "127.0.0.1:1")
+    with pytest.raises(MissingError, match=r"or correct RAY_ADDRESS\.$"):
+        Where.chosen("cpu", "ray")
+
+
+def test_tokens_of_killed_commands_go_and_those_in_use_stay(tmp_path: Path) -> None:
+    left, held, new = (tmp_path / f".cluster-{name}" for name in ("left", "held", "new"))
+    for file in (left, held, new):
+        file.touch()
+    for file in (left, held):
+        os.utime(file, (0, 0))
+    with hold(held), held_token(tmp_path) as token:
+        assert set(tmp_path.iterdir()) == {held, new, token}
+
+
 def test_of_what_ray_says_the_cause_is_told_in_one_line() -> None:
     error = ConnectionError("Failed to connect to Ray cluster at 10.0.0.1:6379")
     assert why_not(error) == "Failed to connect to Ray cluster at 10.0.0.1:6379"
     error.__cause__ = RuntimeError("Last error: Traceback (most recent call last):\n  File 1\nray.Error: no token\n")
     assert why_not(error) == "ray.Error: no token"
+    error.__cause__ = RuntimeError("ray.exceptions.AuthenticationError: RPC error: InvalidAuthToken: many words")
+    assert why_not(error) == TOKEN
     assert why_not(RuntimeError("Version mismatch:\n    Ray: 2.1\n")) == "Version mismatch: Ray: 2.1"
 
 
