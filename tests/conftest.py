@@ -1,5 +1,6 @@
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,11 @@ from flowlab.ledger.migrate import migrate
 if TYPE_CHECKING:
     from flowlab.core.object_store import ObjectStore
     from flowlab.study.study import Study
+
+# Compiling flowlab anew takes half a second of each process that a test starts, and compiling the tests half of the
+# time in which they are collected. Some machines ask Python for that.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture

@@ -86,14 +86,16 @@ def ingest_all(study: Study) -> None:
 
     Who may not write here, or finds another process at it, asks what the ledger has, and is told what is unread.
     """
+    from flowlab.ledger.connection import reading
     from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
     from flowlab.ledger.unread import count_unread
     from flowlab.verdict.record import record_decisions
 
     try:
-        for problem in ingest(study.ledger, study.runs, Bars(), patience_s=READER_PATIENCE_S).problems:
-            say(f"warning: {problem}")
-        record_decisions(study.runs, study.ledger, READER_PATIENCE_S)
+        with reading(study.ledger):
+            for problem in ingest(study.ledger, study.runs, Bars(), patience_s=READER_PATIENCE_S).problems:
+                say(f"warning: {problem}")
+            record_decisions(study.runs, study.ledger, READER_PATIENCE_S)
     except (CannotWriteError, BusyError) as error:
         num_unread = count_unread(study.ledger, study.runs)
         if num_unread:

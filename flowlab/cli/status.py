@@ -13,10 +13,12 @@ SILENT_S = 15.0
 def status(study: StudyOption = None, as_json: JsonOption = False) -> None:
     """Every run the study knows, and how far it is."""
     from flowlab.lab.status import read_status
+    from flowlab.ledger.connection import reading
 
     found = open_study(study)
-    judge.ingest_all(found)
-    runs = read_status(found)
+    with reading(found.ledger):
+        judge.ingest_all(found)
+        runs = read_status(found)
     if as_json:
         print_json(runs)
         return

@@ -21,7 +21,7 @@ from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, 
 from flowlab.lab.sealing import Show, rule_for, seal_study_rule
 from flowlab.lab.sharing import train_together
 from flowlab.lab.where import Where
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.ledger.ingest import READER_PATIENCE_S, ingest
 from flowlab.policy.build import build_objective, require_arithmetic, require_decoder, seen_tokens
 from flowlab.policy.objective_check import check_objective
@@ -159,9 +159,10 @@ def stand_calibrated(
 
 def begin_calibration(study: Study, ground: Ground) -> list[PlannedRun] | None:
     """The controls that tell sigma before the rule is sealed, its design put on record; None where it is in force."""
-    rule = rule_for(study, ground)
-    if is_in_force(rule, study.ledger):
-        return None
+    with reading(study.ledger):
+        rule = rule_for(study, ground)
+        if is_in_force(rule, study.ledger):
+            return None
     register_design(rule, study.runs, study.ledger, ground.base.base_id)
     return plan_controls(study, ground, rule.control_seeds, read_statuses(study))
 
@@ -170,8 +171,9 @@ def end_calibration(
     study: Study, ground: Ground, planned: Sequence[PlannedRun], progress: Progress, show: Show
 ) -> None:
     """Seal the rule, once the controls that tell sigma have run. Raises RuleRefusedError where one of them crashed."""
-    _require_whole(study.rule, planned, read_statuses(study))
-    ((num_designs,),) = read(study.ledger, "select count(distinct design_digest) from calibrations").rows
+    with reading(study.ledger):
+        _require_whole(study.rule, planned, read_statuses(study))
+        ((num_designs,),) = read(study.ledger, "select count(distinct design_digest) from calibrations").rows
     if num_designs > 1:
         progress.say(
             f"note: {num_designs} designs were calibrated and all but this one given up: whoever keeps the panel that "
@@ -192,13 +194,15 @@ def _require_whole(rule: Rule, planned: Sequence[PlannedRun], statuses: Mapping[
 
 def prepare(study: Study, levers: Sequence[str], device: torch.device | None, progress: Progress) -> Ground:
     """The ground with caches built, caches and base noted, and every journal read."""
-    for problem in ingest(study.ledger, study.runs, progress).problems:
-        progress.say(f"warning: {problem}")
-    tell_clock(study.ledger, progress)
+    with reading(study.ledger):
+        for problem in ingest(study.ledger, study.runs, progress).problems:
+            progress.say(f"warning: {problem}")
+        tell_clock(study.ledger, progress)
     ground = open_ground(study, levers, device, progress)
     require_judgeable(study, ground)
-    note_caches(study, ground)
-    note_base(study, ground)
+    with reading(study.ledger):
+        note_caches(study, ground)
+        note_base(study, ground)
     return ground
 
 
@@ -224,10 +228,12 @@ def carry_out(
     """
     missing = [item for item in planned if not item.done]
     by_cache = recipes_by_cache(ground, [(item.run.lever, item.run.recipe) for item in missing])
-    require_known_contents(study, [cache.attributes for cache, _ in by_cache])
+    with reading(study.ledger):
+        require_known_contents(study, [cache.attributes for cache, _ in by_cache])
+        edited = edited_recipes(study, ground, missing)
     for cache, recipes in by_cache:
         require_trainable(cache, recipes, where.device)
-    for sentence in edited_recipes(study, ground, missing):
+    for sentence in edited:
         progress.say(sentence)
     announce(planned)
     run_ids = [item.run.run_id for item in planned]

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowlab.core.progress import Progress
 from flowlab.lab.ground import Base, Ground
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import PUBLISHED_SIGMA, Rule, Sigma, require_sealable
 from flowlab.study.study import Study
@@ -85,10 +85,11 @@ def seal_study_rule(study: Study, ground: Ground, progress: Progress, show: Show
 
     Raises RuleChangedError if another rule is in force, RuleRefusedError for a rule that must not be sealed.
     """
-    ingest(study.ledger, study.runs, runs_too=False)
-    rule = rule_for(study, ground)
-    if is_in_force(rule, study.ledger):
-        return False
+    with reading(study.ledger):
+        ingest(study.ledger, study.runs, runs_too=False)
+        rule = rule_for(study, ground)
+        if is_in_force(rule, study.ledger):
+            return False
     require_sealable(rule)
     foretold = foretell(study, ground.base, rule, progress)
     show(foretold)

@@ -14,7 +14,7 @@ from flowlab.journal.lines import StudyJournal
 from flowlab.lab.ground import Base, Ground, open_ground
 from flowlab.lab.launch import note_base, note_caches
 from flowlab.lab.sealing import rule_for
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import let_go, read, reading
 from flowlab.ledger.ingest import ingest
 from flowlab.ledger.verify import verify
 from flowlab.study.document import FILE_NAME
@@ -49,7 +49,7 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
     """
     study.require_lever(lever)
     note_caches(study, open_ground(study))
-    with one_at_a_time(study.runs):
+    with one_at_a_time(study.runs), reading(study.ledger):
         study = load_study(study.root)  # another process may have stacked since
         ingest(study.ledger, study.runs)
         verify(study.ledger, study.runs, progress=progress)  # no verdict on numbers that somebody changed
@@ -69,6 +69,7 @@ def stack(study: Study, lever: str, progress: Progress = SILENT) -> Stacked:
             if not is_in_force(rule, study.ledger):
                 raise NotStackedError("no rule is in force, so nothing can be stacked. Seal one: flowlab rule seal")
             verdict = _require_stack(study, ground, rule, lever)
+            let_go(study.ledger)  # hashing a cache takes long
             for cache in {cache.path: cache for cache in (ground.frames_cache, *_caches(ground))}:
                 verify_cache(cache, progress)  # nor on a cache that somebody changed
             question = "select seed from runs where recipe_digest = ?"

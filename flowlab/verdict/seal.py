@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from flowlab.core.errors import BusyError, RuleChangedError, RuleRefusedError
 from flowlab.core.locks import hold
 from flowlab.core.progress import Progress
-from flowlab.ledger.connection import read
+from flowlab.ledger.connection import read, reading
 from flowlab.ledger.ingest import ingest
 from flowlab.study.rule import Rule, require_guarded, require_sealable
 
@@ -35,7 +35,7 @@ def register_design(rule: Rule, runs_dir: Path, ledger_path: Path, base_id: str)
     from flowlab.journal.lines import StudyJournal
 
     require_guarded(rule)
-    with one_at_a_time(runs_dir):
+    with one_at_a_time(runs_dir), reading(ledger_path):
         ingest(ledger_path, runs_dir)
         newest = _newest_design(ledger_path)
         if newest == rule.design():
@@ -98,7 +98,7 @@ def seal_rule(rule: Rule, runs_dir: Path, ledger_path: Path, simulated: Mapping[
     from flowlab.journal.lines import StudyJournal
 
     require_sealable(rule)
-    with one_at_a_time(runs_dir):
+    with one_at_a_time(runs_dir), reading(ledger_path):
         ingest(ledger_path, runs_dir)
         if is_in_force(rule, ledger_path):
             return False
@@ -122,7 +122,7 @@ def amend_rule(
     from flowlab.journal.lines import StudyJournal
 
     require_sealable(rule)
-    with one_at_a_time(runs_dir):
+    with one_at_a_time(runs_dir), reading(ledger_path):
         ingest(ledger_path, runs_dir)
         old = require_amendable(rule, reason, ledger_path)
         require_unseen(rule, ledger_path, old.rule)
