@@ -76,7 +76,7 @@ def test_regression_wins_on_flat_frames_beats_a_single_draw_and_loses_to_the_bes
         recipe = Recipe(
             objective=objective,
             decoder=DecoderSettings(kind=decoder, width=64, layers=2),
-            train=TrainSettings(batch=128, steps=200, lr=1e-3, warmup_steps=50),
+            train=TrainSettings(batch=128, steps=400, lr=1e-3, warmup_steps=50),
             evaluation=EvaluationSettings(draws=16, solver_steps=4),
         )
         drawn[kind] = draws_after_training(recipe, train, val)[..., STEERING]
