@@ -6,7 +6,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from flowlab.core.digest import digest_bytes, digest_json
+from flowlab.core.digest import digest_json, fast_digest
 from flowlab.core.stores import Place, store_at
 
 Rows = dict[str, NDArray]
@@ -15,7 +15,7 @@ Rows = dict[str, NDArray]
 FRAMES = "frames"
 """The array of a piece that no cache holds: a digest of each of the drive's images, (F,) int64."""
 
-DIGEST_BYTES = 16
+DIGEST_BYTES = len(fast_digest())
 
 
 @dataclass(frozen=True)
@@ -53,4 +53,4 @@ def _key(drive_id: str) -> str:
 
 
 def _digest(drive_id: str, content: bytes) -> bytes:
-    return digest_bytes(drive_id.encode("utf-8", "surrogatepass"), content).encode()
+    return fast_digest(drive_id.encode("utf-8", "surrogatepass"), content).encode()
