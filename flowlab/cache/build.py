@@ -7,7 +7,7 @@ with the same bytes. Where that is, and how the cache becomes whole at once, say
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from flowlab.cache.attributes import SIDES, array_layouts
 from flowlab.cache.identity import cache_id, describe_identity
 from flowlab.cache.layout import DTYPES, describe_group
-from flowlab.cache.pieces import FRAMES, Pieces, Rows
+from flowlab.cache.pieces import FRAMES, Encoded, Pieces, Rows
 from flowlab.cache.shared_frames import require_no_shared_stretch
 from flowlab.cache.site import Site, site_of
 from flowlab.cache.writer import ArrayWriter, writing
@@ -32,12 +32,10 @@ from flowlab.core.stores import Place
 from flowlab.core.types import Drive, Split, Windows
 from flowlab.drives.read_ahead import ImageBlock, blocks_of, read_blocks
 from flowlab.drives.windows import cut_windows
-from flowlab.encoder.finite import keep_finite
+from flowlab.encoder.finite import finite_rows, keep_finite
 from flowlab.study.settings import MAX_FAULT_SHARE, WindowSettings
 
 WINDOW_BLOCK = 1024
-INFINITE = 0x7C00
-"""The bits of infinity in half precision, as a whole number; those of NaN are larger, and of all else smaller."""
 MOST_FEATURES = 2**26
 """Numbers of all frames of a block of windows together, 268 MB: windows whose frames have many come fewer at a time."""
 
@@ -109,28 +107,6 @@ def _few(num: int, of: int, drive_id: str) -> int:
     return num
 
 
-def _finite(condition: NDArray[np.float16]) -> NDArray[np.bool_]:
-    """Which of the rows (N, S, D) hold finite numbers alone, by their bits: numpy's isfinite takes ten times longer."""
-    size = condition.view(np.int16) & 0x7FFF  # without the sign
-    return size.max(axis=(1, 2), initial=0) < INFINITE
-
-
-@dataclass
-class _Encoded:
-    """What the pieces hold: dropped windows by the field at fault, and kept windows and images by drive."""
-
-    dropped: dict[str, int] = field(default_factory=dict)
-    num_windows: dict[str, int] = field(default_factory=dict)
-    frames: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-
-    def add(self, drive_id: str, piece: Rows) -> None:
-        self.frames[drive_id] = piece[FRAMES]
-        self.num_windows[drive_id] = len(piece["action"])
-        for name in (key for key in piece if key.startswith("dropped.")):
-            at_fault = name.removeprefix("dropped.")
-            self.dropped[at_fault] = self.dropped.get(at_fault, 0) + int(piece[name][0])
-
-
 @dataclass(frozen=True)
 class _Build:
     source: Source
@@ -140,10 +116,13 @@ class _Build:
     pieces: Pieces
     device: torch.device
 
-    def encode_drives(self, split: Split, progress: Progress) -> _Encoded:
-        """One piece on disk for each drive of the split. While a block of images is encoded, the next are read."""
+    def encode_drives(self, split: Split, progress: Progress) -> Encoded:
+        """One piece on disk for each drive of the split.
+
+        While a block of images is encoded, the next are read, and the drive before is written.
+        """
         drives = [self.source.load(drive_id) for drive_id in sorted({*split.train, *split.val})]
-        encoded, missing = _Encoded(), []
+        encoded, missing = Encoded(), []
         with progress.task("build cache", sum(map(len, drives)), "frames") as task:
             for drive in drives:
                 piece = self.pieces.read(drive.drive_id)
@@ -155,17 +134,20 @@ class _Build:
             height, width = self.encoder.image_height, self.encoder.image_width
             reading = read_blocks(self.source, missing, height, width, digests=True)
             with ThreadPoolExecutor(1, "write-piece") as thread, reading as blocks:
-                kept: list[Future[Rows]] = []
-                for number, drive in enumerate(missing):
+                before: Future[None] | None = None
+                for drive in missing:
                     piece = self._encode(drive, blocks, task)
-                    if number:  # of the drive before, which was written meanwhile
-                        encoded.add(missing[number - 1].drive_id, kept.pop().result())
-                    kept.append(thread.submit(self.pieces.write, drive.drive_id, piece))
-                if missing:
-                    encoded.add(missing[-1].drive_id, kept.pop().result())
+                    if before is not None:
+                        before.result()  # a piece is written while the next is made, and no more are in memory
+                    before = thread.submit(self._keep, drive.drive_id, piece, encoded)
+                if before is not None:
+                    before.result()
         length = self.windows.history + self.windows.horizon
         require_no_shared_stretch(encoded.frames, split, length, drives)
         return encoded
+
+    def _keep(self, drive_id: str, piece: Rows, encoded: Encoded) -> None:
+        encoded.add(drive_id, self.pieces.write(drive_id, piece))
 
     def _encode(self, drive: Drive, blocks: Iterator[ImageBlock], task: Task) -> Rows:
         if (drive.waypoints is not None) != self.source.has_waypoints:
@@ -190,7 +172,7 @@ class _Build:
             rows[f"condition/{variant}"] = self._encode_windows(drive, kept, features, variant)
         whole = np.ones(len(kept.chunk), dtype=bool)
         for variant in self.variants:
-            whole &= _finite(rows[f"condition/{variant}"])
+            whole &= finite_rows(rows[f"condition/{variant}"])
         if not whole.all():
             dropped["condition"] = _few(int((~whole).sum()), len(whole), drive.drive_id)
         rows = {name: np.ascontiguousarray(value[whole], DTYPES.get(name, value.dtype)) for name, value in rows.items()}

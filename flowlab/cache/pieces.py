@@ -1,7 +1,8 @@
 """What a build has finished: one file for each drive, so that a build that was killed goes on with the next one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -46,6 +47,22 @@ class Pieces:
             return safetensors.numpy.load(content) if own == _digest(drive_id, content) else None
         except (OSError, SafetensorError):
             return None
+
+
+@dataclass
+class Encoded:
+    """What the pieces of a build hold: dropped windows by the field at fault, and kept windows and images by drive."""
+
+    dropped: dict[str, int] = field(default_factory=dict)
+    num_windows: dict[str, int] = field(default_factory=dict)
+    frames: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def add(self, drive_id: str, piece: Rows) -> None:
+        self.frames[drive_id] = piece[FRAMES]
+        self.num_windows[drive_id] = len(piece["action"])
+        for name in (key for key in piece if key.startswith("dropped.")):
+            at_fault = name.removeprefix("dropped.")
+            self.dropped[at_fault] = self.dropped.get(at_fault, 0) + int(piece[name][0])
 
 
 def _key(drive_id: str) -> str:

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowlab.cache.aligned import PAGE, empty_aligned
-from flowlab.cache.build import _finite
 from flowlab.cache.cache import read_array
 from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout, describe_array, describe_group
 from flowlab.cache.writer import ArrayWriter, writing
@@ -90,10 +89,3 @@ def test_arrays_are_read_into_such_memory(tmp_path: Path):
         writer.append(np.ones(LAYOUT.shape, np.float16))
         digests = writer.finish()
     assert read_array(tmp_path, LAYOUT, digests).ctypes.data % PAGE == 0
-
-
-def test_what_is_finite_is_told_by_the_bits_of_each_number_there_is():
-    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
-    assert np.array_equal(_finite(every.reshape(-1, 1, 1)), np.isfinite(every))
-    assert _finite(every[:30].reshape(5, 3, 2)).tolist() == [True] * 5
-    assert _finite(np.empty((0, 3, 2), np.float16)).tolist() == []
