@@ -7,9 +7,9 @@ same frames and windows in memory, with their conditions as fp16: no files, no c
 demo's encoder with weights of its seed. In turns; one command, some two minutes.
 """
 
-import shutil
 import tempfile
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -67,11 +67,10 @@ def measure(folder: Path, num_drives: int, turns: int) -> Row:
     memory = [InMemory(one, torch.from_numpy(source.images(one, np.arange(len(one)), *size))) for one in drives]
     first, *others = source.drive_ids()
     split = Split(train=tuple(others), val=(first,))
-    caches = folder / "caches"
+    turn = count()
 
     def build() -> None:
-        shutil.rmtree(caches, ignore_errors=True)
-        build_cache(source, split, WINDOWS, encoder, ("normal",), caches)
+        build_cache(source, split, WINDOWS, encoder, ("normal",), folder / f"caches{next(turn)}")
 
     taken = in_turns({"plain": lambda: [encode(encoder, one) for one in memory], "flowlab": build}, turns)
     return Row("cache build", f"{num_drives * FRAMES:,} frames", taken["flowlab"], taken["plain"])

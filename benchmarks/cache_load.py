@@ -1,6 +1,6 @@
 """How long does it take until a cache's conditions are in memory, and to draw batches from them?
 
-The same random conditions, 20,000 x 12 x 384 in fp16, are laid down three ways and read whole four ways; then batches
+The same random conditions, 20,000 x 12 x 384 in fp16, are laid down three ways and read whole five ways; then batches
 of random rows are taken from memory, through a DataLoader, and from the Zarr store. Files are in the page cache: this
 is the cost of the reader, not of the disk. The plain way is torch.load of a .pt file, and a DataLoader over the tensor
 in memory; the other ways are told below. In turns; one command, a minute or two.
@@ -17,13 +17,16 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from turns import Row, Times, Told, in_turns, options, turns_of
 
 from flowlab.cache.cache import read_array
-from flowlab.cache.layout import ArrayLayout, ArrayWriter
+from flowlab.cache.layout import ArrayLayout
+from flowlab.cache.writer import ArrayWriter, writing
+from flowlab.core.digest import digest_bytes
 
 SHAPE = (20_000, 12, 384)
 QUICK_ROWS = 4_000
 BATCH = 1024
 ZARR_ROWS = 64  # random rows straight from the store are too slow for a whole batch
 OTHERS = ("zarr-python, the same store", "zarr-python, default chunks + codec")
+OLDER = "a cache of before, by BLAKE2b"
 
 
 class ZarrRows(Dataset):
@@ -53,9 +56,11 @@ def main() -> None:
 def loading(folder: Path, rows: np.ndarray, turns: int) -> Row:
     """The whole array into memory."""
     layout = ArrayLayout("train/condition/normal", rows.shape)
-    writer = ArrayWriter(folder / "plain", layout)
-    writer.append(rows)
-    digests = writer.finish()
+    with writing(folder / "plain") as files:
+        writer = ArrayWriter(files, layout)
+        writer.append(rows)
+        digests = writer.finish()
+    older = {key: digest_bytes((folder / "plain" / key).read_bytes()) for key in digests}
     plain = zarr.open_array(folder / "plain", path=layout.name, mode="r")
     default = zarr.create_array(store=str(folder / "default"), name="condition", data=rows)
     torch.save(torch.from_numpy(rows), folder / "condition.pt")
@@ -64,11 +69,12 @@ def loading(folder: Path, rows: np.ndarray, turns: int) -> Row:
         "torch.load": lambda: torch.load(folder / "condition.pt", weights_only=True),
         OTHERS[0]: lambda: torch.from_numpy(np.asarray(plain[:])),
         OTHERS[1]: lambda: torch.from_numpy(np.asarray(default[:])),
+        OLDER: lambda: torch.from_numpy(read_array(folder / "plain", layout, older)),
     }
     assert np.array_equal(read_array(folder / "plain", layout, digests), rows)
     taken = in_turns(ways, turns)
     size = f"{rows.nbytes / 1e6:.0f} MB"
-    note = f"flowlab proves each chunk's digest, 2 threads; {beside(taken, OTHERS)}"
+    note = f"flowlab proves each chunk's digest, 2 threads; {beside(taken, [*OTHERS, OLDER])}"
     return Row("load a cache", size, taken["flowlab"], taken["torch.load"], note=note)
 
 

@@ -36,7 +36,8 @@ import torch
 from numpy.typing import NDArray
 
 from flowlab.cache.conditions import Streamed
-from flowlab.cache.layout import ArrayLayout, ArrayWriter
+from flowlab.cache.layout import ArrayLayout
+from flowlab.cache.writer import ArrayWriter, writing
 from flowlab.core.progress import SILENT
 from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.evaluate.definitions import define_metrics
@@ -192,10 +193,12 @@ def gather(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
 
 def streamed(num_frames: int, folder: Path, tries: int) -> dict[str, float]:
     layout = ArrayLayout("train/condition/normal", (num_frames, TOKENS, WIDTH))
-    writer = ArrayWriter(folder, layout)
-    for first in range(0, num_frames, BATCH):
-        writer.append(np.ones((min(BATCH, num_frames - first), TOKENS, WIDTH), np.float16))
-    condition = Streamed(folder, layout, writer.finish(), CPU, tuple(range(TOKENS)), 2 * WINDOW_BLOCKS)
+    with writing(folder) as files:
+        writer = ArrayWriter(files, layout)
+        for first in range(0, num_frames, BATCH):
+            writer.append(np.ones((min(BATCH, num_frames - first), TOKENS, WIDTH), np.float16))
+        digests = writer.finish()
+    condition = Streamed(folder, layout, digests, CPU, tuple(range(TOKENS)), 2 * WINDOW_BLOCKS)
     return timed(num_frames, batches(condition, "blocks"), tries)
 
 

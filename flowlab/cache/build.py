@@ -6,7 +6,8 @@ with the same bytes. Where that is, and how the cache becomes whole at once, say
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from numpy.typing import NDArray
 
 from flowlab.cache.attributes import SIDES, array_layouts
 from flowlab.cache.identity import cache_id, describe_identity
-from flowlab.cache.layout import DTYPES, ArrayWriter, describe_group
-from flowlab.cache.pieces import FRAMES, Pieces, Rows
+from flowlab.cache.layout import DTYPES, describe_group
+from flowlab.cache.pieces import FRAMES, Encoded, Pieces, Rows
 from flowlab.cache.shared_frames import require_no_shared_stretch
 from flowlab.cache.site import Site, site_of
+from flowlab.cache.writer import ArrayWriter, writing
 from flowlab.core.errors import CacheBuildError, CacheMismatchError
 from flowlab.core.files import trouble
 from flowlab.core.locks import hold
@@ -30,7 +32,7 @@ from flowlab.core.stores import Place
 from flowlab.core.types import Drive, Split, Windows
 from flowlab.drives.read_ahead import ImageBlock, blocks_of, read_blocks
 from flowlab.drives.windows import cut_windows
-from flowlab.encoder.finite import keep_finite
+from flowlab.encoder.finite import finite_rows, keep_finite
 from flowlab.study.settings import MAX_FAULT_SHARE, WindowSettings
 
 WINDOW_BLOCK = 1024
@@ -105,22 +107,6 @@ def _few(num: int, of: int, drive_id: str) -> int:
     return num
 
 
-@dataclass
-class _Encoded:
-    """What the pieces hold: dropped windows by the field at fault, and kept windows and images by drive."""
-
-    dropped: dict[str, int] = field(default_factory=dict)
-    num_windows: dict[str, int] = field(default_factory=dict)
-    frames: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-
-    def add(self, drive_id: str, piece: Rows) -> None:
-        self.frames[drive_id] = piece[FRAMES]
-        self.num_windows[drive_id] = len(piece["action"])
-        for name in (key for key in piece if key.startswith("dropped.")):
-            at_fault = name.removeprefix("dropped.")
-            self.dropped[at_fault] = self.dropped.get(at_fault, 0) + int(piece[name][0])
-
-
 @dataclass(frozen=True)
 class _Build:
     source: Source
@@ -130,10 +116,13 @@ class _Build:
     pieces: Pieces
     device: torch.device
 
-    def encode_drives(self, split: Split, progress: Progress) -> _Encoded:
-        """One piece on disk for each drive of the split. While a block of images is encoded, the next are read."""
+    def encode_drives(self, split: Split, progress: Progress) -> Encoded:
+        """One piece on disk for each drive of the split.
+
+        While a block of images is encoded, the next are read, and the drive before is written.
+        """
         drives = [self.source.load(drive_id) for drive_id in sorted({*split.train, *split.val})]
-        encoded, missing = _Encoded(), []
+        encoded, missing = Encoded(), []
         with progress.task("build cache", sum(map(len, drives)), "frames") as task:
             for drive in drives:
                 piece = self.pieces.read(drive.drive_id)
@@ -143,13 +132,22 @@ class _Build:
                     task.advance(len(drive))
                     encoded.add(drive.drive_id, piece)
             height, width = self.encoder.image_height, self.encoder.image_width
-            with read_blocks(self.source, missing, height, width, digests=True) as blocks:
+            reading = read_blocks(self.source, missing, height, width, digests=True)
+            with ThreadPoolExecutor(1, "write-piece") as thread, reading as blocks:
+                before: Future[None] | None = None
                 for drive in missing:
                     piece = self._encode(drive, blocks, task)
-                    encoded.add(drive.drive_id, self.pieces.write(drive.drive_id, piece))
+                    if before is not None:
+                        before.result()  # a piece is written while the next is made, and no more are in memory
+                    before = thread.submit(self._keep, drive.drive_id, piece, encoded)
+                if before is not None:
+                    before.result()
         length = self.windows.history + self.windows.horizon
         require_no_shared_stretch(encoded.frames, split, length, drives)
         return encoded
+
+    def _keep(self, drive_id: str, piece: Rows, encoded: Encoded) -> None:
+        encoded.add(drive_id, self.pieces.write(drive_id, piece))
 
     def _encode(self, drive: Drive, blocks: Iterator[ImageBlock], task: Task) -> Rows:
         if (drive.waypoints is not None) != self.source.has_waypoints:
@@ -174,7 +172,7 @@ class _Build:
             rows[f"condition/{variant}"] = self._encode_windows(drive, kept, features, variant)
         whole = np.ones(len(kept.chunk), dtype=bool)
         for variant in self.variants:
-            whole &= np.isfinite(rows[f"condition/{variant}"]).all(axis=(1, 2))
+            whole &= finite_rows(rows[f"condition/{variant}"])
         if not whole.all():
             dropped["condition"] = _few(int((~whole).sum()), len(whole), drive.drive_id)
         rows = {name: np.ascontiguousarray(value[whole], DTYPES.get(name, value.dtype)) for name, value in rows.items()}
@@ -230,14 +228,15 @@ class _Build:
                 )
         layouts = array_layouts(attributes["identity"], num_windows, self.source.has_waypoints)
         digests: dict[str, str] = {}
-        for side in SIDES:
-            writers = [ArrayWriter(place, layout) for layout in layouts if layout.side == side]
-            for position, drive_id in enumerate(sides[side]):
-                rows = self._rows(drive_id, position)
+        with writing(place) as files:
+            for side in SIDES:
+                writers = [ArrayWriter(files, layout) for layout in layouts if layout.side == side]
+                for position, drive_id in enumerate(sides[side]):
+                    rows = self._rows(drive_id, position)
+                    for writer in writers:
+                        writer.append(rows[writer.layout.rows])
                 for writer in writers:
-                    writer.append(rows[writer.layout.rows])
-            for writer in writers:
-                digests |= writer.finish()
+                    digests |= writer.finish()
         return describe_group({**attributes, "num_windows": num_windows, "digests": digests})
 
     def _rows(self, drive_id: str, position: int) -> Rows:

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowlab.cache.aligned import empty_aligned
 from flowlab.cache.attributes import SIDES, array_layouts, has_waypoints, read_attributes
 from flowlab.cache.identity import LAYOUT_VERSION
 from flowlab.cache.layout import ArrayLayout, Chunk
 from flowlab.cache.places import is_there
-from flowlab.core.digest import digest_bytes
+from flowlab.core.digest import has_digest
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, unknown_name
 from flowlab.core.stores import Place, store_at
 from flowlab.core.types import ConditionSpec
@@ -124,7 +125,7 @@ def read_array(place: Place, layout: ArrayLayout, digests: Mapping[str, str]) ->
     What is handed out is what was written: each file's bytes are compared with its digest as they come in. Raises
     CacheCorruptError naming the first file that differs.
     """
-    store, out = store_at(place), np.empty(layout.shape, layout.dtype)
+    store, out = store_at(place), empty_aligned(layout.shape, layout.dtype)
 
     def read(chunk: Chunk) -> None:
         read_chunk(place, chunk, digests, out[chunk.first : chunk.first + chunk.num])
@@ -141,7 +142,7 @@ def read_chunk(place: Place, chunk: Chunk, digests: Mapping[str, str], out: NDAr
         num, padding = store_at(place).read_into(chunk.key, view)
     except OSError as error:
         raise corrupt(place, f"{chunk.key} cannot be read: {why(error)}") from None
-    if num != view.nbytes or digest_bytes(view, padding) != digests.get(chunk.key):
+    if num != view.nbytes or not has_digest(digests.get(chunk.key), view, padding):
         raise corrupt(place, f"{chunk.key} is not what was written")
 
 

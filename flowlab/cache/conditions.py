@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flowlab.cache.aligned import empty_aligned
 from flowlab.cache.cache import corrupt, read_chunk, why
 from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout
 from flowlab.core.stores import Place
@@ -127,7 +128,7 @@ class Streamed:
             raise corrupt(self.place, f"{key} cannot be read: {why(error)}") from None
 
     def _buffer(self) -> NDArray:
-        return np.empty((CHUNK_ROWS, *self.layout.shape[1:]), self.layout.dtype)
+        return empty_aligned((CHUNK_ROWS, *self.layout.shape[1:]), self.layout.dtype)
 
 
 def _on_the_way(shape: tuple[int, ...], device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@ from pathlib import Path
 from flowlab.cache.attributes import MANIFEST, SIDES
 from flowlab.cache.cache import corrupt, open_cache, why
 from flowlab.cache.verify import damage, trust_cache
-from flowlab.core.digest import digest_bytes
+from flowlab.core.digest import has_digest
 from flowlab.core.locks import hold
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.stores import LocalStore, Place, store_at
@@ -48,7 +48,7 @@ def _copy(source: Place, target: LocalStore, digests: dict[str, str], progress: 
             content = store.read(key)
         except FileNotFoundError as error:
             raise corrupt(source, f"{key} cannot be read: {why(error)}") from None
-        if key in digests and digest_bytes(content) != digests[key]:
+        if key in digests and not has_digest(digests[key], content):
             raise corrupt(source, f"{key} is not what was written")
         target.put(key, content)
         task.advance()

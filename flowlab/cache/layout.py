@@ -7,14 +7,11 @@ no store that is laid out in another way: nobody could tell whether that holds w
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowlab.core.digest import digest_bytes
-from flowlab.core.errors import CacheBuildError
 from flowlab.core.stores import Place, store_at
 
 CHUNK_ROWS = 1024
@@ -132,83 +129,19 @@ def shown(value: Any) -> str:
 
 
 def describe_group(attributes: Mapping[str, Any]) -> bytes:
-    """The zarr.json of a group with these attributes."""
-    import zarr  # here: who has nothing to build does not wait for it
-
-    memory: dict[str, Any] = {}
-    zarr.create_group(zarr.storage.MemoryStore(memory), attributes=dict(attributes))
-    return memory["zarr.json"].to_bytes()
+    """The zarr.json of a group with these attributes, as zarr-python spells it."""
+    return _spelled({"attributes": dict(attributes), "zarr_format": 3, "node_type": "group"})
 
 
 def describe_array(layout: ArrayLayout) -> dict[str, bytes]:
     """The zarr.json of an array and of the groups it lies in, by their paths in the store."""
-    import zarr
-
-    memory: dict[str, Any] = {}
-    zarr.create_array(
-        store=zarr.storage.MemoryStore(memory),
-        name=layout.name,
-        shape=layout.shape,
-        chunks=(CHUNK_ROWS, *layout.shape[1:]),
-        dtype=layout.dtype,
-        compressors=None,
-        filters=None,
-        fill_value=0,
-    )
-    return {key: content.to_bytes() for key, content in memory.items() if "/" in key}
+    told = layout.metadata()
+    kind = {key: told.pop(key) for key in ("zarr_format", "node_type")}
+    told |= {"fill_value": layout.dtype.type(0).item(), "attributes": {}, **kind, "storage_transformers": []}
+    folders = layout.name.split("/")
+    groups = {"/".join([*folders[:num], "zarr.json"]): describe_group({}) for num in range(1, len(folders))}
+    return {f"{layout.name}/zarr.json": _spelled(told)} | groups
 
 
-@dataclass
-class ArrayWriter:
-    """Appends rows to one array of a store that is being built; collects a digest per chunk file.
-
-    Raises CacheBuildError where something else lies in the place of what it writes.
-    """
-
-    place: Place
-    layout: ArrayLayout
-    digests: dict[str, str] = field(default_factory=dict)
-    _filled: int = 0
-    _chunk: int = 0
-
-    def __post_init__(self) -> None:
-        for key, content in describe_array(self.layout).items():
-            keep_same(self.place, key, content)
-        self._buffer = np.zeros((CHUNK_ROWS, *self.layout.shape[1:]), self.layout.dtype)
-
-    def append(self, rows: NDArray) -> None:
-        """Add rows (n, ...); whole chunks are kept as they fill up."""
-        while len(rows):
-            taken = min(CHUNK_ROWS - self._filled, len(rows))
-            self._buffer[self._filled : self._filled + taken] = rows[:taken]
-            self._filled += taken
-            rows = rows[taken:]
-            if self._filled == CHUNK_ROWS:
-                self._flush()
-
-    def finish(self) -> dict[str, str]:
-        """Write the last chunk and return the digest of every chunk file, by its path in the store."""
-        if self._filled:
-            self._buffer[self._filled :] = 0
-            self._flush()
-        return self.digests
-
-    def _flush(self) -> None:
-        key, content = self.layout.key(self._chunk), self._buffer.tobytes()
-        keep_same(self.place, key, content)
-        self.digests[key] = digest_bytes(content)
-        self._chunk += 1
-        self._filled = 0
-
-
-def keep_same(place: Place, key: str, content: bytes) -> None:
-    """Keep it, unless a build that was killed, or that goes on elsewhere, has done so with the same bytes.
-
-    Raises CacheBuildError for other bytes: whatever is there may be part of a whole cache, and is never written over.
-    """
-    store = store_at(place)
-    if not store.put_new(key, content) and store.read(key) != content:
-        raise CacheBuildError(
-            f"{place} holds other bytes under {key} than this build makes: another machine or another version began "
-            f"it. Remove what is there and give the same command again."
-        )
+def _spelled(told: Mapping[str, Any]) -> bytes:
+    return json.dumps(told, indent=2).encode()

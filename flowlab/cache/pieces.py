@@ -1,12 +1,13 @@
 """What a build has finished: one file for each drive, so that a build that was killed goes on with the next one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
-from flowlab.core.digest import digest_bytes, digest_json
+from flowlab.core.digest import digest_json, fast_digest
 from flowlab.core.stores import Place, store_at
 
 Rows = dict[str, NDArray]
@@ -15,7 +16,7 @@ Rows = dict[str, NDArray]
 FRAMES = "frames"
 """The array of a piece that no cache holds: a digest of each of the drive's images, (F,) int64."""
 
-DIGEST_BYTES = 16
+DIGEST_BYTES = len(fast_digest())
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,25 @@ class Pieces:
             return None
 
 
+@dataclass
+class Encoded:
+    """What the pieces of a build hold: dropped windows by the field at fault, and kept windows and images by drive."""
+
+    dropped: dict[str, int] = field(default_factory=dict)
+    num_windows: dict[str, int] = field(default_factory=dict)
+    frames: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def add(self, drive_id: str, piece: Rows) -> None:
+        self.frames[drive_id] = piece[FRAMES]
+        self.num_windows[drive_id] = len(piece["action"])
+        for name in (key for key in piece if key.startswith("dropped.")):
+            at_fault = name.removeprefix("dropped.")
+            self.dropped[at_fault] = self.dropped.get(at_fault, 0) + int(piece[name][0])
+
+
 def _key(drive_id: str) -> str:
     return f"{digest_json(drive_id)}.piece"
 
 
 def _digest(drive_id: str, content: bytes) -> bytes:
-    return digest_bytes(drive_id.encode("utf-8", "surrogatepass"), content).encode()
+    return fast_digest(drive_id.encode("utf-8", "surrogatepass"), content).encode()

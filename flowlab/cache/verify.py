@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flowlab.cache.attributes import content_of
 from flowlab.cache.cache import Cache, corrupt, open_cache, why
-from flowlab.core.digest import digest_bytes, digest_json
+from flowlab.core.digest import digest_json, has_digest
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError
 from flowlab.core.files import write_atomic
 from flowlab.core.progress import SILENT, Progress
@@ -24,10 +24,10 @@ def verify_cache(path: Place, progress: Progress = SILENT) -> Cache:
 
     def prove(key: str) -> None:
         try:
-            found = digest_bytes(store.read(key))
+            content = store.read(key)
         except OSError as error:
             raise corrupt(path, f"{key} cannot be read: {why(error)}") from None
-        if found != digests[key]:
+        if not has_digest(digests[key], content):
             raise corrupt(path, f"{key} is not what was written")
         task.advance()
 

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 DIGEST_CHARS = 16
+
+FAST = "blake3:"
+"""How the digests begin that `fast_digest` makes."""
 
 
 def canonical_json(value: Any) -> str:
@@ -31,6 +36,24 @@ def digest_parts(parts: Iterable[bytes | memoryview]) -> str:
     for part in parts:
         state.update(part)
     return state.hexdigest()
+
+
+def fast_digest(*parts: bytes | memoryview) -> str:
+    """The word blake3, a colon and 32 hex digits over the parts, in order: for files that are proved whenever read.
+
+    BLAKE3 is as hard to fool as BLAKE2b, and takes less than a third of the time.
+    """
+    state = blake3()
+    for part in parts:
+        state.update(part)
+    return FAST + state.hexdigest(length=16)
+
+
+def has_digest(expected: str | None, *parts: bytes | memoryview) -> bool:
+    """Whether that is the digest of the parts, in order: by `fast_digest`, or by `digest_bytes` as in older caches."""
+    if expected is None:
+        return False
+    return expected == (fast_digest if expected.startswith(FAST) else digest_bytes)(*parts)
 
 
 def digest_files(paths: Iterable[Path]) -> str:

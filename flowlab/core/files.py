@@ -38,7 +38,7 @@ def shipped_folder(name: str, marker: str, error: type[FlowlabError]) -> Path:
     raise error(f"flowlab's {name} are neither in {package} nor beside it. Install flowlab again.")
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Write `content` to `path` so that a reader, or a machine that loses power, sees the old file or the new one."""
     with whole_file(path) as file:
         file.write(content)

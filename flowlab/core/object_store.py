@@ -67,13 +67,13 @@ class ObjectStore:
         view[:num] = content[:num]
         return num, bytes(content[num:])
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes | memoryview) -> None:
         with self._told("write"):
             import obstore
 
             obstore.put(self._client, self._path(key), content, use_multipart=False)
 
-    def put_new(self, key: str, content: bytes) -> bool:
+    def put_new(self, key: str, content: bytes | memoryview) -> bool:
         with self._told("write"):
             import obstore
             from obstore.exceptions import AlreadyExistsError

@@ -34,10 +34,10 @@ class Store(Protocol):
     def read_into(self, key: str, view: memoryview) -> tuple[int, bytes]:
         """Fill `view` from the beginning; how many bytes that were, and what there is beyond."""
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes | memoryview) -> None:
         """Keep it, whole or not at all, in the place of what there was."""
 
-    def put_new(self, key: str, content: bytes) -> bool:
+    def put_new(self, key: str, content: bytes | memoryview) -> bool:
         """Keep it unless there is something; whether it was kept."""
 
     def stamps(self, keys: Iterable[str]) -> Mapping[str, Sequence[Any]]:
@@ -70,10 +70,10 @@ class LocalStore:
         with (self.folder / key).open("rb", buffering=0) as file:
             return file.readinto(view), file.read()
 
-    def put(self, key: str, content: bytes) -> None:
+    def put(self, key: str, content: bytes | memoryview) -> None:
         write_atomic(self.folder / key, content)
 
-    def put_new(self, key: str, content: bytes) -> bool:
+    def put_new(self, key: str, content: bytes | memoryview) -> bool:
         if (self.folder / key).exists():
             return False
         self.put(key, content)

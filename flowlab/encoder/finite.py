@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 from flowlab.core.types import Drive, Dropped, Windows
 
+INFINITE = 0x7C00
+"""The bits of infinity in half precision, as a whole number; those of NaN are larger, and of all else smaller."""
+
 
 def keep_finite(drive: Drive, windows: Windows) -> tuple[Windows, Dropped]:
     """The windows whose inputs and targets are finite, and how many are not, by field: each counts for its first fault.
@@ -26,3 +29,9 @@ def keep_finite(drive: Drive, windows: Windows) -> tuple[Windows, Dropped]:
             by_field[name] = count
         good &= ~bad
     return Windows(windows.history[good], windows.chunk[good]), Dropped(by_field)
+
+
+def finite_rows(condition: NDArray[np.float16]) -> NDArray[np.bool_]:
+    """Which of the rows (N, S, D) hold finite numbers alone, by their bits: numpy's isfinite takes ten times longer."""
+    size = condition.view(np.int16) & 0x7FFF  # without the sign
+    return size.max(axis=(1, 2), initial=0) < INFINITE

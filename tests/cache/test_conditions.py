@@ -15,7 +15,8 @@ from flowlab.cache import conditions
 from flowlab.cache.build import build_cache
 from flowlab.cache.cache import Cache, open_cache, read_chunk
 from flowlab.cache.conditions import Pinned, Streamed
-from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout, ArrayWriter, Chunk
+from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout, Chunk
+from flowlab.cache.writer import ArrayWriter, writing
 from flowlab.core.errors import CacheCorruptError
 from tests.cache.number_encoder import NumberEncoder
 from tests.cache.three_drives import SPLIT, VARIANTS, WINDOWS, three_drives
@@ -112,10 +113,12 @@ def test_a_file_that_is_not_what_was_written_is_not_trained_on(tmp_path: Path, m
 def test_what_is_streamed_takes_the_memory_of_its_chunks_alone(tmp_path: Path) -> None:
     """Of 25 MB there are 4 MB in memory: four chunk files of 1 MiB."""
     layout = ArrayLayout("train/condition/normal", (24 * CHUNK_ROWS, 8, 64))
-    writer = ArrayWriter(tmp_path, layout)
-    for number in range(24):
-        writer.append(np.full((CHUNK_ROWS, 8, 64), number, np.float16))
-    found = Streamed(tmp_path, layout, writer.finish(), CPU, tuple(range(8)), 4)
+    with writing(tmp_path) as files:
+        writer = ArrayWriter(files, layout)
+        for number in range(24):
+            writer.append(np.full((CHUNK_ROWS, 8, 64), number, np.float16))
+        digests = writer.finish()
+    found = Streamed(tmp_path, layout, digests, CPU, tuple(range(8)), 4)
     tracemalloc.start()
     for number in range(24):
         first = found.index_select(0, torch.arange(number * CHUNK_ROWS, number * CHUNK_ROWS + 8))[:, 0, 0]

@@ -15,8 +15,9 @@ from flowlab.cache.build import build_cache
 from flowlab.cache.cache import has_old_layout, open_cache, read_array
 from flowlab.cache.catalogue import describe_cache, list_caches
 from flowlab.cache.identity import LAYOUT_VERSION, cache_id
-from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout, ArrayWriter
+from flowlab.cache.layout import CHUNK_ROWS, ArrayLayout
 from flowlab.cache.verify import damage, prove_cache, verify_cache
+from flowlab.cache.writer import ArrayWriter, writing
 from flowlab.core.errors import CacheCorruptError, CacheLayoutError, CacheMismatchError, MissingError, UnknownNameError
 from flowlab.core.types import ConditionSpec, TokenGroup
 from tests.cache.number_encoder import NumberEncoder
@@ -59,10 +60,11 @@ def test_rows_come_back_however_they_were_appended(tmp_path_factory: pytest.Temp
     store = tmp_path_factory.mktemp("store")
     rows = np.arange(2 * sum(parts), dtype=np.float32).reshape(-1, 2)
     layout = ArrayLayout("train/speed_mps", rows.shape)
-    writer = ArrayWriter(store, layout)
-    for part in np.split(rows, np.cumsum(parts)[:-1]):
-        writer.append(part)
-    digests = writer.finish()
+    with writing(store) as files:
+        writer = ArrayWriter(files, layout)
+        for part in np.split(rows, np.cumsum(parts)[:-1]):
+            writer.append(part)
+        digests = writer.finish()
     assert len(digests) == -(-len(rows) // CHUNK_ROWS)
     assert layout.why_not(store) == ""
     assert np.array_equal(read_array(store, layout, digests), rows)

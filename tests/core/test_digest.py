@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowlab.core.digest import canonical_json, digest_bytes, digest_files, digest_json
+from flowlab.core.digest import canonical_json, digest_bytes, digest_files, digest_json, fast_digest, has_digest
 
 LEAVES = (
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
@@ -51,6 +51,28 @@ def test_a_digest_is_16_hex_digits_and_pinned():
 
 def test_parts_are_read_as_one_stream():
     assert digest_bytes(b"ab", b"c") == digest_bytes(memoryview(b"abc"))
+    assert fast_digest(b"ab", b"c") == fast_digest(memoryview(b"abc"))
+
+
+def test_a_fast_digest_says_what_it_is_and_is_pinned():
+    """The first 16 bytes of BLAKE3 over nothing, and over "abc", as its authors published them."""
+    assert fast_digest() == "blake3:af1349b9f5f9a1a6a0404dea36dcc949"
+    assert fast_digest(b"abc") == "blake3:6437b3ac38465133ffb63b75273a8db5"
+
+
+@given(st.binary(max_size=3000), st.integers(0, 8 * 3000 - 1))
+def test_what_has_a_digest_of_either_kind_has_it_no_more_with_one_bit_changed(content, bit):
+    for digest in (digest_bytes(content), fast_digest(content)):
+        assert has_digest(digest, content)
+        if bit < 8 * len(content):
+            changed = bytearray(content)
+            changed[bit // 8] ^= 1 << bit % 8
+            assert not has_digest(digest, bytes(changed))
+
+
+@pytest.mark.parametrize("digest", [None, "", "blake3:", "e4a6a0577479b2b", "sha256:e4a6a0577479b2b4"])
+def test_nothing_has_what_is_no_digest(digest):
+    assert not has_digest(digest, b"")
 
 
 def test_files_are_told_apart_by_content_name_and_order(tmp_path):

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from flowlab.drives.windows import cut_windows
-from flowlab.encoder.finite import keep_finite
+from flowlab.encoder.finite import finite_rows, keep_finite
 from flowlab.study.settings import WindowSettings
 from tests.encoder.memory_source import numbered_drive
 
@@ -46,3 +46,10 @@ def test_a_window_counts_for_its_first_fault_only():
     drive = dataclasses.replace(drive, speed_mps=speed, action=action)
     _, dropped = keep_finite(drive, cut_windows(drive, WINDOWS))
     assert dropped.by_field == {"speed_mps": 3, "action": 2}
+
+
+def test_what_is_finite_is_told_by_the_bits_of_each_number_there_is():
+    every = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    assert np.array_equal(finite_rows(every.reshape(-1, 1, 1)), np.isfinite(every))
+    assert finite_rows(every[:30].reshape(5, 3, 2)).tolist() == [True] * 5
+    assert finite_rows(np.empty((0, 3, 2), np.float16)).tolist() == []

@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from flowlab.cache.pieces import Pieces
-from flowlab.core.digest import digest_bytes, digest_files, digest_json
+from flowlab.cache.pieces import DIGEST_BYTES, Pieces
+from flowlab.core.digest import digest_files, digest_json, fast_digest
 from flowlab.core.files import write_json_atomic
 from flowlab.core.types import ConditionSpec, TokenGroup
 from flowlab.encoder.drive_vit import DriveViT, digest_of
@@ -181,8 +181,8 @@ def piece_kind(folder: Path) -> Kind:
         return found and {name: (str(value.dtype), value.shape, value.tobytes()) for name, value in found.items()}
 
     def sign() -> None:
-        content = path.read_bytes()[16:]
-        path.write_bytes(digest_bytes("drive/é".encode(), content).encode() + content)
+        content = path.read_bytes()[DIGEST_BYTES:]
+        path.write_bytes(fast_digest("drive/é".encode(), content).encode() + content)
 
     return Kind(path, load, sign)
 

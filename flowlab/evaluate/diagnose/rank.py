@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flowlab.cache.cache import Cache, corrupt, open_cache
 from flowlab.cache.layout import CHUNK_ROWS
-from flowlab.core.digest import digest_bytes
+from flowlab.core.digest import has_digest
 from flowlab.core.errors import CacheCorruptError
 from flowlab.core.progress import SILENT, Progress
 from flowlab.core.stores import Place, store_at
@@ -142,7 +142,7 @@ def cache_rank(cache: Cache) -> tuple[float, int]:
     blocks = []
     for chunk in (chunks[index] for index in taken):
         content = store_at(cache.path).read(chunk.key)
-        if digest_bytes(content) != cache.attributes["digests"].get(chunk.key):
+        if not has_digest(cache.attributes["digests"].get(chunk.key), content):
             raise corrupt(cache.path, f"{chunk.key} is not what was written")
         rows = np.frombuffer(content, layout.dtype).reshape(CHUNK_ROWS, *layout.shape[1:])
         blocks.append(torch.from_numpy(rows[: chunk.num].copy()))
