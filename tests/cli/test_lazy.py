@@ -9,7 +9,18 @@ import pytest
 from flowlab.cli.commands import COMMANDS, GROUPS
 from tests.cli.tiny_study import command
 
-HEAVY = ("rich", "pydantic", "numpy", "duckdb", "sqlalchemy", "torch", "flowlab.study", "flowlab.ledger")
+HEAVY = (
+    "rich",
+    "rich.progress",
+    "logging",
+    "pydantic",
+    "numpy",
+    "duckdb",
+    "sqlalchemy",
+    "torch",
+    "flowlab.study",
+    "flowlab.ledger",
+)
 
 
 def imported(*arguments: str) -> list[str]:
