@@ -11,11 +11,28 @@ Commands = dict[str, tuple[str, str]]
 """Name, such as "cache build", to the function ("flowlab.cli.prepare:cache_build") and its docstring's first line."""
 
 
+PLAIN = None
+"""Typer's mark for help without frames: Rich and what draws frames take longer to import than all the rest of it."""
+
+
+class Group(TyperGroup):
+    """A group whose help has each command's whole line, and which shows its help where no command is given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args:
+            print(ctx.get_help())
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, _: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help or "") for name, command in self.commands.items()])
+
+
 class Later(TyperCommand):
     """Stands for a command whose module is not imported yet; makes way for it when it is chosen."""
 
     def __init__(self, name: str, function: str, line: str) -> None:
-        super().__init__(name=name, help=line)
+        super().__init__(name=name, help=line, rich_markup_mode=PLAIN)
         self.function = function
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
@@ -24,7 +41,7 @@ class Later(TyperCommand):
     def command(self) -> Any:
         """The command itself, as Typer makes it of the function."""
         module, _, name = self.function.partition(":")
-        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=PLAIN)
         alone.command(self.name)(getattr(import_module(module), name))
         return typer.main.get_command(alone)
 
@@ -62,7 +79,7 @@ def _version_option() -> list[Any]:
 
 def lazy_group(name: str, line: str, commands: Commands, groups: dict[str, str], is_root: bool = True) -> TyperGroup:
     """The group of `commands`; a name of two words stands in the one of `groups` that its first word names."""
-    made = TyperGroup(name=name, help=line, no_args_is_help=True, params=_version_option() if is_root else [])
+    made = Group(name=name, help=line, params=_version_option() if is_root else [], rich_markup_mode=PLAIN)
     for command, (function, told) in commands.items():
         if " " not in command:
             made.add_command(Later(command, function, told))

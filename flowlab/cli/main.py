@@ -2,14 +2,13 @@
 
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import typer
 
 from flowlab.cli.commands import COMMANDS, GROUPS
 from flowlab.cli.lazy import lazy_group
-from flowlab.cli.screen import first_word, say
 from flowlab.core.errors import FlowlabError, StoppedError, is_out_of_memory
 from flowlab.core.files import trouble
 
@@ -46,7 +45,7 @@ def run_command(arguments: list[str]) -> int:
     """The exit code of one command."""
     command: Any = lazy_group("flowlab", HELP, COMMANDS, GROUPS)
     try:
-        with nullcontext() if "--help" in arguments else first_word():
+        with nullcontext() if "--help" in arguments else _first_word():
             code = command.main(args=arguments, prog_name="flowlab", standalone_mode=False)
         if code == INTERRUPTED:  # Typer has caught the Ctrl-C by then
             say("stopped. What is done is kept: give the same command again to go on.")
@@ -74,9 +73,22 @@ def run_command(arguments: list[str]) -> int:
     return BAD_INPUT
 
 
+def say(message: str) -> None:
+    """One line on stderr. Rich is imported with it: help is printed without."""
+    from flowlab.cli.screen import say as say_it
+
+    say_it(message)
+
+
+def _first_word() -> AbstractContextManager[None]:
+    from flowlab.cli.screen import first_word
+
+    return first_word()
+
+
 def _usage_sentence(error: Any) -> str:
     """What is wrong with the command line, and how to ask for help."""
-    message = " ".join(error.format_message().split()) or "no command given."
+    message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     return f"{message} See {context.command_path if context else 'flowlab'} --help"
 

@@ -8,25 +8,17 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Task as RichTask
-from rich.text import Text
+from rich.console import Console
 
 from flowlab.cli.grid import Grid
 from flowlab.core.figures import figure as figure
 from flowlab.core.figures import share as share
 from flowlab.core.progress import Task
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PLAIN_WIDTH = 1_000_000  # columns where stdout is no terminal: whoever reads it there wants a row on one line
 FIRST_WORD_S = 1.5  # after which a command that has said nothing yet says what it is at
@@ -152,23 +144,6 @@ def _later(seconds: float, act: Callable[[], None]) -> Iterator[None]:
         timer.cancel()
 
 
-class _Counted(ProgressColumn):
-    """A column for tasks with an end: of others, which are only under way, there is nothing to count."""
-
-    def __init__(self, column: ProgressColumn) -> None:
-        super().__init__()
-        self.column = column
-
-    def render(self, task: RichTask) -> RenderableType:
-        return "" if task.total is None else self.column(task)
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: RichTask) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s")
-
-
 class Bars:
     """Progress bars with a rate and an ETA on a terminal; one line per finished task elsewhere."""
 
@@ -206,20 +181,12 @@ class Bars:
     def say(self, message: str) -> None:
         (self._bars.console if self._bars else self.console).print(message, soft_wrap=True)
 
-    def _begin(self) -> Progress:
+    def _begin(self) -> "Progress":
         _spoken.set()
         if self._bars is None:
-            self._bars = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                _Counted(MofNCompleteColumn()),
-                _Rate(),
-                TimeElapsedColumn(),
-                _Counted(TextColumn("ETA")),
-                _Counted(TimeRemainingColumn()),
-                console=self.console,
-                disable=not self.console.is_terminal,
-            )
+            from flowlab.cli.bars import bars_on  # what draws them takes long to import, and most commands draw none
+
+            self._bars = bars_on(self.console)
             self._bars.start()
         self._open += 1
         return self._bars
@@ -232,7 +199,7 @@ class Bars:
 
 
 class _Bar:
-    def __init__(self, bars: Progress, number: Any) -> None:
+    def __init__(self, bars: "Progress", number: Any) -> None:
         self.bars, self.number = bars, number
 
     def advance(self, count: int = 1) -> None:

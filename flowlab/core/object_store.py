@@ -6,7 +6,6 @@ An object is there whole or not at all; there is no renaming, but `put_new` lets
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -110,6 +109,8 @@ class ObjectStore:
                 obstore.delete(self._client, paths)
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        from concurrent.futures import ThreadPoolExecutor  # takes long to import, and every study imports this module
+
         with ThreadPoolExecutor(THREADS) as pool:
             return list(pool.map(work, items))
 

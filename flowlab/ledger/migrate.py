@@ -4,7 +4,6 @@ One transaction holds the revisions, the views and the record of both, so a proc
 ledger as it was. A new ledger is made beside its place and moved there whole.
 """
 
-import logging
 import re
 import tempfile
 from functools import cache
@@ -159,6 +158,8 @@ def _create(ledger_path: Path) -> bool:
 
 def apply_schema(opened: "duckdb.DuckDBPyConnection", ledger_path: Path) -> None:
     """Run the missing revisions and set up the views, in one transaction; then a checkpoint."""
+    import logging
+
     import duckdb
     from duckdb_sqlalchemy import ConnectionWrapper
     from sqlalchemy import create_engine

@@ -9,7 +9,18 @@ import pytest
 from flowlab.cli.commands import COMMANDS, GROUPS
 from tests.cli.tiny_study import command
 
-HEAVY = ("pydantic", "numpy", "duckdb", "sqlalchemy", "torch", "flowlab.study", "flowlab.ledger")
+HEAVY = (
+    "rich",
+    "rich.progress",
+    "logging",
+    "pydantic",
+    "numpy",
+    "duckdb",
+    "sqlalchemy",
+    "torch",
+    "flowlab.study",
+    "flowlab.ledger",
+)
 
 
 def imported(*arguments: str) -> list[str]:
@@ -32,7 +43,21 @@ def test_the_help_of_a_group_imports_no_command() -> None:
 
 
 def test_the_help_of_verdict_needs_neither_numpy_nor_the_ledger() -> None:
-    assert imported("verdict", "--help") == ["pydantic", "flowlab.study"]
+    assert imported("verdict", "--help") == ["rich", "pydantic", "flowlab.study"]
+
+
+def test_the_help_has_the_whole_line_of_every_command_and_group_within_80_columns() -> None:
+    told = subprocess.run(command("--help"), capture_output=True, text=True, check=True).stdout
+    assert max(map(len, told.splitlines())) <= 80
+    whole = " ".join(told.split())
+    for name, line in [*((key, line) for key, (_, line) in COMMANDS.items() if " " not in key), *GROUPS.items()]:
+        assert f"{name} {line}" in whole
+
+
+def test_without_a_command_there_is_the_help_and_a_sentence() -> None:
+    done = subprocess.run(command(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: Missing command. See flowlab --help\n")
+    assert done.stdout == subprocess.run(command("--help"), capture_output=True, text=True, check=True).stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)
