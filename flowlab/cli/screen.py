@@ -50,6 +50,13 @@ class Screen(Console):
             options.pop("soft_wrap", None)
         super().print(*(plain(one, "\n") if isinstance(one, str) else one for one in objects), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Whoever read this has gone: what was asked for is then enough, and work goes on without its messages."""
+        if not self.stderr:
+            raise BrokenPipeError
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
 
 def out() -> Screen:
     """Stdout: what was asked for. As wide as the terminal, or as the variable COLUMNS says; else nothing is folded."""

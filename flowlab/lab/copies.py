@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flowlab.core.digest import digest_files
 from flowlab.core.errors import DiskError, StoreError
 from flowlab.core.files import trouble, write_atomic, write_json_atomic
 from flowlab.core.progress import SILENT, Progress
@@ -118,11 +119,15 @@ def bring_journals(study: Study) -> frozenset[str]:
 
 
 def bring_files(study: Study, run_id: str) -> None:
-    """Bring back what the run's journal names, policies, draws and rankers, as far as it is only in the second copy."""
+    """Bring back what the run's journal names, policies, draws and rankers, as far as it is only in the second copy.
+
+    Raises StoreError for a file that is not the one that the journal names; it is not kept. Draws prove themselves.
+    """
     folder, copies = study.runs / run_id, study.run_copies
     if copies is None:
         return
-    named = [name for name in artifacts(folder) if Path(name).name == name and name.endswith(FILES)]
+    on_record = artifacts(folder)
+    named = [name for name in on_record if Path(name).name == name and name.endswith(FILES)]
     lacking = [name for name in named if not (folder / name).exists()]
     if not lacking:
         return
@@ -132,6 +137,7 @@ def bring_files(study: Study, run_id: str) -> None:
         for name in lacking:
             if name in keys:
                 _bring(store, name, folder / name)
+                _require_on_record(folder / name, on_record[name], copies / run_id)
             elif inside := [key for key in keys if key.startswith(f"{name}/")]:
                 _bring_folder(store, inside, folder / name)
 
@@ -143,6 +149,15 @@ def _refused(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DiskError(f"run {folder.name} cannot be brought back: {trouble(error, folder)}") from None
+
+
+def _require_on_record(path: Path, digest: Any, place: Place) -> None:
+    if digest_files([path]) != digest:
+        path.unlink()
+        raise StoreError(
+            f"{place / path.name} is not the file that the run's journal names: it was changed there, or damaged. Put "
+            f"the right one in its place, or train the run once more: flowlab run --again."
+        )
 
 
 def _bring_folder(store: Store, keys: Sequence[str], path: Path) -> None:

@@ -16,6 +16,7 @@ import flowlab.train.fit
 from flowlab.cache.places import find_caches
 from flowlab.core.errors import StoreError, UnknownNameError
 from flowlab.core.object_store import ObjectStore
+from flowlab.core.stores import store_at
 from flowlab.evaluate.draw_bank import digest_bank
 from flowlab.journal.journal import RUN_JOURNAL, read_journal
 from flowlab.lab.banks import draws_of, kept_draws, of_draws
@@ -104,6 +105,20 @@ def test_files_that_were_removed_here_come_back(elsewhere: Study):
     assert find_runs(elsewhere, [], everything=True) == [run_id]
     open_checkpoint(elsewhere, run_id)
     assert (elsewhere.runs / run_id / POLICY_FILE).read_bytes() == policy
+
+
+def test_a_damaged_copy_of_a_policy_is_refused_by_its_url_and_not_kept(elsewhere: Study):
+    (run_id,) = find_runs(elsewhere, ["set-"])
+    path, store = elsewhere.runs / run_id / POLICY_FILE, store_at(elsewhere.run_copies / run_id)
+    whole = store.read(POLICY_FILE)
+    store.put(POLICY_FILE, whole[:-1] + bytes([whole[-1] ^ 1]))
+    url = re.escape(f"{elsewhere.run_copies}/{run_id}/{POLICY_FILE}")
+    with pytest.raises(StoreError, match=f"^{url} is not the file that the run's journal names"):
+        open_checkpoint(elsewhere, run_id)
+    assert not path.exists()
+    store.put(POLICY_FILE, whole)
+    open_checkpoint(elsewhere, run_id)
+    assert path.read_bytes() == whole
 
 
 def test_evaluate_scores_a_run_that_is_only_there_and_copies_what_is_new(elsewhere: Study, bucket: ObjectStore):
