@@ -38,7 +38,7 @@ def loop(
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     executor: ExecutorOption = Executor.auto,
-    address: AddressOption = "",
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Go through the study's tree, phase by phase: run what the rule owes, judge, stack, go on. Killed, it resumes."""

@@ -88,7 +88,7 @@ def _first_word() -> AbstractContextManager[None]:
 
 def _usage_sentence(error: Any) -> str:
     """What is wrong with the command line, and how to ask for help."""
-    message = " ".join(error.format_message().split())
+    message = " ".join(error.format_message().split()).replace(": Value error, ", ": ")  # a word of pydantic's
     context = getattr(error, "ctx", None)
     return f"{message} See {context.command_path if context else 'flowlab'} --help"
 

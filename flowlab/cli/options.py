@@ -43,7 +43,7 @@ ExecutorOption = Annotated[
     ),
 ]
 AddressOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--address", metavar="HOST:PORT", help="With --executor ray: the cluster, or auto; else this machine alone."
     ),

@@ -41,7 +41,7 @@ def run(
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     executor: ExecutorOption = Executor.auto,
-    address: AddressOption = "",
+    address: AddressOption = None,
     again: Annotated[
         bool, typer.Option("--again", help="Train the lever once more where the ledger has it already.")
     ] = False,

@@ -46,7 +46,7 @@ def screen(
     study: StudyOption = None,
     device: DeviceOption = Device.auto,
     executor: ExecutorOption = Executor.auto,
-    address: AddressOption = "",
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try many levers at once, in rows that have about half of them on; what shows is confirmed alone."""

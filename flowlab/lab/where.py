@@ -30,7 +30,7 @@ class Where:
         return 1 if self.executor == "inline" else len(os.sched_getaffinity(0))
 
     @classmethod
-    def chosen(cls, device: str, executor: str, address: str = "") -> "Where":
+    def chosen(cls, device: str, executor: str, address: str | None = None) -> "Where":
         """From what the command line says, "auto" among it.
 
         Raises MissingError for a device or a cluster that is not there, StudyError for an address without use, or for a
@@ -38,7 +38,11 @@ class Where:
         """
         memory_limit()
         found = choose_device(device)
-        where = cls(found, choose_executor(executor, found), address)
+        if address is not None and not address.strip():  # such as that of a variable which is not set
+            raise StudyError(
+                "--address is empty, expected HOST:PORT of a Ray cluster, or auto. Give one, or leave it out."
+            )
+        where = cls(found, choose_executor(executor, found), address or "")
         if where.executor == "ray":
             _ = where.slots  # a cluster that does not answer is told before anything is built
         elif address:

@@ -2,13 +2,14 @@
 
 float32   throughout, the control's.
 tf32      a GPU rounds the factors of a product to 10 bits of mantissa and adds up in float32.
-bfloat16  the matrices of a decoder, and what is multiplied with them, have 8 bits of mantissa; sums are float32.
+bfloat16  the matrices of a decoder, and what is multiplied with them, have 7 bits of mantissa; sums are float32.
           Vectors, norms, the tokens between sublayers, the loss, gradients' sum, moments and averages stay float32.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -16,6 +17,11 @@ from flowlab.core.errors import StudyError
 from flowlab.policy.decoder import AnyDecoder
 
 FIRST_CAPABLE = (8, 0)  # the compute capability of the first GPUs that multiply in these numbers
+
+PRODUCTS = torch.backends.cuda.matmul
+PRECISION, FLOAT32, TF32 = ("fp32_precision", "ieee", "tf32")
+if not hasattr(PRODUCTS, PRECISION):  # before torch 2.9
+    PRECISION, FLOAT32, TF32 = ("allow_tf32", False, True)  # type: ignore[assignment]
 
 
 def require_products(key: str, arithmetic: str, device: torch.device) -> None:
@@ -35,14 +41,18 @@ def require_products(key: str, arithmetic: str, device: torch.device) -> None:
 @contextmanager
 def products_in(arithmetic: str) -> Iterator[None]:
     """Within it a GPU computes products of float32 as `arithmetic` says, and adds up bfloat16 ones in float32."""
-    products = torch.backends.cuda.matmul
-    before = products.fp32_precision, products.allow_bf16_reduced_precision_reduction
-    products.fp32_precision = "tf32" if arithmetic == "tf32" else "ieee"
-    products.allow_bf16_reduced_precision_reduction = False
+    wanted = {PRECISION: TF32 if arithmetic == "tf32" else FLOAT32, "allow_bf16_reduced_precision_reduction": False}
+    before = {name: getattr(PRODUCTS, name) for name in wanted}
+    _set(wanted)
     try:
         yield
     finally:
-        products.fp32_precision, products.allow_bf16_reduced_precision_reduction = before
+        _set(before)
+
+
+def _set(values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        setattr(PRODUCTS, name, value)
 
 
 def decoder_in(arithmetic: str, decoder: AnyDecoder) -> AnyDecoder:

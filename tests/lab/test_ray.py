@@ -200,6 +200,7 @@ def test_whatever_fails_in_a_worker_is_told(tmp_path: Path) -> None:
     [
         ("ray://10.0.0.1:10001", StudyError, "expected HOST:PORT of a Ray cluster that this machine is a node of"),
         ("10.0.0.1", StudyError, "--address got '10.0.0.1', expected HOST:PORT"),
+        ("", StudyError, "--address is empty, expected HOST:PORT of a Ray cluster, or auto"),
         ("127.0.0.1:1", MissingError, "nothing answers at 127.0.0.1:1"),
         ("127.0.0.1:99999", MissingError, "nothing answers at 127.0.0.1:99999"),
         ("no-such-host.invalid:6379", MissingError, "nothing answers at no-such-host.invalid:6379"),

@@ -52,7 +52,7 @@ def test_in_bfloat16_every_product_is_and_every_vector_is_not(changes):
 
 @pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
 def test_a_velocity_in_bfloat16_is_off_by_its_rounding(changes):
-    """8 bits of mantissa round by 0.2% at most (0.1% typically); a few dozen roundings lie one after the other."""
+    """A number of 7 bits of mantissa is off by 0.4% at most; a few dozen roundings lie one after the other."""
     decoder = decoder_of(1, **changes)
     exact, rounded = velocity_of(decoder), velocity_of(decoder_in("bfloat16", decoder))
     assert rounded.dtype == torch.float32
