@@ -27,7 +27,7 @@ class What(StrEnum):
 
 
 def diagnose(
-    what: Annotated[What, typer.Argument(metavar="|".join(What), help="The question: docs/words.md has a table.")],
+    what: Annotated[What, typer.Argument(metavar="QUESTION", help="The question: docs/words.md has a table.")],
     run: Annotated[str, typer.Argument(metavar="RUN", help="A finished run, or what its id begins with.")],
     file: Annotated[
         Path | None, typer.Option("--out", metavar="FILE.html", help="Where to draw; without it, in the run's folder.")

@@ -41,6 +41,10 @@ def _leave_at_once() -> None:
         os._exit(INTERRUPTED)
 
 
+PACIFIED = "PacifyFlushWrapper"
+"""What Typer puts in the place of stdout when nobody reads it any more, before it leaves with 1."""
+
+
 def run_command(arguments: list[str]) -> int:
     """The exit code of one command."""
     command: Any = lazy_group("flowlab", HELP, COMMANDS, GROUPS)
@@ -60,6 +64,11 @@ def run_command(arguments: list[str]) -> int:
     except BrokenPipeError:
         _forget_stdout()
         return 0  # whoever read stdout has seen enough
+    except SystemExit:
+        if type(sys.stdout).__name__ != PACIFIED:
+            raise
+        _forget_stdout()
+        return 0  # the same, where Typer has noticed it
     except UnicodeError:
         say("error: an argument or the name of a file is not UTF-8 text. Rename it, or give another one.")
     except OSError as error:

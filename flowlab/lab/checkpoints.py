@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -205,26 +205,50 @@ def open_checkpoint(
     bring_files(study, trained_id)
     policy = load_policy_of(study.runs / trained_id, step, device or torch.device("cpu"))
     cache = open_cache(study.cache_home / f"{record['cache_id']}.zarr", expect_id=record["cache_id"])
-    stats = proved_stats(study, policy.facts.recipe, trained)
-    return Checkpoint(study, record, policy, cache, stats, device or torch.device("cpu"))
+    proved = proved_stats(study, policy.facts.recipe, trained)
+    return Checkpoint(study, record, policy, cache, proved.stats, device or torch.device("cpu"))
 
 
-def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Stats:
-    """The stats whose digest makes the run's recipe digest: fitted on its own cache's train split or another's."""
+class Proved(NamedTuple):
+    """The stats that a run was trained with, and the digest of those that its name names: the control's, if it had
+    stats of its own kind (lab/ground.py)."""
+
+    stats: Stats
+    named: str
+
+
+def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Proved:
+    """The stats of the train split, the run's own cache's or another's, whose digest makes the run's recipe digest."""
     own = record["cache_id"]
     for cache in sorted(_caches(study), key=lambda cache: cache.cache_id != own):
-        by = (recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon)
-        stats = load_stats(stats_path(study.caches, cache.cache_id, *by))
-        if stats is None:
-            with suppress(CacheMismatchError):  # of other channels
-                stats = fit_stats(*by, cache.channels, cache.split("train", variants=()).action)
-        if stats is not None and name_recipe(recipe, own, stats.digest()) == record["recipe_digest"]:
-            return stats
+        for named in _named_by(study, cache, recipe):
+            if name_recipe(recipe, own, named) == record["recipe_digest"] and (stats := _stats(study, cache, recipe)):
+                return Proved(stats, named)
     raise CacheMismatchError(
         f"run {record['run_id']} was trained with fitted stats, or a plug-in, that are not here: none of the caches' "
         f"train splits gives its recipe digest {record['recipe_digest']}. Restore the cache, or train it once more: "
         f"flowlab run --again"
     )
+
+
+def _named_by(study: Study, cache: Cache, recipe: Recipe) -> Iterator[str]:
+    """The digests of that cache's stats which the name of a run may name: its own, a control's, any that are kept."""
+    for one in (recipe, study.control, study.file.control):
+        if stats := _stats(study, cache, one):
+            yield stats.digest()
+    for path in sorted((study.caches / "stats").glob(f"{cache.cache_id}-*.json")):
+        if kept := load_stats(path):
+            yield kept.digest()
+
+
+def _stats(study: Study, cache: Cache, recipe: Recipe) -> Stats | None:
+    """The stats of that cache for a recipe, read or fitted; None for one of other channels."""
+    by = (recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon)
+    stats = load_stats(stats_path(study.caches, cache.cache_id, *by))
+    if stats is None:
+        with suppress(CacheMismatchError):
+            stats = fit_stats(*by, cache.channels, cache.split("train", variants=()).action)
+    return stats
 
 
 def _caches(study: Study) -> Iterator[Cache]:

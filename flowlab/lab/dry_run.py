@@ -12,7 +12,7 @@ from flowlab.lab.caches import find_cache, frames_wanted, val_drives, wanted_cac
 from flowlab.lab.edits import edited_recipes
 from flowlab.lab.exploring import WHY, plan_explored
 from flowlab.lab.ground import Ground, open_ground, stats_file
-from flowlab.lab.launch import read_statuses
+from flowlab.lab.launch import read_statuses, require_computable
 from flowlab.lab.loop import median_run_s
 from flowlab.lab.plan import PlannedRun, levers_owed, plan_controls, plan_owed, plan_runs
 from flowlab.lab.processes import share_out
@@ -70,6 +70,7 @@ def foresee(study: Study, question: Question, where: Where) -> Foreseen:
         owed = (read_owed if question.asked == "owed" else read_optional)(study.ledger)
     levers = levers_owed(study, owed) if question.asked == "owed" else question.levers
     levers = tuple(lever for lever in levers if lever != CONTROL)
+    require_computable(study, levers, where.device)
     lacking = lacking_caches(study, levers)
     notes: list[str] = []
     ground = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from flowlab.cache.cache import Cache
-from flowlab.core.errors import FlowlabError, MissingError, NotStackedError, RuleRefusedError
+from flowlab.core.errors import FlowlabError, MissingError, NotStackedError, RuleRefusedError, StudyError
 from flowlab.core.progress import Progress
 from flowlab.core.vocabulary import CONTROL
 from flowlab.evaluate.definitions import define_metrics
@@ -194,6 +194,7 @@ def _require_whole(rule: Rule, planned: Sequence[PlannedRun], statuses: Mapping[
 
 def prepare(study: Study, levers: Sequence[str], device: torch.device | None, progress: Progress) -> Ground:
     """The ground with caches built, caches and base noted, and every journal read."""
+    require_computable(study, levers, device)
     with reading(study.ledger):
         for problem in ingest(study.ledger, study.runs, progress).problems:
             progress.say(f"warning: {problem}")
@@ -204,6 +205,17 @@ def prepare(study: Study, levers: Sequence[str], device: torch.device | None, pr
         note_caches(study, ground)
         note_base(study, ground)
     return ground
+
+
+def require_computable(study: Study, levers: Sequence[str], device: torch.device | None) -> None:
+    """Raises StudyError, naming the lever, where the device does not compute in its arithmetic."""
+    if device is None:
+        return
+    for lever in (CONTROL, *levers):
+        try:
+            require_arithmetic(study.recipe(lever), device)
+        except StudyError as error:
+            raise StudyError(f"{'control' if lever == CONTROL else f'levers.{lever}'}: {error}") from None
 
 
 def require_judgeable(study: Study, ground: Ground) -> None:

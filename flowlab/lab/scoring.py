@@ -143,7 +143,7 @@ def _source(bench: Bench, run_id: str) -> Source:
         _require_unseen(bench, run_id, record["cache_id"])
     if record["evaluation_id"] == ground.base.evaluation_id:
         return Source(run_id, record, recipe, record["recipe_digest"], record["control_digest"])
-    stats = proved_stats(study, recorded, record)
+    named = proved_stats(study, recorded, record).named
     as_then = study.control.model_copy(update={"evaluation": recorded.evaluation})
     is_of_base = ground.control.recipe_digest(as_then) == record["control_digest"]
     control_digest = (
@@ -151,7 +151,7 @@ def _source(bench: Bench, run_id: str) -> Source:
         if is_of_base
         else digest_json({"control": record["control_digest"], "evaluation": ground.base.evaluation_id})
     )
-    return Source(run_id, record, recipe, name_recipe(recipe, record["cache_id"], stats.digest()), control_digest)
+    return Source(run_id, record, recipe, name_recipe(recipe, record["cache_id"], named), control_digest)
 
 
 def _require_unseen(bench: Bench, run_id: str, cache_id: str) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from flowlab.core.errors import StudyError
 from flowlab.policy.decoder import AnyDecoder
+from flowlab.policy.foreign import ForeignDecoder
 
 FIRST_CAPABLE = (8, 0)  # the compute capability of the first GPUs that multiply in these numbers
 
@@ -56,9 +57,14 @@ def _set(values: Mapping[str, Any]) -> None:
 
 
 def decoder_in(arithmetic: str, decoder: AnyDecoder) -> AnyDecoder:
-    """What computes in `arithmetic`: the decoder itself, or a copy of one of our own with matrices of bfloat16."""
+    """What computes in `arithmetic`: the decoder itself, or a copy with matrices of bfloat16.
+
+    Raises StudyError for a plug-in in bfloat16: how it computes is its own.
+    """
     if arithmetic != "bfloat16":
         return decoder
+    if isinstance(decoder, ForeignDecoder):
+        raise StudyError("bfloat16 is for flowlab's own decoders, and this one is a plug-in. Use float32.")
     made = copy.deepcopy(decoder)
     for _, parameter in made.named_stacked():
         if parameter.decays:

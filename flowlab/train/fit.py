@@ -10,7 +10,7 @@ from torch import Tensor
 from flowlab.core.errors import ResumeError, told_by
 from flowlab.core.progress import SILENT, Progress, Task
 from flowlab.core.types import ConditionSpec, MetricRow, TokenGroup
-from flowlab.policy.arithmetic import decoder_in, products_in
+from flowlab.policy.arithmetic import decoder_in, products_in, require_products
 from flowlab.policy.decoder import AnyDecoder, Decoder, run_weights
 from flowlab.policy.objectives import Objective
 from flowlab.policy.slot_queries import SlotQueries
@@ -70,10 +70,12 @@ def fit(
 
     `spec` says what the S tokens of the data are; without it they are one unnamed group. `resume` holds one state per
     run, all at the same step. The result does not depend on whether training was interrupted. A run whose numbers stop
-    being finite ends alone; training ends early only when all have.
+    being finite ends alone; training ends early only when all have. Raises StudyError where the device does not compute
+    in `train.arithmetic`.
     """
     num_tokens, width = data.condition.shape[1:]
     spec = spec or ConditionSpec(width, (TokenGroup("tokens", num_tokens),))
+    require_products("train.arithmetic", cohort.shape.train.arithmetic, data.condition.device)
     training = _Training(cohort, data, validation, spec, listener, sample, progress)
     first = training.load(resume) if resume else 0
     steps = cohort.shape.train.steps

@@ -83,6 +83,12 @@ def test_training_in_bfloat16_is_a_run_like_any_other_and_tf32_needs_a_gpu(folde
         folder, "run", "--set", "train.arithmetic=tf32", "--seeds", "1001", "--device", "cpu", code=2
     )
     assert "train.arithmetic is tf32, which only a GPU has, and this is a CPU" in refused.stderr
+    text = (folder / "experiments.toml").read_text()
+    (folder / "experiments.toml").write_text(f'{text}\n[levers.tf]\nset = {{ "train.arithmetic" = "tf32" }}\n')
+    for more in ((), ("--dry-run",)):
+        arguments = ("run", "--lever", "tf", "--seeds", "1003", "--device", "cpu", *more)
+        assert "error: levers.tf: train.arithmetic is tf32" in flowlab_here(folder, *arguments, code=2).stderr
+    (folder / "experiments.toml").write_text(text)
     before = ask(folder, "select count(*) as n from runs")
     flowlab_here(folder, "run", "--set", "train.arithmetic=bfloat16", "--seeds", "1001")
     assert ask(folder, "select count(*) as n from runs")[0]["n"] == before[0]["n"] + 1
@@ -90,3 +96,19 @@ def test_training_in_bfloat16_is_a_run_like_any_other_and_tf32_needs_a_gpu(folde
         folder, "select value_json from run_settings where key = 'train.arithmetic' and value_json <> '\"float32\"'"
     )
     assert setting["value_json"] == '"bfloat16"'
+
+
+@pytest.mark.parametrize("change", ["decoder.horizon=2", "action_space.transform=chunk-dct"])
+def test_a_run_with_stats_of_its_own_kind_is_scored_again(folder: Path, change: str) -> None:
+    """Its name names the control's stats, what it was trained with are its own."""
+    flowlab_here(folder, "run", "--set", change, "--seeds", "1001")
+    done = flowlab_here(folder, "evaluate", f"set-{change.replace('=', '-')}", "--draws", "2")
+    assert "draws were made of 1 policies" in done.stderr
+    flowlab_here(folder, "ledger", "verify")
+
+
+def test_a_plug_in_is_not_evaluated_in_bfloat16(folder: Path) -> None:
+    shutil.copy(Path(__file__).parents[1] / "policy" / "mlp_decoder.py", folder / "an_mlp.py")
+    flowlab_here(folder, "run", "--set", 'decoder.kind="an_mlp:build"', "--seeds", "1001")
+    done = flowlab_here(folder, "evaluate", "set-decoder.kind", "--arithmetic", "bfloat16", code=2)
+    assert "bfloat16 is for flowlab's own decoders" in done.stderr
