@@ -350,7 +350,7 @@ class Killed(DriveViT):
 
     def encode_windows(self, *given):
         Killed.calls += 1
-        if Killed.calls == 3 and not MARK.exists():  # two variants a drive: this is the second drive
+        if Killed.calls == 5 and not MARK.exists():  # two variants a drive: this is the third, so the first is kept
             MARK.touch()
             os.kill(os.getpid(), 9)
         return super().encode_windows(*given)
