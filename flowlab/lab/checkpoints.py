@@ -20,10 +20,10 @@ from flowlab.cache.places import find_caches
 from flowlab.core.digest import digest_files
 from flowlab.core.errors import CacheMismatchError, FlowlabError, MissingError, StoreError, unknown_name
 from flowlab.evaluate.frames import ValidationFrames, cover, read_frames
-from flowlab.evaluate.stats import Stats, fit_stats, load_stats, stats_path
+from flowlab.evaluate.stats import Stats, fit_stats, load_stats
 from flowlab.journal.journal import RUN_JOURNAL, last_word
 from flowlab.lab.copies import bring_files, bring_journals
-from flowlab.lab.ground import name_recipe
+from flowlab.lab.ground import fitted_by, name_recipe, stats_file
 from flowlab.lab.policies import KeptPolicy, load_policy_of, policy_path
 from flowlab.lab.registered import read_registered, source_of
 from flowlab.policy.action_space import ActionSpace
@@ -233,7 +233,7 @@ def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Proved
 
 def _named_by(study: Study, cache: Cache, recipe: Recipe) -> Iterator[str]:
     """The digests of that cache's stats which the name of a run may name: its own, a control's, any that are kept."""
-    for one in (recipe, study.control, study.file.control):
+    for one in {fitted_by(cache, one): one for one in (recipe, study.control, study.file.control)}.values():
         if stats := _stats(study, cache, one):
             yield stats.digest()
     for path in sorted((study.caches / "stats").glob(f"{cache.cache_id}-*.json")):
@@ -243,11 +243,10 @@ def _named_by(study: Study, cache: Cache, recipe: Recipe) -> Iterator[str]:
 
 def _stats(study: Study, cache: Cache, recipe: Recipe) -> Stats | None:
     """The stats of that cache for a recipe, read or fitted; None for one of other channels."""
-    by = (recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon)
-    stats = load_stats(stats_path(study.caches, cache.cache_id, *by))
+    stats = load_stats(stats_file(study, cache, recipe))
     if stats is None:
         with suppress(CacheMismatchError):
-            stats = fit_stats(*by, cache.channels, cache.split("train", variants=()).action)
+            stats = fit_stats(*fitted_by(cache, recipe), cache.channels, cache.split("train", variants=()).action)
     return stats
 
 

@@ -206,17 +206,17 @@ def prepare_stats(study: Study, cache: Cache, recipe: Recipe, progress: Progress
     if stats is None:
         if path.exists():
             progress.say(f"{path.relative_to(study.root)} is not what was stored: fitted anew")
-        stats = fit_stats(*_fitted_by(cache, recipe), cache.channels, cache.split("train", variants=()).action)
+        stats = fit_stats(*fitted_by(cache, recipe), cache.channels, cache.split("train", variants=()).action)
         store_stats(path, stats)
     return stats
 
 
 def stats_file(study: Study, cache: Cache, recipe: Recipe) -> Path:
     """Where those stats are kept."""
-    return stats_path(study.caches, cache.cache_id, *_fitted_by(cache, recipe))
+    return stats_path(study.caches, cache.cache_id, *fitted_by(cache, recipe))
 
 
-def _fitted_by(cache: Cache, recipe: Recipe) -> tuple[ActionSpaceSettings, Edges, int]:
+def fitted_by(cache: Cache, recipe: Recipe) -> tuple[ActionSpaceSettings, Edges, int]:
     """What of a recipe stats are fitted by: the action space, how densities are smoothed, and the number of slots."""
     return recipe.action_space, recipe.objective.lds.edges, recipe.decoder.horizon or cache.horizon
 
