@@ -221,8 +221,11 @@ def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Proved
     """The stats of the train split, the run's own cache's or another's, whose digest makes the run's recipe digest."""
     own = record["cache_id"]
     for cache in sorted(_caches(study), key=lambda cache: cache.cache_id != own):
-        for named in _named_by(study, cache, recipe):
-            if name_recipe(recipe, own, named) == record["recipe_digest"] and (stats := _stats(study, cache, recipe)):
+        stats = _stats(study, cache, recipe)
+        if stats is None:
+            continue
+        for named in _named_by(study, cache, stats):
+            if name_recipe(recipe, own, named) == record["recipe_digest"]:
                 return Proved(stats, named)
     raise CacheMismatchError(
         f"run {record['run_id']} was trained with fitted stats, or a plug-in, that are not here: none of the caches' "
@@ -231,10 +234,11 @@ def proved_stats(study: Study, recipe: Recipe, record: dict[str, Any]) -> Proved
     )
 
 
-def _named_by(study: Study, cache: Cache, recipe: Recipe) -> Iterator[str]:
+def _named_by(study: Study, cache: Cache, own: Stats) -> Iterator[str]:
     """The digests of that cache's stats which the name of a run may name: its own, a control's, any that are kept."""
-    for one in {fitted_by(cache, one): one for one in (recipe, study.control, study.file.control)}.values():
-        if stats := _stats(study, cache, one):
+    yield own.digest()
+    for control in {fitted_by(cache, one): one for one in (study.control, study.file.control)}.values():
+        if stats := _stats(study, cache, control):
             yield stats.digest()
     for path in sorted((study.caches / "stats").glob(f"{cache.cache_id}-*.json")):
         if kept := load_stats(path):

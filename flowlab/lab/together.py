@@ -11,8 +11,8 @@ from flowlab.train.cohort import Cohort, Run, group_into_cohorts
 
 MOST_FLOATS = 2**21
 """How many numbers one layer may have over all runs of a cohort on a CPU. What is larger leaves the processor's caches:
-at the demo's size (147,456 a run) four runs together take 0.79 of their time alone, at the published one (4.7 million)
-1.0 to 1.2 of it (docs/benchmarks.md)."""
+at the demo's size (147,456 a run) four runs together take 0.7 to 0.8 of their time alone, at the published one (4.7
+million) 1.0 to 1.2 of it (docs/benchmarks.md)."""
 
 
 def cohorts_of(runs: Sequence[Run], cache: Cache | None, device: torch.device) -> list[Cohort]:

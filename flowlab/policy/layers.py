@@ -216,8 +216,10 @@ class Attention(nn.Module):
     def _turned(self, x: Tensor) -> Tensor:
         """Queries or keys (..., L, W / heads), turned by their place if they are to be: each pair of features times one
         complex number. A graph that is exported has no such numbers."""
-        if self.rotary is None or torch.onnx.is_in_onnx_export():
-            return x if self.rotary is None else self.rotary(x)
+        if self.rotary is None:
+            return x
+        if torch.onnx.is_in_onnx_export():
+            return self.rotary(x)
         pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * torch.complex(self.rotary.cos, self.rotary.sin)).flatten(-2).to(x.dtype)
 

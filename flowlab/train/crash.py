@@ -45,8 +45,11 @@ class CrashWatch:
     def new(self) -> dict[int, Crash]:
         """The runs, by position, that have stopped being finite since the last call, and where."""
         first = enumerate(zip(self.first_step.tolist(), self.first_field.tolist(), strict=True))
-        found = {run: Crash(step + 1, self._fields[field]) for run, (step, field) in first if step >= 0}
-        found = {run: crash for run, crash in found.items() if run not in self.crashed}
+        found = {
+            run: Crash(step + 1, self._fields[field])
+            for run, (step, field) in first
+            if step >= 0 and run not in self.crashed
+        }
         self.crashed |= found
         return found
 
